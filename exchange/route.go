@@ -1,0 +1,55 @@
+package exchange
+
+import (
+	"time"
+
+	"github.com/even-keel/evenkeel/wire"
+)
+
+// Route is a route of the site file made ready for use: everything the send stage needs to change a
+// request or its answer. It is built once per reload and never changed.
+type Route struct {
+	Name     string
+	Index    int // position in the site file, for pre-resolved counters
+	Pool     Picker
+	Class    Class
+	Deadline time.Duration
+	MaxBody  int64 // bytes; 0: no limit
+
+	Host        []byte // replaces the Host field; nil: the client's
+	StripPrefix int    // bytes of the path's front that Prefix replaces; used when Prefix is set
+	Prefix      []byte
+	Path        []byte // replaces the whole path
+	Request     Edits
+	Response    Edits
+	Redirect    *Redirect
+	Respond     *Answer
+}
+
+// Picker chooses an endpoint and learns what became of it. Pools are pickers.
+type Picker interface {
+	// Pick returns an endpoint with InFlight counted up, or why there is none.
+	Pick(x *Exchange) (*Endpoint, *Refusal)
+	// Done counts InFlight down and learns from the result. It is called once for each Pick.
+	Done(x *Exchange, e *Endpoint, r Result)
+}
+
+// Edits are header changes with names in canonical spelling. Removal comes first, then set, then add.
+// Set fields stand in Remove too.
+type Edits struct {
+	Remove []string
+	Add    []wire.Field
+}
+
+// Redirect is a redirect made ready. Empty parts are kept as the client sent them.
+type Redirect struct {
+	Status             int
+	Scheme, Host, Path string
+}
+
+// Answer is a fixed answer.
+type Answer struct {
+	Status int
+	Fields []wire.Field
+	Body   []byte
+}

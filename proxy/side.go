@@ -1,0 +1,63 @@
+package proxy
+
+import (
+	"github.com/even-keel/evenkeel/exchange"
+	"github.com/even-keel/evenkeel/wire"
+)
+
+// front is the client's side of an HTTP exchange: where the request body comes from and the answer
+// goes. The HTTP/1.1 and HTTP/2 engines each have one. readBody, requestTrailers and stopBody may run on
+// another goroutine than the rest. Errors of a front mean that the client is gone.
+type front interface {
+	// pending is the part of the request body that is in memory, without taking it, and whether it is the whole body.
+	pending() (p []byte, whole bool)
+	// readBody returns the next bytes of the request body without framing, valid until the next call; io.EOF after the last.
+	readBody() ([]byte, error)
+	// requestTrailers are the trailer fields, once readBody returned io.EOF.
+	requestTrailers() []wire.Field
+	// stopBody makes a readBody under way, and every later one, return an error soon.
+	stopBody()
+	// watchCancel makes the front call b.cancel, from another goroutine, when it learns that the client left. nil ends that.
+	watchCancel(b back)
+
+	// inform sends a 1xx answer at once.
+	inform(r *wire.Response) error
+	// begin starts the answer. fields are what is sent, edits done and hop-by-hop fields gone; the front
+	// adds its own framing. length is that of the body: 0 none, -1 unknown.
+	// Nothing needs to be on the wire before flush, end or a full buffer.
+	begin(x *exchange.Exchange, status int, fields []wire.Field, length int64) error
+	// write sends body bytes, together with a head that is still waiting. p may be reused when it returns.
+	write(p []byte) error
+	// end ends the answer, with trailers or none.
+	end(trailers []wire.Field) error
+	// abort cuts the answer off so that the client sees that it is incomplete.
+	abort()
+}
+
+// back is one attempt at an endpoint: HTTP/1.1 connections and HTTP/2 streams each are one.
+// Sending and receiving may run on two goroutines.
+type back interface {
+	// send sends the request head, with fields as prepared, and the bytes of the body at hand in one write. whole:
+	// nothing follows. On an error it reports whether provably nothing reached the endpoint.
+	send(x *exchange.Exchange, fields []wire.Field, body []byte, whole bool) (unsent bool, err error)
+	// sendBody sends further body bytes.
+	sendBody(p []byte) error
+	// endBody ends the body, with trailers or none.
+	endBody(trailers []wire.Field) error
+
+	// head waits for an answer head, 1xx ones too. r is valid until the next call of head or release. On an
+	// error before the first byte it reports whether provably the endpoint never saw the request.
+	head(x *exchange.Exchange, r *wire.Response) (unsent bool, err error)
+	// body returns the next bytes of the answer's body without framing, valid until the next call; io.EOF after the last.
+	// more: further bytes are at hand, so that the caller need not flush yet.
+	body() (p []byte, more bool, err error)
+	// length is that of the answer's body: 0 none, -1 unknown.
+	length() int64
+	// trailers are the answer's trailer fields, once body returned io.EOF.
+	trailers() []wire.Field
+
+	// cancel makes all calls under way return an error soon. Any goroutine may call it, also after release.
+	cancel()
+	// release gives the connection back for reuse, or closes it when reuse is false or it is not at rest.
+	release(reuse bool)
+}

@@ -1,0 +1,331 @@
+// Package site is the site file as plain data: strict decoding, defaults, validation, and what changed between two of them.
+package site
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Site is one whole site file after defaults were applied and every check passed.
+// It is never changed after Load returned it; a reload makes a new one.
+//
+// The struct tags are the single source for the decoder, the printed site and the JSON Schema:
+//
+//	yaml     key in the file
+//	default  value when the key is absent, in the file's own notation ("5s", "16KiB", "99%")
+//	enum     allowed words, separated by |
+//	min,max  bounds of a number, in the file's own notation
+//	doc      one line for `evenkeel check --schema` and for the reference page
+type Site struct {
+	Name      string               `yaml:"name" default:"evenkeel" doc:"name of this site, shown in the console and in events"`
+	Zone      string               `yaml:"zone" doc:"zone this node is in; endpoints of the same zone are preferred"`
+	Include   []string             `yaml:"include" doc:"further files or folders (every *.yaml in them) merged into this one; relative to this file"`
+	Admin     Admin                `yaml:"admin" doc:"console, JSON API, /metrics, /healthz and /readyz"`
+	Listeners map[string]*Listener `yaml:"listeners" doc:"addresses that evenkeel serves"`
+	Pools     map[string]*Pool     `yaml:"pools" doc:"named sets of endpoints"`
+	Routes    []*Route             `yaml:"routes" doc:"which request goes to which pool; the first that matches wins"`
+	Identify  Identify             `yaml:"identify" doc:"how facts about the sender are found"`
+	AccessLog AccessLog            `yaml:"access_log" doc:"one line per request or connection"`
+	Stop      Stop                 `yaml:"stop" doc:"how long stopping may take"`
+	StateDir  string               `yaml:"state_dir" doc:"folder for what must survive a restart; empty keeps nothing on disk"`
+
+	// Files lists every file the site was read from, includes and secrets too, in reading order.
+	Files []string `yaml:"-"`
+}
+
+// Admin is the listener for people and programs that run the node.
+type Admin struct {
+	Listen string    `yaml:"listen" default:"127.0.0.1:7600" doc:"address of the admin listener, or off; anything but loopback needs a token or client certificates"`
+	Token  Secret    `yaml:"token" doc:"bearer token that callers must show"`
+	TLS    *AdminTLS `yaml:"tls" doc:"serve the admin listener over TLS"`
+}
+
+// AdminTLS protects the admin listener.
+type AdminTLS struct {
+	Cert     string `yaml:"cert" doc:"certificate file, PEM"`
+	Key      string `yaml:"key" doc:"private key file, PEM"`
+	ClientCA string `yaml:"client_ca" doc:"file of authorities; callers must show a certificate signed by one of them"`
+}
+
+// Protocols of a listener.
+const (
+	ProtocolHTTP = "http"
+	ProtocolTCP  = "tcp"
+	ProtocolUDP  = "udp"
+)
+
+// Listener is one address that evenkeel serves.
+type Listener struct {
+	Name          string              `yaml:"-"`
+	Listen        string              `yaml:"listen" doc:"host:port; an empty host means all addresses"`
+	Protocol      string              `yaml:"protocol" default:"http" enum:"http|tcp|udp" doc:"what is spoken here"`
+	HTTP2         bool                `yaml:"http2" default:"true" doc:"offer HTTP/2 by ALPN over TLS and by prior knowledge without"`
+	TLS           *TLS                `yaml:"tls" doc:"end TLS here"`
+	ProxyProtocol ListenProxyProtocol `yaml:"proxy_protocol" doc:"take the client's address from a PROXY header, v1 or v2"`
+	Limits        Limits              `yaml:"limits" doc:"what one listener takes at the most"`
+}
+
+// TLS is how a listener ends TLS.
+type TLS struct {
+	Certificates []Certificate `yaml:"certificates" doc:"chosen by SNI; the first serves clients that name no known host"`
+	ClientCA     string        `yaml:"client_ca" doc:"file of authorities for client certificates"`
+	ClientAuth   string        `yaml:"client_auth" default:"none" enum:"none|request|require" doc:"whether clients show a certificate"`
+	MinVersion   string        `yaml:"min_version" default:"1.2" enum:"1.2|1.3" doc:"lowest TLS version"`
+}
+
+// Certificate is a pair of PEM files, read again when they change.
+type Certificate struct {
+	Cert string `yaml:"cert" doc:"certificate chain file, PEM"`
+	Key  string `yaml:"key" doc:"private key file, PEM"`
+}
+
+// ListenProxyProtocol says who may speak for others by a PROXY header.
+type ListenProxyProtocol struct {
+	Accept string         `yaml:"accept" default:"off" enum:"off|optional|required" doc:"whether connections start with a PROXY header"`
+	From   []netip.Prefix `yaml:"from" doc:"senders whose PROXY header is believed; empty with accept on: every sender"`
+}
+
+// Limits is what one listener takes at the most. A zero number is no limit, except where said otherwise.
+type Limits struct {
+	Connections      int           `yaml:"connections" default:"20000" min:"1" doc:"connections at once"`
+	ConnectionsPerIP int           `yaml:"connections_per_ip" default:"0" min:"0" doc:"connections at once from one address (IPv6: one /64); 0: half of connections"`
+	AcceptRate       Rate          `yaml:"accept_rate" default:"0/s" doc:"new connections per second; 0/s: no limit"`
+	HandshakeRate    Rate          `yaml:"handshake_rate" default:"0/s" doc:"TLS handshakes per second; 0/s: no limit"`
+	HandshakeTimeout time.Duration `yaml:"handshake_timeout" default:"10s" min:"1ms" doc:"time for the TLS handshake and the PROXY header"`
+	HeaderBytes      Size          `yaml:"header_bytes" default:"16KiB" min:"1KiB" max:"1MiB" doc:"size of a request head"`
+	Headers          int           `yaml:"headers" default:"100" min:"1" max:"1000" doc:"fields in a request head or trailer"`
+	HeaderTimeout    time.Duration `yaml:"header_timeout" default:"5s" min:"1ms" doc:"time from the first byte of a request head to its last"`
+	IdleTimeout      time.Duration `yaml:"idle_timeout" default:"60s" min:"1ms" doc:"keep-alive connections and tcp or udp sessions without traffic end after this"`
+	MinRate          Size          `yaml:"min_rate" default:"240B/s" doc:"bodies and answers that move slower than this, after a grace of 5s, are ended"`
+	BodyBytes        Size          `yaml:"body_bytes" default:"0B" doc:"size of a request body; 0B: no limit"`
+	Requests         int           `yaml:"requests" default:"0" min:"0" doc:"requests on one connection before it is closed; 0: no limit"`
+	Streams          int           `yaml:"streams" default:"100" min:"1" max:"10000" doc:"HTTP/2 streams at once on one connection"`
+}
+
+// Methods of a pool.
+const (
+	MethodRoundRobin    = "round_robin"
+	MethodWeighted      = "weighted"
+	MethodLeastRequests = "least_requests"
+	MethodEWMA          = "ewma"
+	MethodHash          = "hash"
+	MethodPrequal       = "prequal"
+)
+
+// Pool is a named set of endpoints and how one of them is chosen.
+type Pool struct {
+	Name          string        `yaml:"-"`
+	Endpoints     []Endpoint    `yaml:"endpoints" doc:"fixed endpoints: an address, or a mapping with address, weight, zone, priority"`
+	Discover      *Discover     `yaml:"discover" doc:"find endpoints by DNS or from a file"`
+	Method        string        `yaml:"method" default:"least_requests" enum:"round_robin|weighted|least_requests|ewma|hash|prequal" doc:"how an endpoint is chosen"`
+	Hash          Hash          `yaml:"hash" doc:"what the hash method looks at"`
+	Affinity      *Affinity     `yaml:"affinity" doc:"keep a client on its endpoint by a cookie"`
+	SlowStart     time.Duration `yaml:"slow_start" default:"30s" min:"0s" doc:"time in which an endpoint that came back or is new gets up to its full share; not at start-up"`
+	Panic         Percent       `yaml:"panic" default:"50%" min:"0%" max:"100%" doc:"when less than this share of the pool's capacity (weights) is healthy, all endpoints are used, sick ones too; 0%: never"`
+	Overprovision Percent       `yaml:"overprovision" default:"140%" min:"100%" doc:"a priority or the local zone keeps all traffic while its healthy share times this is 100% or more"`
+	DrainTimeout  time.Duration `yaml:"drain_timeout" default:"30s" min:"0s" doc:"how long a draining endpoint may finish what it has"`
+	Probe         *Probe        `yaml:"probe" doc:"how health is found out; absent: by tcp connect"`
+	HTTP          string        `yaml:"http" default:"auto" enum:"auto|h1|h2" doc:"what is spoken to endpoints: auto is h2 when TLS negotiates it, else HTTP/1.1; h2 without tls is prior knowledge; gRPC needs h2"`
+	TLS           *EndpointTLS  `yaml:"tls" doc:"speak TLS to endpoints"`
+	Timeouts      Timeouts      `yaml:"timeouts" doc:"how long endpoints may take"`
+	Connections   Connections   `yaml:"connections" doc:"connections to each endpoint"`
+	ProxyProtocol string        `yaml:"proxy_protocol" default:"off" enum:"off|v1|v2" doc:"send a PROXY header on connections to endpoints (tcp; http connections are then not shared between clients)"`
+}
+
+// Endpoint is one address that does the work.
+type Endpoint struct {
+	Address  string `yaml:"address" doc:"host:port"`
+	Weight   int    `yaml:"weight" default:"1" min:"0" max:"65535" doc:"share of traffic in relation to the others; 0: none"`
+	Zone     string `yaml:"zone" doc:"zone the endpoint is in"`
+	Priority int    `yaml:"priority" default:"1" min:"1" max:"16" doc:"1 is used first; higher numbers take what lower ones cannot"`
+}
+
+// Discover finds endpoints. Exactly one of its fields is set.
+type Discover struct {
+	DNS  *DiscoverDNS  `yaml:"dns" doc:"by DNS records"`
+	File *DiscoverFile `yaml:"file" doc:"from a file in the shape of Prometheus file_sd"`
+}
+
+// DiscoverDNS finds endpoints by DNS.
+type DiscoverDNS struct {
+	Name     string        `yaml:"name" doc:"name to ask for"`
+	Type     string        `yaml:"type" default:"a" enum:"a|aaaa|srv" doc:"record type; srv brings port, weight and priority"`
+	Port     int           `yaml:"port" min:"0" max:"65535" doc:"port of the endpoints; not with srv"`
+	Resolver string        `yaml:"resolver" doc:"host:port of the resolver; empty: the system's"`
+	MinTTL   time.Duration `yaml:"min_ttl" default:"1s" min:"100ms" doc:"records are asked for again after their TTL, but not sooner than this"`
+	MaxTTL   time.Duration `yaml:"max_ttl" default:"5m" min:"1s" doc:"and not later than this"`
+}
+
+// DiscoverFile finds endpoints in a watched file.
+type DiscoverFile struct {
+	Path string `yaml:"path" doc:"JSON or YAML list of {targets: [host:port], labels: {weight, zone, priority}}"`
+}
+
+// Sources of a hash.
+const (
+	HashIP       = "ip"
+	HashHeader   = "header"
+	HashCookie   = "cookie"
+	HashPath     = "path"
+	HashTwoTuple = "2-tuple" // client IP, listener IP
+	HashTriple   = "3-tuple" // and protocol
+	HashFive     = "5-tuple" // and both ports
+)
+
+// Hash says what the hash method looks at.
+type Hash struct {
+	By      string  `yaml:"by" default:"ip" enum:"ip|header|cookie|path|2-tuple|3-tuple|5-tuple" doc:"what is hashed"`
+	Name    string  `yaml:"name" doc:"name of the header or cookie"`
+	Balance Percent `yaml:"balance" default:"150%" min:"100%" doc:"no endpoint takes more than this part of the mean load; the next in the table takes it; 100% is strictest"`
+}
+
+// Affinity keeps a client on its endpoint by a cookie that evenkeel sets.
+type Affinity struct {
+	Cookie string        `yaml:"cookie" default:"evenkeel" doc:"name of the cookie"`
+	TTL    time.Duration `yaml:"ttl" default:"0s" min:"0s" doc:"life of the cookie; 0s: the browser session"`
+}
+
+// Probe is how the health of an endpoint is found out. At most one kind is set; none is tcp.
+type Probe struct {
+	HTTP    *ProbeHTTP    `yaml:"http" doc:"by an HTTP request"`
+	TCP     *ProbeTCP     `yaml:"tcp" doc:"by a TCP connection"`
+	TLS     *ProbeTLS     `yaml:"tls" doc:"by a TLS handshake"`
+	GRPC    *ProbeGRPC    `yaml:"grpc" doc:"by grpc.health.v1.Health/Check"`
+	Exec    *ProbeExec    `yaml:"exec" doc:"by a command; exit code 0 is healthy"`
+	Every   time.Duration `yaml:"every" default:"5s" min:"10ms" doc:"time between two probes of one endpoint"`
+	Timeout time.Duration `yaml:"timeout" default:"2s" min:"1ms" doc:"a probe that takes longer has failed"`
+	Rise    int           `yaml:"rise" default:"1" min:"1" max:"100" doc:"successes in a row that make a sick endpoint healthy"`
+	Fall    int           `yaml:"fall" default:"3" min:"1" max:"100" doc:"failures in a row that make a healthy endpoint sick"`
+	Port    int           `yaml:"port" default:"0" min:"0" max:"65535" doc:"port to probe; 0: the endpoint's"`
+}
+
+// ProbeHTTP asks for a path. TLS follows the pool's tls, unless Scheme says otherwise.
+type ProbeHTTP struct {
+	Path    string            `yaml:"path" default:"/" doc:"path to ask for"`
+	Method  string            `yaml:"method" default:"GET" doc:"request method"`
+	Host    string            `yaml:"host" doc:"Host header; empty: the endpoint's address"`
+	Scheme  string            `yaml:"scheme" default:"auto" enum:"auto|http|https" doc:"auto: https when the pool speaks TLS"`
+	Headers map[string]string `yaml:"headers" doc:"request headers"`
+	Status  []string          `yaml:"status" default:"200-399" doc:"statuses that count as healthy: numbers and ranges"`
+	Header  map[string]string `yaml:"header" doc:"answer headers that must match these regular expressions"`
+	Body    string            `yaml:"body" doc:"regular expression that the first 64 KiB of the body must match"`
+}
+
+// ProbeTCP connects, and may talk.
+type ProbeTCP struct {
+	Send   string `yaml:"send" doc:"bytes to send after connecting"`
+	Expect string `yaml:"expect" doc:"regular expression that the answer must match"`
+}
+
+// ProbeTLS shakes hands.
+type ProbeTLS struct {
+	ServerName string        `yaml:"server_name" doc:"SNI; empty: the pool's"`
+	Verify     bool          `yaml:"verify" default:"true" doc:"verify the certificate"`
+	Expires    time.Duration `yaml:"expires" default:"0s" doc:"fail when the certificate ends within this"`
+}
+
+// ProbeGRPC asks the standard health service.
+type ProbeGRPC struct {
+	Service string `yaml:"service" doc:"service name to ask for; empty: the server as a whole"`
+}
+
+// ProbeExec runs a command without a shell. ADDRESS, HOST and PORT are in its environment.
+type ProbeExec struct {
+	Command []string `yaml:"command" doc:"program and arguments"`
+}
+
+// EndpointTLS is how evenkeel speaks TLS to endpoints.
+type EndpointTLS struct {
+	CA         string `yaml:"ca" doc:"file of authorities; empty: the system's"`
+	ServerName string `yaml:"server_name" doc:"SNI and name to verify; empty: the endpoint's host"`
+	Cert       string `yaml:"cert" doc:"own certificate for mTLS"`
+	Key        string `yaml:"key" doc:"own key for mTLS"`
+	Verify     bool   `yaml:"verify" default:"true" doc:"verify the endpoint's certificate"`
+}
+
+// Timeouts is how long endpoints may take.
+type Timeouts struct {
+	Connect   time.Duration `yaml:"connect" default:"2s" min:"1ms" doc:"TCP connect and TLS handshake"`
+	FirstByte time.Duration `yaml:"first_byte" default:"60s" min:"1ms" doc:"from the whole request sent to the first byte of the answer; 504 after it"`
+	Idle      time.Duration `yaml:"idle" default:"60s" min:"1ms" doc:"an answer, upgraded connection or tcp session without bytes for this long is ended"`
+	KeepAlive time.Duration `yaml:"keep_alive" default:"30s" min:"0s" doc:"unused connections to endpoints are closed after this"`
+}
+
+// Connections bounds the connections to each endpoint.
+type Connections struct {
+	Max  int `yaml:"max" default:"10000" min:"1" doc:"connections to one endpoint at once; more are refused with 503"`
+	Idle int `yaml:"idle" default:"1024" min:"0" doc:"unused connections kept for one endpoint"`
+}
+
+// Classes of requests, most important first.
+const (
+	ClassCritical = "critical"
+	ClassStandard = "standard"
+	ClassLow      = "low"
+)
+
+// Route says what becomes of a request. For tcp listeners with hosts, the host is the SNI of a TLS client.
+// Exactly one of Pool, Redirect and Respond is set.
+type Route struct {
+	Name      string            `yaml:"name" doc:"name shown in metrics and logs; empty: made from the position"`
+	Listeners []string          `yaml:"listeners" doc:"listeners it holds for; empty: all"`
+	Hosts     []string          `yaml:"hosts" doc:"host names, *.name for any sub-domain; empty: all"`
+	Paths     []string          `yaml:"paths" doc:"/exact or /prefix/*; empty: all"`
+	Methods   []string          `yaml:"methods" doc:"request methods; empty: all"`
+	Headers   map[string]string `yaml:"headers" doc:"request headers that must have these values; * means present"`
+	Pool      string            `yaml:"pool" doc:"pool that answers"`
+	Redirect  *Redirect         `yaml:"redirect" doc:"answer with a redirect"`
+	Respond   *Respond          `yaml:"respond" doc:"answer with a fixed text"`
+	Class     string            `yaml:"class" default:"standard" enum:"critical|standard|low" doc:"how much the requests matter"`
+	Deadline  time.Duration     `yaml:"deadline" default:"0s" min:"0s" doc:"the whole request must be answered within this; 0s: no limit beyond the pool's timeouts"`
+	BodyBytes Size              `yaml:"body_bytes" default:"0B" doc:"size of a request body; 0B: the listener's limit"`
+	Rewrite   Rewrite           `yaml:"rewrite" doc:"what is changed before the request is sent"`
+	Request   Edits             `yaml:"request" doc:"request headers added and removed"`
+	Response  Edits             `yaml:"response" doc:"response headers added and removed"`
+}
+
+// Redirect sends the client elsewhere. Empty parts are kept as the client sent them.
+type Redirect struct {
+	Status int    `yaml:"status" default:"308" enum:"301|302|303|307|308" doc:"status of the answer"`
+	Scheme string `yaml:"scheme" enum:"|http|https" doc:"new scheme"`
+	Host   string `yaml:"host" doc:"new host, may carry a port"`
+	Path   string `yaml:"path" doc:"new path; the query is kept"`
+}
+
+// Respond answers with a fixed text.
+type Respond struct {
+	Status  int               `yaml:"status" default:"200" min:"200" max:"599" doc:"status of the answer"`
+	Body    string            `yaml:"body" doc:"text of the answer"`
+	Headers map[string]string `yaml:"headers" doc:"headers of the answer"`
+}
+
+// Rewrite changes where a request goes.
+type Rewrite struct {
+	Host   string `yaml:"host" doc:"Host header for the endpoint; empty: the client's"`
+	Prefix string `yaml:"prefix" doc:"the matched path prefix is replaced by this"`
+	Path   string `yaml:"path" doc:"the whole path is replaced by this; the query is kept"`
+}
+
+// Edits changes header fields; removal comes first, then set, then add.
+type Edits struct {
+	Remove []string          `yaml:"remove" doc:"fields taken away"`
+	Set    map[string]string `yaml:"set" doc:"fields that replace all of the same name"`
+	Add    map[string]string `yaml:"add" doc:"fields added beside those of the same name"`
+}
+
+// Identify says how facts about the sender are found.
+type Identify struct {
+	TrustedProxies []netip.Prefix `yaml:"trusted_proxies" doc:"senders whose X-Forwarded-For, -Proto, -Host and Forwarded are believed"`
+}
+
+// AccessLog is one line per request or connection. Full queues drop lines and count them; they never hold a request.
+type AccessLog struct {
+	Path   string  `yaml:"path" default:"off" doc:"file to append to, stdout, stderr, or off"`
+	Format string  `yaml:"format" default:"json" enum:"json|common" doc:"form of a line"`
+	Sample Percent `yaml:"sample" default:"100%" min:"0%" max:"100%" doc:"share of requests that are logged; failed ones always are"`
+}
+
+// Stop bounds stopping.
+type Stop struct {
+	Drain time.Duration `yaml:"drain" default:"30s" min:"0s" doc:"requests and connections may finish for this long after SIGTERM or an upgrade"`
+}

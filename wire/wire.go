@@ -1,0 +1,47 @@
+// Package wire is HTTP/1.1 on the wire: it parses and writes heads, bodies and chunks, with no sockets and no policy.
+package wire
+
+// Limits bounds what a parser takes. Both must be above zero.
+type Limits struct {
+	HeadBytes int // bytes of a head, with its last empty line
+	Fields    int // fields of a head or trailer
+}
+
+// Field is one header field. The slices point into the buffer that was parsed.
+type Field struct {
+	Name  []byte // as sent
+	Value []byte // without white space around it
+	ID    ID     // which known field it is, 0 for others
+}
+
+// Request is the head of a request. HTTP/2 front ends fill the same view, with names in lower case.
+type Request struct {
+	Method []byte
+	Target []byte // origin-form after parsing: /path?query, or * ; for CONNECT the authority
+	Host   []byte // authority: Host field, or that of an absolute-form target, or :authority
+	Minor  int    // 1 for HTTP/1.1, 0 for HTTP/1.0
+	Fields []Field
+
+	ContentLength int64  // -1: none given
+	Chunked       bool   // Transfer-Encoding: chunked
+	Close         bool   // the connection ends after this message
+	Upgrade       []byte // value of Upgrade when Connection names it, else nil
+	Expect100     bool   // the client waits for 100 Continue
+
+	Raw []byte // the whole head as parsed, with the last empty line; nil from HTTP/2
+}
+
+// Response is the head of a response.
+type Response struct {
+	Status int
+	Reason []byte
+	Minor  int
+	Fields []Field
+
+	ContentLength int64 // -1: none given
+	Chunked       bool
+	Close         bool
+	Upgrade       []byte
+
+	Raw []byte
+}
