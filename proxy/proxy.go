@@ -4,4 +4,5 @@ package proxy
 // Proxy is the set of listeners of a node.
 type Proxy struct {
 	sweep *sweeper
+	engine
 }
