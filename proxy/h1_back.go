@@ -44,13 +44,16 @@ type h1Back struct {
 
 	sendChunked bool
 	chunkHead   [20]byte
-	sentAll     bool  // the request went out whole
-	used        bool  // it carried an exchange before: the endpoint may have closed it meanwhile
-	keep        bool  // the answer allows another exchange
-	since       int64 // when it became idle, on the sweeper's clock
-	sentBytes   int64 // over the whole life of the connection
-	sentBefore  int64 // the same, when this exchange began
+	sentAll     bool   // the request went out whole
+	used        bool   // it carried an exchange before: the endpoint may have closed it meanwhile
+	keep        bool   // the answer allows another exchange
+	since       int64  // when it became idle, on the sweeper's clock
+	sentBytes   int64  // over the whole life of the connection
+	sentBefore  int64  // the same, when this exchange began
+	shard       uint32 // whose stack it goes back to
+	age         uint32 // of the link when it was made
 	cancelled   atomic.Bool
+	deadline    time.Time // of the exchange it carries
 }
 
 func newH1Back(l *Link, c net.Conn) (*h1Back, error) {
@@ -70,7 +73,7 @@ func newH1Back(l *Link, c net.Conn) (*h1Back, error) {
 
 func (b *h1Back) send(x *exchange.Exchange, s *scratch, body []byte, whole bool) (unsent bool, err error) {
 	b.sentAll, b.keep, b.bodyEnd, b.got = false, false, false, 0
-	b.sentBefore = b.sentBytes
+	b.sentBefore, b.deadline = b.sentBytes, x.Deadline
 	r := x.Request
 	out := wire.AppendRequestLine(s.out[:0], r.Method, s.target)
 	out = wire.AppendField(out, nameHost, s.host)
@@ -285,7 +288,7 @@ func (b *h1Back) fill() error {
 	if b.w == len(b.buf) {
 		return wire.ErrBadChunk
 	}
-	p.sweep.arm(&b.watched, b.l.up.idle(b))
+	p.sweep.arm(&b.watched, until(b.deadline, b.l.up.cfg().Timeouts.Idle))
 	n, err := b.sock.read(b.buf[b.w:])
 	b.w += n
 	return err

@@ -58,9 +58,11 @@ type h1Work struct {
 	scr scratch
 
 	// The request's body: bytes left of a given length, or chunks; taken counts bytes given out.
-	left      int64
-	chunked   bool
-	bodyEnd   bool // everything was read
+	left    int64
+	chunked bool
+	bodyEnd bool // everything was read
+	// bodyDone says to the answering goroutine that the body was read to its end by another.
+	bodyDone  atomic.Bool
 	chunks    wire.Chunks
 	taken     int64
 	bodyErr   error
