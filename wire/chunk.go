@@ -15,16 +15,13 @@ const maxExtensions = 4096
 
 // Chunks decodes one body in chunked coding at a time (RFC 9112 §7.1), without copying it. Reset it before each body.
 type Chunks struct {
-	lim     Limits
-	state   chunkState
-	left    int64 // data octets of the chunk that are still to come
-	excess  int64 // see maxExtensions
-	scanned int   // octets of the trailer in which no end was found
-	fields  []Field
+	lim      Limits
+	state    chunkState
+	left     int64 // data octets of the chunk that are still to come
+	excess   int64 // see maxExtensions
+	trailing progress
+	fields   []Field
 }
-
-// emptyLine is a whole trailer without fields.
-var emptyLine = []byte("\r\n")
 
 type chunkState uint8
 
@@ -54,28 +51,35 @@ func (c *Chunks) Next(in []byte) (data []byte, n int, err error) {
 		case chunkSize:
 			used, bad = c.size(rest)
 		case chunkData:
-			used = int(min(c.left, int64(len(rest))))
-			data = rest[:used]
-			if c.left -= int64(used); c.left == 0 {
-				c.state = chunkEnd
-			}
+			return c.data(in, n)
 		case chunkEnd:
-			if data == nil || len(rest) >= 2 {
-				used, bad = c.end(rest)
-			}
+			used, bad = c.end(rest)
 		case chunkTrailer:
 			used, bad = c.trailer(rest)
 		case chunksDone:
 			return nil, n, io.EOF
 		}
-		if bad != nil && data == nil {
+		if bad != nil {
 			return nil, n, bad
 		}
-		n += used
-		if bad != nil || used == 0 || c.state == chunkSize && data != nil {
-			return data, n, nil
+		if used == 0 {
+			return nil, n, nil
 		}
+		n += used
 	}
+}
+
+// data consumes the data at n, and the line end behind it when it is there and right.
+func (c *Chunks) data(in []byte, n int) (data []byte, next int, err error) {
+	used := int(min(c.left, int64(len(in)-n)))
+	data = in[n : n+used]
+	n += used
+	if c.left -= int64(used); c.left == 0 {
+		c.state = chunkEnd
+		end, _ := c.end(in[n:]) // an error comes again, without data
+		n += end
+	}
+	return data, n, nil
 }
 
 // end consumes the line end behind the data of a chunk.
@@ -191,11 +195,9 @@ func quotedLength(b []byte) int {
 
 // trailer consumes the trailer once all of it is there.
 func (c *Chunks) trailer(in []byte) (n int, err *Error) {
-	if c.scanned > 0 && !mayParse(in, c.scanned, c.lim) && !bytes.HasPrefix(in, emptyLine) {
-		c.scanned = len(in)
+	if c.trailing.idle(in, c.lim) {
 		return 0, nil
 	}
-	c.scanned = 0
 	c.fields, n, err = parseFields(in[:min(len(in), c.lim.HeadBytes)], 0, c.fields[:0], c.lim.Fields)
 	switch {
 	case err != nil:
@@ -203,7 +205,7 @@ func (c *Chunks) trailer(in []byte) (n int, err *Error) {
 	case n == 0 && len(in) >= c.lim.HeadBytes:
 		return 0, ErrHeadTooLarge
 	case n == 0:
-		c.scanned = len(in)
+		c.trailing = progress{scanned: len(in), inLine: bytes.IndexByte(in, '\n') < 0}
 		return 0, nil
 	}
 	kept := c.fields[:0]

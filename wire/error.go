@@ -34,7 +34,7 @@ var (
 	ErrBadHost             = &Error{"bad_host", 400, "the host is empty or not a name or address with an optional port"}
 	ErrDuplicateHost       = &Error{"duplicate_host", 400, "the request has more than one Host field"}
 	ErrHostMismatch        = &Error{"host_mismatch", 400, "the Host field differs from the authority of the target"}
-	ErrBadLength           = &Error{"bad_length", 400, "Content-Length is repeated, or not a number of bytes"}
+	ErrBadLength           = &Error{"bad_length", 400, "Content-Length is repeated, not a number of bytes, or not allowed here"}
 	ErrLengthAndChunked    = &Error{"length_and_chunked", 400, "Content-Length and Transfer-Encoding stand together"}
 	ErrBadTransferEncoding = &Error{"bad_transfer_encoding", 400, "Transfer-Encoding is malformed, repeated, or not allowed here"}
 	ErrUnknownCoding       = &Error{"unknown_coding", 501, "Transfer-Encoding names another coding than chunked"}

@@ -2,24 +2,27 @@ package wire
 
 import "bytes"
 
-// mayParse reports whether a head that was found unfinished up to scanned is worth parsing again: its end, or a
-// line end that refuses it, or the limit is there. So a head that comes octet by octet costs linear work.
-func mayParse(buf []byte, scanned int, lim Limits) bool {
-	if len(buf) >= lim.HeadBytes {
-		return true
+// progress is how far an unfinished head was looked at, so that one that comes octet by octet costs linear work.
+type progress struct {
+	scanned int  // octets in which there is no end; 0: not looked at
+	inLine  bool // the first line is not complete yet
+}
+
+// idle reports whether parsing again is pointless: since the last time neither the first line nor the head came to
+// its end, no line end came that refuses it, and the limit is not reached.
+func (p *progress) idle(buf []byte, lim Limits) bool {
+	if p.scanned == 0 || p.scanned > len(buf) || len(buf) >= lim.HeadBytes {
+		return false
 	}
-	if scanned > len(buf) { // not the head that was scanned: Reset was forgotten
-		scanned = 0
-	}
-	for i := scanned; ; {
+	for i := p.scanned; ; i++ {
 		j := bytes.IndexByte(buf[i:], '\n')
 		if j < 0 {
-			return false
-		}
-		if i += j; i == 0 || buf[i-1] != '\r' || i >= 3 && buf[i-2] == '\n' {
+			p.scanned = len(buf)
 			return true
 		}
-		i++
+		if i += j; p.inLine || i == 0 || buf[i-1] != '\r' || i >= 3 && buf[i-2] == '\n' {
+			return false
+		}
 	}
 }
 

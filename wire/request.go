@@ -18,8 +18,7 @@ const maxMethod = 32
 // HTTP/1.0, an empty host or port, user names in authorities, targets with octets above 0x7e, and an absolute-form
 // target whose authority is not, octet for octet but for case, that of the Host field.
 func (r *Request) Parse(buf []byte, lim Limits) (n int, err error) {
-	if r.scanned > 0 && !mayParse(buf, r.scanned, lim) {
-		r.scanned = len(buf)
+	if r.progress.idle(buf, lim) {
 		return 0, nil
 	}
 	r.Reset()
@@ -29,7 +28,7 @@ func (r *Request) Parse(buf []byte, lim Limits) (n int, err error) {
 	case bad != nil:
 		return 0, bad
 	case n == 0 && len(buf) < lim.HeadBytes:
-		r.scanned = len(buf)
+		r.progress.scanned = len(buf)
 	case n == 0 && len(head) > 2 && bytes.IndexByte(head[2:], '\n') < 0:
 		return 0, ErrURITooLong
 	case n == 0:
@@ -46,10 +45,12 @@ func (r *Request) parse(buf []byte, maxFields int) (n int, err *Error) {
 		if len(buf) > 1 {
 			return 0, ErrBareCR
 		}
+		r.progress.inLine = true
 		return 0, nil
 	}
 	i, err := r.parseLine(buf, start)
 	if i == 0 || err != nil {
+		r.progress.inLine = true
 		return 0, err
 	}
 	r.Fields, n, err = parseFields(buf, i, r.Fields, maxFields)

@@ -5,8 +5,7 @@ import "encoding/binary"
 // Parse reads the head of a response from the start of buf, like Request.Parse. All errors have status 502. The
 // space before an empty reason may be missing. A 1xx head is a head like any other: the next one follows it.
 func (r *Response) Parse(buf []byte, lim Limits) (n int, err error) {
-	if r.scanned > 0 && !mayParse(buf, r.scanned, lim) {
-		r.scanned = len(buf)
+	if r.progress.idle(buf, lim) {
 		return 0, nil
 	}
 	r.Reset()
@@ -17,7 +16,7 @@ func (r *Response) Parse(buf []byte, lim Limits) (n int, err error) {
 	case n == 0 && len(buf) >= lim.HeadBytes:
 		return 0, ofResponse(ErrHeadTooLarge)
 	case n == 0:
-		r.scanned = len(buf)
+		r.progress.scanned = len(buf)
 	}
 	return n, nil
 }
@@ -25,6 +24,7 @@ func (r *Response) Parse(buf []byte, lim Limits) (n int, err error) {
 func (r *Response) parse(buf []byte, maxFields int) (n int, err *Error) {
 	i, err := r.parseLine(buf)
 	if i == 0 || err != nil {
+		r.progress.inLine = true
 		return 0, err
 	}
 	r.Fields, n, err = parseFields(buf, i, r.Fields, maxFields)

@@ -34,8 +34,8 @@ type Request struct {
 
 	Raw []byte // the whole head as parsed, with the last empty line; nil from HTTP/2
 
-	named   bool // Connection names options besides close, keep-alive and upgrade
-	scanned int  // bytes in which an earlier Parse found no end of the head
+	named    bool // Connection names options besides close, keep-alive and upgrade
+	progress progress
 }
 
 // Reset empties r for the next head and keeps the capacity of Fields. Parse does it by itself, except that it
@@ -56,8 +56,8 @@ type Response struct {
 
 	Raw []byte
 
-	named   bool
-	scanned int
+	named    bool
+	progress progress
 }
 
 // Reset empties r for the next head, like Request.Reset.
