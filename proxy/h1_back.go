@@ -42,6 +42,7 @@ type h1Back struct {
 	bodyEnd    bool
 	chunks     wire.Chunks
 
+	toSend      [2][]byte // head and body that wait for the call of head
 	sendChunked bool
 	chunkHead   [20]byte
 	sentAll     bool   // the request went out whole
@@ -104,10 +105,28 @@ func (b *h1Back) send(x *exchange.Exchange, s *scratch, body []byte, whole bool)
 		s.out = append(out, body...)
 		out, body = s.out, nil
 	}
+	if whole { // head sends it, together with waiting for the answer
+		b.toSend = [2][]byte{out, body}
+		return false, nil
+	}
 	n, err := b.sock.write(out, body, nil)
 	b.sentBytes += int64(n)
-	b.sentAll = err == nil && whole
 	return n == 0, err
+}
+
+// ask sends what send left, and waits for the first bytes of the answer.
+func (b *h1Back) ask(p *Proxy) (unsent bool, err error) {
+	out, body := b.toSend[0], b.toSend[1]
+	if out == nil {
+		b.buf, b.w, err = b.sock.readLent(p.lend, p.giveBack)
+		return err == io.EOF && b.unseen(), err
+	}
+	b.toSend = [2][]byte{}
+	var sent int
+	b.buf, b.w, sent, err = b.sock.askLent(out, body, p.lend, p.giveBack)
+	b.sentBytes += int64(sent)
+	b.sentAll = sent == len(out)+len(body)
+	return sent == 0 || err == io.EOF && b.unseen(), err
 }
 
 func (b *h1Back) sendBody(p []byte) error {
@@ -145,10 +164,9 @@ func (b *h1Back) head(x *exchange.Exchange, r *wire.Response) (unsent bool, err 
 	limits := wire.Limits{HeadBytes: headBytes, Fields: headFields}
 	for {
 		if b.buf == nil {
-			b.buf, b.w, err = b.sock.readLent(p.lend, p.giveBack)
 			b.r = 0
-			if err != nil {
-				return err == io.EOF && b.unseen(), err
+			if unsent, err = b.ask(p); err != nil {
+				return unsent, err
 			}
 		}
 		n, err := r.Parse(b.buf[b.r:b.w], limits)

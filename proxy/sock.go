@@ -29,6 +29,7 @@ type sock struct {
 	lend     func() []byte
 	giveBack func([]byte)
 	lent     bool
+	ask      bool // tryRead sends what is in out first, and then waits without trying to read
 	in       []byte
 	n        int
 	readErr  error
@@ -52,7 +53,7 @@ func (s *sock) init(c net.Conn, tcp *net.TCPConn, sweep *sweeper) error {
 	if err != nil {
 		return err
 	}
-	s.raw, s.readFn, s.writeFn = raw, s.tryRead, s.tryWrite
+	s.raw, s.readFn, s.writeFn = raw, s.tryRead, s.waitWrite
 	return nil
 }
 
@@ -84,6 +85,37 @@ func (s *sock) readLent(lend func() []byte, giveBack func([]byte)) ([]byte, int,
 	return buf, n, nil
 }
 
+// askLent is write(a, b, nil) followed by readLent. What is read is the answer to what is written, so the
+// read that would find nothing is left out: the runtime forgets the readiness of the socket before the write and
+// is told of the answer after it. sent is how many bytes the kernel took.
+func (s *sock) askLent(a, b []byte, lend func() []byte, giveBack func([]byte)) (buf []byte, n, sent int, err error) {
+	if s.raw == nil {
+		if sent, err = s.write(a, b, nil); err != nil {
+			return nil, 0, sent, err
+		}
+		buf, n, err = s.readLentTLS(lend, giveBack)
+		return buf, n, sent, err
+	}
+	total := len(a) + len(b)
+	s.out, s.writeErr, s.ask = [3][]byte{a, b, nil}, nil, true
+	buf, n, err = s.readLent(lend, giveBack)
+	left := len(s.out[0]) + len(s.out[1])
+	s.ask = false
+	if left == 0 || s.writeErr != nil {
+		if s.writeErr != nil {
+			err = s.writeErr
+		}
+		s.out = [3][]byte{}
+		return buf, n, total - left, err
+	}
+	// The kernel did not take all of it at once: wait for room.
+	a, b = s.out[0], s.out[1]
+	if sent, err = s.write(a, b, nil); err == nil {
+		buf, n, err = s.readLent(lend, giveBack)
+	}
+	return buf, n, total - left + sent, err
+}
+
 // readLentTLS waits with one byte: crypto/tls keeps the rest of the record, and the next Read has it without waiting.
 func (s *sock) readLentTLS(lend func() []byte, giveBack func([]byte)) ([]byte, int, error) {
 	var first [1]byte
@@ -113,6 +145,10 @@ func (s *sock) finishRead() (int, error) {
 
 // tryRead is called by the runtime when the socket may be readable. false: wait.
 func (s *sock) tryRead(fd uintptr) bool {
+	if s.ask {
+		s.ask = false
+		return !s.tryWrite(fd) || s.writeErr != nil
+	}
 	if s.lent && s.in == nil {
 		s.in = s.lend()
 	}
@@ -157,7 +193,16 @@ func (s *sock) write(a, b, c []byte) (int, error) {
 	return total - left, err
 }
 
-// tryWrite is called by the runtime when the socket may be writable. false: wait.
+// waitWrite is called by the runtime when the socket may be writable. false: wait.
+func (s *sock) waitWrite(fd uintptr) bool {
+	if s.tryWrite(fd) {
+		return true
+	}
+	s.watchStall()
+	return false
+}
+
+// tryWrite writes what is in out. false: the kernel takes no more now.
 func (s *sock) tryWrite(fd uintptr) bool {
 	for {
 		n, e := send(fd, &s.out)
@@ -175,7 +220,6 @@ func (s *sock) tryWrite(fd uintptr) bool {
 			}
 		case unix.EINTR:
 		case unix.EAGAIN:
-			s.watchStall()
 			return false
 		default:
 			s.writeErr = os.NewSyscallError("send", e)
