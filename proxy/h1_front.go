@@ -143,6 +143,7 @@ func (w *h1Work) fillBody() {
 	case err == nil:
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		w.bodyErr = errBodySlow
+		h.c.SetDeadline(time.Time{}) // so that the answer can go out
 	case err == io.EOF:
 		w.bodyErr = io.ErrUnexpectedEOF
 	default:
