@@ -157,7 +157,7 @@ func (b *h1Back) endBody(trailers []wire.Field) error {
 func (b *h1Back) head(x *exchange.Exchange, r *wire.Response) (unsent bool, err error) {
 	p := b.l.up.proxy
 	if b.r == b.w && b.buf != nil {
-		p.buffers.put(b.buf)
+		p.heap.put(b.buf)
 		b.buf = nil
 	}
 	p.sweep.arm(&b.watched, b.l.up.wait(x))
@@ -198,7 +198,7 @@ func (b *h1Back) room() {
 	}
 	grown := make([]byte, min(2*len(b.buf), headBytes+1))
 	copy(grown, b.buf)
-	b.l.up.proxy.buffers.put(b.buf)
+	b.l.up.proxy.heap.put(b.buf)
 	b.buf = grown
 }
 
@@ -295,9 +295,9 @@ func (b *h1Back) fill() error {
 	p := b.l.up.proxy
 	rest := b.buf[b.r:b.w]
 	if len(b.buf) != bulkSize && (b.left > bulkSize || b.got > bulkSize) {
-		bulk := p.buffers.getBulk()
+		bulk := p.heap.getBulk()
 		copy(bulk, rest)
-		p.buffers.put(b.buf)
+		p.heap.put(b.buf)
 		b.buf = bulk
 	} else {
 		copy(b.buf, rest)
@@ -328,7 +328,7 @@ func (b *h1Back) release(reuse bool) {
 	b.disarm()
 	rest := b.w - b.r
 	if b.buf != nil {
-		b.l.up.proxy.buffers.put(b.buf)
+		b.l.up.proxy.heap.put(b.buf)
 		b.buf, b.r, b.w = nil, 0, 0
 	}
 	if reuse && b.keep && b.bodyEnd && b.sentAll && rest == 0 && !b.cancelled.Load() && !b.hit.Load() && b.l.put(b) {

@@ -16,13 +16,13 @@ const bulkSize = 128 << 10
 
 // engine is what the HTTP engines of one proxy share.
 type engine struct {
-	buffers   buffers
-	lend      func() []byte // buffers.get, made once: a method value per call would allocate
+	heap      buffers
+	lend      func() []byte // heap.get, made once: a method value per call would allocate
 	giveBack  func([]byte)
 	upstreams upstreams
 }
 
-func (e *engine) init() { e.lend, e.giveBack = e.buffers.get, e.buffers.put }
+func (e *engine) init() { e.lend, e.giveBack = e.heap.get, e.heap.put }
 
 // buffers are lent while bytes move and given back while a connection is idle.
 type buffers struct{ small, bulk, work sync.Pool }

@@ -29,7 +29,7 @@ func (p *Proxy) serveHTTP1(c *conn, first []byte) {
 		return
 	}
 	if len(first) > 0 {
-		h.buf = p.buffers.get()
+		h.buf = p.heap.get()
 		if len(first) > len(h.buf) {
 			h.buf = make([]byte, len(first))
 		}
@@ -38,7 +38,7 @@ func (p *Proxy) serveHTTP1(c *conn, first []byte) {
 	for h.await() && h.busy() {
 	}
 	if h.buf != nil {
-		p.buffers.put(h.buf)
+		p.heap.put(h.buf)
 	}
 }
 
@@ -62,7 +62,7 @@ func (h *h1Conn) await() bool {
 
 // busy serves every request that is at hand. false: the connection is finished.
 func (h *h1Conn) busy() bool {
-	w := h.p.buffers.getWork()
+	w := h.p.heap.getWork()
 	w.h = h
 	h.c.facts(&w.x)
 	again := true
@@ -70,9 +70,10 @@ func (h *h1Conn) busy() bool {
 		again = h.serve(w)
 	}
 	w.x.Front, w.x.Listener = nil, nil
-	h.p.buffers.putWork(w)
+	h.p.heap.putWork(w)
+	w.req.Reset()
 	if again {
-		h.p.buffers.put(h.buf)
+		h.p.heap.put(h.buf)
 		h.buf = nil
 	}
 	return again
@@ -147,7 +148,7 @@ func (h *h1Conn) room(limit int) {
 		grown = make([]byte, h.w+1)
 	}
 	copy(grown, h.buf)
-	h.p.buffers.put(h.buf)
+	h.p.heap.put(h.buf)
 	h.buf = grown
 }
 
@@ -163,7 +164,11 @@ func (h *h1Conn) refuseHead(w *h1Work, err error) {
 	default:
 		h.c.SetDeadline(time.Time{}) // so that the answer can go out
 	}
-	h.c.listener.refused(r.Reason)
+	if r == refuseHeaderTimeout {
+		h.c.listener.refused[refusedHeaderTimeout].Add(1)
+	} else {
+		h.c.listener.refused[refusedBadHead].Add(1)
+	}
 	w.x.Front, w.closing, w.bodyEnd = w, true, true
 	w.x.Request, w.req.Minor, w.req.Method = nil, 1, nil
 	if refuse(w, &w.x, r) == nil {
@@ -187,7 +192,7 @@ func (h *h1Conn) linger() {
 	h.c.SetReadDeadline(time.Time{}) // stopBody may have set one
 	h.p.sweep.arm(&h.c.watched, lingerTime)
 	if h.buf == nil {
-		h.buf = h.p.buffers.get()
+		h.buf = h.p.heap.get()
 	}
 	for left := lingerBytes; left > 0; {
 		n, err := h.sock.read(h.buf)

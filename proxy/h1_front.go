@@ -116,15 +116,15 @@ func (w *h1Work) fillBody() {
 	switch {
 	case w.head == nil:
 		w.head, w.bodySince = h.buf, h.p.sweep.clock.Load()
-		old, next = nil, h.p.buffers.get()
+		old, next = nil, h.p.heap.get()
 	case w.taken > bulkSize && len(h.buf) == bufferSize:
-		next = h.p.buffers.getBulk()
+		next = h.p.heap.getBulk()
 	default:
 		old = nil
 	}
 	h.buf, h.r, h.w = next, 0, copy(next, rest)
 	if old != nil {
-		h.p.buffers.put(old)
+		h.p.heap.put(old)
 	}
 	if h.w == len(h.buf) {
 		w.bodyErr = wire.ErrBadChunk
@@ -256,12 +256,12 @@ func (w *h1Work) finish() bool {
 		ok = w.skipBody()
 	}
 	if w.head != nil { // requests already sent behind the body are in the second buffer
-		h.p.buffers.put(w.head)
+		h.p.heap.put(w.head)
 		w.head = nil
 		if len(h.buf) == bulkSize && h.w-h.r <= bufferSize {
-			small := h.p.buffers.get()
+			small := h.p.heap.get()
 			h.r, h.w = 0, copy(small, h.buf[h.r:h.w])
-			h.p.buffers.put(h.buf)
+			h.p.heap.put(h.buf)
 			h.buf = small
 		}
 		h.c.disarm()

@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -211,6 +212,23 @@ func runScenario(t *testing.T, file string, a *txtar.Archive) {
 	if want := txtar.Format(a); !bytes.Equal(text, want) {
 		t.Errorf("got\n%s\nwant\n%s", text, want)
 	}
+}
+
+// testProxy is a running Proxy with one listener whose handler a test sets.
+type testProxy struct {
+	*Proxy
+	handler atomic.Pointer[exchange.Handler]
+}
+
+func (p *testProxy) setHandler(h exchange.Handler) { p.handler.Store(&h) }
+
+func startProxy(t *testing.T, limits site.Limits, h exchange.Handler) (*testProxy, string) {
+	t.Helper()
+	p := &testProxy{Proxy: started(t, Deps{})}
+	p.setHandler(h)
+	cfg := testListener("web", site.ProtocolHTTP)
+	cfg.Limits = limits
+	return p, serving(t, p.Proxy, cfg, func(x *exchange.Exchange) *exchange.Refusal { return (*p.handler.Load())(x) })
 }
 
 // scenarioRoute makes the route that the first line of a scenario asks for.

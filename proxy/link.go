@@ -199,14 +199,20 @@ func idleShards() int { return max(1, min(runtime.GOMAXPROCS(0), 16)) }
 type linkConn struct {
 	*net.TCPConn
 	l      *Link
-	age    uint32
+	held   bool // counted against the file descriptors of the process
 	closed atomic.Bool
 }
 
-// Close closes the connection and gives its slot back.
+// NetConn is the connection itself, for whoever splices.
+func (c *linkConn) NetConn() net.Conn { return c.TCPConn }
+
+// Close closes the connection and gives its slot and its file descriptor back.
 func (c *linkConn) Close() error {
 	if !c.closed.Swap(true) {
 		c.l.open.Add(-1)
+		if c.held {
+			c.l.up.proxy.holdFD(-1)
+		}
 	}
 	return c.TCPConn.Close()
 }
@@ -214,8 +220,9 @@ func (c *linkConn) Close() error {
 var errTooManyConnections = errors.New("the endpoint has as many connections as connections.max allows")
 
 // dial opens a TCP connection to the endpoint within the pool's connect timeout, counts it
-// against the pool's limit, and gives the slot back when the connection is closed.
-func (l *Link) dial(ctx context.Context) (*linkConn, error) {
+// against the pool's limit, and gives the slot back when the connection is closed. shared: it is not
+// on the account of one client.
+func (l *Link) dial(ctx context.Context, shared bool) (*linkConn, error) {
 	cfg := l.up.cfg()
 	if l.open.Add(1) > int64(cfg.Connections.Max) {
 		l.open.Add(-1)
@@ -226,7 +233,10 @@ func (l *Link) dial(ctx context.Context) (*linkConn, error) {
 		l.open.Add(-1)
 		return nil, err
 	}
-	return &linkConn{TCPConn: c, l: l, age: l.age.Load()}, nil
+	if shared {
+		l.up.proxy.holdFD(1)
+	}
+	return &linkConn{TCPConn: c, l: l, held: shared}, nil
 }
 
 func (l *Link) connect(ctx context.Context, timeout time.Duration) (*net.TCPConn, error) {
@@ -242,11 +252,11 @@ func (l *Link) connect(ctx context.Context, timeout time.Duration) (*net.TCPConn
 }
 
 // dialTLS is dial plus the TLS handshake when the pool speaks TLS; proto is the negotiated ALPN protocol.
-// h1 asks for HTTP/1.1 only, which upgrades need.
-func (l *Link) dialTLS(ctx context.Context, h1 bool) (c net.Conn, proto string, err error) {
+// h1 asks for HTTP/1.1 only, which upgrades need. shared is as for dial.
+func (l *Link) dialTLS(ctx context.Context, h1, shared bool) (c net.Conn, proto string, err error) {
 	ctx, stop := context.WithTimeout(ctx, l.up.cfg().Timeouts.Connect)
 	defer stop()
-	plain, err := l.dial(ctx)
+	plain, err := l.dial(ctx, shared)
 	if err != nil {
 		return nil, "", err
 	}
@@ -381,7 +391,7 @@ func (l *Link) reach(x *exchange.Exchange, fresh bool) (b back, used bool, err e
 			return b, true, nil
 		}
 	}
-	c, proto, err := l.dialTLS(context.Background(), x.Request.Upgrade != nil)
+	c, proto, err := l.dialTLS(context.Background(), x.Request.Upgrade != nil, true)
 	if err != nil {
 		return nil, false, err
 	}

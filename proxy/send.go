@@ -188,6 +188,7 @@ func (a *attempt) fail(unsent bool, err error) *exchange.Refusal {
 	}
 	a.finish(false)
 	x := a.x
+	a.f.scratch().resp.Reset()
 	x.Result = exchange.Result{Kind: exchange.Broken, Reason: "broken", Unsent: unsent}
 	var bad *wire.Error
 	switch {
