@@ -116,9 +116,11 @@ func TestChunksAtEverySplit(t *testing.T) {
 	}
 }
 
-// checkSplits holds that a body decodes alike whole and in steps, with a caller that keeps what was not consumed.
+// checkSplits holds that a body decodes alike whole and in steps, with a caller that keeps what was not consumed. Like
+// checkDribbled it lets in come to an end.
 func checkSplits(t *testing.T, in []byte, lim Limits, steps ...int) {
 	t.Helper()
+	in = append(bytes.Clone(in), "\r\n\r\n"...)
 	var whole Chunks
 	whole.Reset(lim)
 	want, wantN, wantErr := decode(&whole, in)
@@ -282,5 +284,24 @@ func TestListsAndValues(t *testing.T) {
 	}
 	if v, ok := FieldNamed([]Field{{Name: []byte("X-A"), Value: []byte("1")}, {Name: []byte("x-a"), Value: []byte("2")}}, "x-A"); !ok || string(v) != "1" {
 		t.Errorf("%q %t", v, ok)
+	}
+}
+
+// TestDribbledHeadMeetsTheLimit holds that Parse never asks for more than the limit, so that a buffer of that
+// size suffices.
+func TestDribbledHeadMeetsTheLimit(t *testing.T) {
+	lim := Limits{HeadBytes: 64, Fields: 9}
+	for in, want := range map[string]error{
+		"GET / HTTP/1.1\r\nHost: a\r\nA: " + strings.Repeat("b", 100): ErrHeadTooLarge,
+		"GET /" + strings.Repeat("b", 100):                            ErrURITooLong,
+		"\r\nGET /" + strings.Repeat("b", 100):                        ErrURITooLong,
+	} {
+		var r Request
+		for i := range lim.HeadBytes + 1 {
+			n, err := r.Parse([]byte(in[:i]), lim)
+			if n != 0 || i < lim.HeadBytes && err != nil || i == lim.HeadBytes && err != want {
+				t.Fatalf("%q after %d octets: %d, %v", in, i, n, err)
+			}
+		}
 	}
 }

@@ -43,7 +43,8 @@ func AppendField(dst, name, value []byte) []byte {
 	return append(dst, "\r\n"...)
 }
 
-// AppendFields appends the lines of fields.
+// AppendFields appends the lines of fields. Copying neighbours in one buffer as one range was measured and gains nothing:
+// finding out that they are neighbours costs what the copies do.
 func AppendFields(dst []byte, fields []Field) []byte {
 	for i := range fields {
 		dst = AppendField(dst, fields[i].Name, fields[i].Value)
