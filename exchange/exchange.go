@@ -90,6 +90,7 @@ type Exchange struct {
 	Deadline  time.Time // zero: none
 	Endpoint  *Endpoint // where this attempt goes (pick)
 	Attempt   int       // 1 for the first (retry)
+	SetCookie []byte    // value of a Set-Cookie field to add to the answer, for affinity; nil: none (pick)
 
 	// Filled by the send stage. Result is about the last attempt, Outcome about the exchange.
 	Result  Result
@@ -118,6 +119,8 @@ type Result struct {
 	Latency time.Duration // from sending to the answer head; 0: unknown
 	Reason  string        // what failed, in one word of a closed set
 	Unsent  bool          // provably nothing reached the endpoint: safe to repeat whatever the method
+	// RetryAfter is what a 429 or 503 answer asked for; 0: nothing. The endpoint gets less until then.
+	RetryAfter time.Duration
 }
 
 // ResultKind sorts results.
@@ -137,5 +140,6 @@ func (x *Exchange) Reset() {
 	x.Request, x.RequestID, x.Host, x.Path = nil, nil, nil, nil
 	x.IP, x.Trusted, x.Route, x.Class = netip.Addr{}, false, nil, Standard
 	x.Deadline, x.Endpoint, x.Attempt, x.Replayable = time.Time{}, nil, 0, false
+	x.SetCookie = nil
 	x.Result, x.Outcome = Result{}, Outcome{}
 }
