@@ -1,9 +1,13 @@
 // Package wire is HTTP/1.1 on the wire: it parses and writes heads, bodies and chunks, with no sockets and no policy.
 package wire
 
+// Preface opens an HTTP/2 connection with prior knowledge (RFC 9113 §3.4). Request.Parse refuses it with
+// ErrVersion, so that a listener looks for it before it parses.
+const Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
 // Limits bounds what a parser takes. Both must be above zero.
 type Limits struct {
-	HeadBytes int // bytes of a head, with its last empty line
+	HeadBytes int // bytes of a head or trailer, with its last empty line
 	Fields    int // fields of a head or trailer
 }
 
@@ -29,7 +33,14 @@ type Request struct {
 	Expect100     bool   // the client waits for 100 Continue
 
 	Raw []byte // the whole head as parsed, with the last empty line; nil from HTTP/2
+
+	named    bool // Connection names options besides close, keep-alive and upgrade
+	progress progress
 }
+
+// Reset empties r for the next head and keeps the capacity of Fields. Parse does it by itself, except that it
+// keeps in mind how much of an unfinished head it has seen: call Reset when such a head is given up.
+func (r *Request) Reset() { *r = Request{Fields: r.Fields[:0], ContentLength: -1} }
 
 // Response is the head of a response.
 type Response struct {
@@ -44,4 +55,10 @@ type Response struct {
 	Upgrade       []byte
 
 	Raw []byte
+
+	named    bool
+	progress progress
 }
+
+// Reset empties r for the next head, like Request.Reset.
+func (r *Response) Reset() { *r = Response{Fields: r.Fields[:0], ContentLength: -1} }
