@@ -164,6 +164,8 @@ func askH1(conn net.Conn, req *http.Request) (*http.Response, finding) {
 	for range interimMax + 1 {
 		resp, err := http.ReadResponse(r, req)
 		switch {
+		case errors.Is(err, io.ErrUnexpectedEOF) && left.N == headMax:
+			return nil, failed("answer", io.EOF)
 		case err != nil && left.N <= 0:
 			return nil, bad("answer: head is larger than %d bytes", headMax)
 		case err != nil && strings.HasPrefix(err.Error(), "malformed"):
@@ -171,7 +173,7 @@ func askH1(conn net.Conn, req *http.Request) (*http.Response, finding) {
 		case err != nil:
 			return nil, failed("answer", err)
 		case resp.StatusCode >= 200 || resp.StatusCode == http.StatusSwitchingProtocols:
-			// Chunk heads come on top of the body, one byte of body each at the worst is none of a health check.
+			// The sizes of chunks come on top of the body's own bytes.
 			left.N = 2 * answerMax
 			return resp, finding{}
 		}

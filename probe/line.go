@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -34,7 +35,7 @@ func connect(ctx context.Context, address string) (conn net.Conn, hang func(), f
 	return conn, func() { stop(); conn.Close() }, finding{}
 }
 
-// secure shakes hands over conn. The protocol is the one ALPN name offered.
+// secure shakes hands over conn and offers one protocol by ALPN, or none.
 func secure(ctx context.Context, conn net.Conn, t Target, protocol string) (*tls.Conn, finding) {
 	cfg := &tls.Config{}
 	if t.TLS != nil {
@@ -130,11 +131,19 @@ func failed(phase string, err error) finding {
 	if text := certificateFault(err); text != "" {
 		return bad("certificate: %s", text)
 	}
-	var op *net.OpError
-	if errors.As(err, &op) && op.Err != nil {
-		err = op.Err
+	var record tls.RecordHeaderError
+	if errors.As(err, &record) {
+		return bad("%s: not TLS", phase)
 	}
-	return bad("%s: %v", phase, err)
+	var op *net.OpError
+	if !errors.As(err, &op) || op.Err == nil {
+		return bad("%s: %v", phase, err)
+	}
+	// crypto/tls wraps the alerts of the other side like this, in a type that it keeps to itself.
+	if op.Op == "remote error" {
+		return bad("%s: refused with alert: %s", phase, strings.TrimPrefix(op.Err.Error(), "tls: "))
+	}
+	return bad("%s: %v", phase, op.Err)
 }
 
 func isTimeout(err error) bool {

@@ -63,11 +63,11 @@ func newSchedule(rnd *rand.Rand, net, exec int) schedule {
 }
 
 // add gives t a first turn now and a phase of its own for all others, so that targets added together
-// are spread evenly over the interval from their second turn on. Turn 1 comes a tenth of the interval
-// later than the phase alone says, so that its jitter cannot carry it before turn 0.
+// are spread evenly over the interval from their second turn on. That comes half an interval later than the
+// phase alone says, so that a first probe that takes its time has ended by then.
 func (s *schedule) add(t *turns, now time.Time, every time.Duration, lane int) {
 	t.every, t.lane = every, lane
-	t.base = now.Add(time.Duration((jitterPart + s.rnd.Float64() - 1) * float64(every)))
+	t.base = now.Add(time.Duration((s.rnd.Float64() - 0.5) * float64(every)))
 	t.turn, t.due = 0, now
 	heap.Push(&s.heap, t)
 }
