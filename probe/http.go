@@ -225,6 +225,8 @@ func failedH2(err error) finding {
 		return f
 	case strings.Contains(err.Error(), "HTTP/1.1"), strings.Contains(err.Error(), "PROTOCOL_ERROR"), strings.Contains(err.Error(), "FRAME_SIZE_ERROR"):
 		return bad("answer: not HTTP/2")
+	case errors.Is(err, io.ErrUnexpectedEOF), strings.Contains(err.Error(), "http2: client conn"):
+		return failed("answer", io.EOF)
 	}
 	return f
 }
