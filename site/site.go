@@ -63,6 +63,10 @@ type Listener struct {
 	TLS           *TLS                `yaml:"tls" doc:"end TLS here"`
 	ProxyProtocol ListenProxyProtocol `yaml:"proxy_protocol" doc:"take the client's address from a PROXY header, v1 or v2"`
 	Limits        Limits              `yaml:"limits" doc:"what one listener takes at the most"`
+
+	// Sniff is set by Load on tcp listeners without TLS that have routes with hosts: the server name of TLS
+	// clients is then looked for before routing.
+	Sniff bool `yaml:"-"`
 }
 
 // TLS is how a listener ends TLS.
