@@ -22,8 +22,8 @@ import (
 // Limits of the access log. The queue holds about a tenth of a second of a busy node's lines while the disk is
 // slow; after that lines are dropped and counted.
 const (
-	logQueue     = 8192     // lines
-	logText      = 4 << 10  // bytes of one text in a line
+	logQueue     = 8192    // lines
+	logText      = 4 << 10 // bytes of one text in a line
 	logBuffer    = 64 << 10
 	logFlush     = 500 * time.Millisecond // how long a line may wait in the buffer of a quiet node
 	logKeepBytes = 1 << 10                // buffers that grew beyond this are not reused

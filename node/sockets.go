@@ -106,4 +106,3 @@ func (s *Sockets) reportReady() {
 		s.ready = nil
 	}
 }
-
