@@ -92,7 +92,10 @@ func (m top) apart(left, right string) string {
 // bodyLines are the endpoints by pool, scrolled so that the selected one is seen.
 func (m top) bodyLines(room int) []string {
 	g := poolGrid(Pool{}, nil)
-	g.head[2] = "share of traffic"
+	wide := 11 // cells of the share's bar
+	if g.head[2] = "share of traffic"; m.width < 96 {
+		g.head[2], wide = "share", 4
+	}
 	var blocks []block
 	for _, p := range m.view.Pools {
 		list := m.shown(p)
@@ -101,7 +104,7 @@ func (m top) bodyLines(room int) []string {
 		}
 		rows := poolGrid(p, list).rows
 		for i, r := range rows {
-			r[2] = bar(shareOf(p, list[i]), 11) + pad(r[2], 5, true)
+			r[2] = bar(shareOf(p, list[i]), wide) + pad(r[2], 5, true)
 		}
 		g.rows = append(g.rows, rows...)
 		blocks = append(blocks, block{p, list, rows})
@@ -110,11 +113,18 @@ func (m top) bodyLines(room int) []string {
 		return []string{m.ink.soft.Render("  nothing matches " + strconv.Quote(m.filter))}
 	}
 	widths := g.widths()
-	last := len(widths) - 1
-	widths[last] = 0 // the reason takes what is left
+	widths[1], widths[3] = max(widths[1], len("● draining")-2), max(widths[3], 7) // so that columns stand still while figures change
+	widths[len(widths)-1] = 0                                                     // the reason takes what is left
+	airy := 2*len(blocks)+len(g.rows) < room                                      // an empty line between pools
 	var lines []string
-	at := 0
-	for _, b := range blocks {
+	at, top := 0, 0 // lines of the selected endpoint and of its pool
+	for i, b := range blocks {
+		if airy && i > 0 {
+			lines = append(lines, "")
+		}
+		if b.pool.Name == m.at.pool {
+			top = len(lines)
+		}
 		lines = append(lines, m.poolLine(b.pool))
 		for i, r := range b.rows {
 			if m.at == (place{b.pool.Name, b.list[i].Address}) {
@@ -124,7 +134,7 @@ func (m top) bodyLines(room int) []string {
 		}
 	}
 	head := m.ink.head.Render(clip("  "+g.line(g.head, widths), m.width))
-	return append([]string{head}, window(lines, at, room-1)...)
+	return append([]string{head}, window(lines, top, at, room-1)...)
 }
 
 // block is the rows of one pool.
@@ -231,17 +241,18 @@ func (m top) helpLines() []string {
 	return lines
 }
 
-// window is at most room of lines, with the line at seen and two around it.
-func window(lines []string, at, room int) []string {
+// window is at most room of lines: those around line at, under line top, the heading of what at belongs to.
+func window(lines []string, top, at, room int) []string {
 	room = max(1, room)
 	if len(lines) <= room {
 		return slices.Clone(lines)
 	}
-	from := min(max(0, at+3-room), len(lines)-room)
-	if at < from {
-		from = at
+	from := min(max(0, at+2-room), len(lines)-room)
+	shown := slices.Clone(lines[from : from+room])
+	if from > top && at > from {
+		shown[0] = lines[top]
 	}
-	return slices.Clone(lines[from : from+room])
+	return shown
 }
 
 // spark draws the last values as blocks, the newest at the right; the highest fills the line.

@@ -163,9 +163,28 @@ func (m top) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	case said:
 		m.said = msg
 	case tea.KeyMsg:
-		return m.key(msg)
+		return m.keys(msg)
 	}
 	return m, nil
+}
+
+// keys takes what one read of the terminal brought: fast fingers bring several keys at once. Pasted text is
+// only taken where text is wanted.
+func (m top) keys(k tea.KeyMsg) (top, tea.Cmd) {
+	if k.Type != tea.KeyRunes || k.Alt || k.Paste && !m.typing {
+		if k.Paste {
+			return m, nil
+		}
+		return m.key(k)
+	}
+	var all []tea.Cmd
+	for _, r := range k.Runes {
+		var cmd tea.Cmd
+		if m, cmd = m.key(tea.KeyMsg{Type: tea.KeyRunes, Runes: []rune{r}}); cmd != nil {
+			all = append(all, cmd)
+		}
+	}
+	return m, tea.Sequence(all...)
 }
 
 // take shows a new view, or that there was none.
@@ -192,7 +211,7 @@ func (m top) settle() top {
 }
 
 // key takes one key, which means what the line at the bottom says.
-func (m top) key(k tea.KeyMsg) (tea.Model, tea.Cmd) {
+func (m top) key(k tea.KeyMsg) (top, tea.Cmd) {
 	name := k.String()
 	switch {
 	case name == "ctrl+c":
