@@ -8,7 +8,6 @@ import (
 	"html/template"
 	"io/fs"
 	"net/http"
-	"net/url"
 	"path"
 	"slices"
 	"strconv"
@@ -69,7 +68,7 @@ func pageFuncs() template.FuncMap {
 		"reasons": reasons, "sum": refused, "ticks": ticksOf, "rows": rowsOf,
 		"word":   func(n Node) string { w, _ := nodeState(n); return w },
 		"mood":   func(n Node) string { _, t := nodeState(n); return t },
-		"span":   func(s float64) string { return spanText(time.Duration(s * float64(time.Second))) },
+		"span":   func(s float64) string { return spanText(seconds(s)) },
 		"since":  func(now, t time.Time) string { return spanText(now.Sub(t)) },
 		"until":  func(now, t time.Time) string { return spanText(t.Sub(now)) },
 		"soon":   func(now, t time.Time) bool { return t.Sub(now) < 14*24*time.Hour },
@@ -88,13 +87,11 @@ func pageFuncs() template.FuncMap {
 				N     uint64
 			}{class, r.Status[class]}
 		},
-		"action": func(pool, address, state string) string {
-			return "/api/v1/pools/" + url.PathEscape(pool) + "/endpoints/" + url.PathEscape(address) + "/" + state
-		},
-		"cut":  func(list []Event, n int) []Event { return list[:min(n, len(list))] },
-		"join": strings.Join,
-		"int":  func(n int64) string { return countText(uint64(max(n, 0))) },
-		"wide": func(v float64) string { return strconv.FormatFloat(100*min(max(v, 0), 1), 'f', 1, 64) + "%" },
+		"action": endpointPath,
+		"cut":    func(list []Event, n int) []Event { return list[:min(n, len(list))] },
+		"join":   strings.Join,
+		"int":    func(n int64) string { return countText(uint64(max(n, 0))) },
+		"wide":   func(v float64) string { return strconv.FormatFloat(100*min(max(v, 0), 1), 'f', 1, 64) + "%" },
 	}
 }
 

@@ -232,3 +232,5 @@ func reasons(m map[string]uint64) string {
 	}
 	return strings.Join(keys, ", ")
 }
+
+func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
