@@ -30,7 +30,8 @@ type membership struct {
 }
 
 // offer takes a refresh in and says whether the set in use is now this one. Afterwards held says why not.
-func (g *membership) offer(now time.Time, set []site.Endpoint) (apply bool) {
+func (g *membership) offer(now time.Time, got found) (apply bool) {
+	set := got.set
 	g.asked = true
 	switch {
 	case len(set) > endpointsMax:
@@ -43,7 +44,10 @@ func (g *membership) offer(now time.Time, set []site.Endpoint) (apply bool) {
 			g.held = "" // a reason before this one has nothing to do with it
 		}
 		g.hold(now, fmt.Sprintf("only %d endpoints were found, %d were there", len(set), len(g.set)))
-		if g.times++; g.times < heldRefreshes && now.Sub(g.since) < heldFor {
+		if !got.same || g.times == 0 {
+			g.times++
+		}
+		if g.times < heldRefreshes && now.Sub(g.since) < heldFor {
 			return false
 		}
 	}
@@ -86,10 +90,16 @@ func (g *membership) status(cfg *site.Pool) MembershipStatus {
 	return out
 }
 
-// A source finds endpoints. find returns the set and when to ask again; on an error too. same: nothing has changed since the last
-// find, and the set is the same again.
+// found is what a source says: the set, when to ask again, and whether it only repeats what it said before.
+type found struct {
+	set   []site.Endpoint
+	again time.Duration
+	same  bool
+}
+
+// A source finds endpoints. An error comes with when to ask again too.
 type source interface {
-	find(ctx context.Context) (set []site.Endpoint, again time.Duration, err error)
+	find(ctx context.Context) (found, error)
 }
 
 // discover follows the source of the configuration until end is called, which waits for it.
@@ -129,12 +139,14 @@ func (p *Pool) follow(ctx context.Context, src source) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
-		set, again, err := src.find(ctx)
+		got, err := src.find(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		p.refresh(set, err)
-		timer.Reset(again)
+		if held := p.refresh(got, err); held {
+			got.again = min(got.again, heldFor/heldRefreshes)
+		}
+		timer.Reset(got.again)
 		select {
 		case <-ctx.Done():
 			return
@@ -143,19 +155,21 @@ func (p *Pool) follow(ctx context.Context, src source) {
 	}
 }
 
-// refresh takes what a source found in.
-func (p *Pool) refresh(set []site.Endpoint, err error) {
+// refresh takes what a source found in, and says whether it is held back.
+func (p *Pool) refresh(got found, err error) (held bool) {
 	p.change.Lock()
 	defer p.change.Unlock()
 	p.mu.Lock()
 	defer p.unlock()
 	now, g := p.clock(), &p.found
-	was := g.held
-	apply := false
-	if err != nil {
+	was, apply := g.held, false
+	switch {
+	case err != nil:
 		g.fail(now, err)
-	} else {
-		apply = g.offer(now, set)
+	case got.same && was == "":
+		return false
+	default:
+		apply = g.offer(now, got)
 	}
 	switch {
 	case g.held != "" && was != g.held:
@@ -168,4 +182,5 @@ func (p *Pool) refresh(set []site.Endpoint, err error) {
 		p.touch(now)
 	}
 	p.kick()
+	return g.held != ""
 }
