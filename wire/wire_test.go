@@ -286,3 +286,22 @@ func TestListsAndValues(t *testing.T) {
 		t.Errorf("%q %t", v, ok)
 	}
 }
+
+// TestDribbledHeadMeetsTheLimit holds that Parse never asks for more than the limit, so that a buffer of that
+// size suffices.
+func TestDribbledHeadMeetsTheLimit(t *testing.T) {
+	lim := Limits{HeadBytes: 64, Fields: 9}
+	for in, want := range map[string]error{
+		"GET / HTTP/1.1\r\nHost: a\r\nA: " + strings.Repeat("b", 100): ErrHeadTooLarge,
+		"GET /" + strings.Repeat("b", 100):                            ErrURITooLong,
+		"\r\nGET /" + strings.Repeat("b", 100):                        ErrURITooLong,
+	} {
+		var r Request
+		for i := range lim.HeadBytes + 1 {
+			n, err := r.Parse([]byte(in[:i]), lim)
+			if n != 0 || i < lim.HeadBytes && err != nil || i == lim.HeadBytes && err != want {
+				t.Fatalf("%q after %d octets: %d, %v", in, i, n, err)
+			}
+		}
+	}
+}
