@@ -15,4 +15,6 @@ type Endpoint struct {
 	// Link is what the sender keeps for this endpoint: its connections. It is set once, before the
 	// endpoint is first picked.
 	Link any
+	// Seat is what the pool keeps for this endpoint. Only package pool looks inside.
+	Seat any
 }

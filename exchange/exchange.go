@@ -119,6 +119,8 @@ type Result struct {
 	Latency time.Duration // from sending to the answer head; 0: unknown
 	Reason  string        // what failed, in one word of a closed set
 	Unsent  bool          // provably nothing reached the endpoint: safe to repeat whatever the method
+	// RetryAfter is what a 429 or 503 answer asked for; 0: nothing. The endpoint gets less until then.
+	RetryAfter time.Duration
 }
 
 // ResultKind sorts results.

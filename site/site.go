@@ -15,36 +15,42 @@ import (
 //	default  value when the key is absent, in the file's own notation ("5s", "16KiB", "99%")
 //	enum     allowed words, separated by |
 //	min,max  bounds of a number, in the file's own notation
+//	required the key must be there and must not be empty
+//	form     what a text must look like; see forms.go. A file is resolved against the folder of the file that names it
+//	words    words that are taken beside the form, separated by |
+//	unit     /s: a size that is a rate and may carry /s
 //	doc      one line for `evenkeel check --schema` and for the reference page
 type Site struct {
-	Name      string               `yaml:"name" default:"evenkeel" doc:"name of this site, shown in the console and in events"`
-	Zone      string               `yaml:"zone" doc:"zone this node is in; endpoints of the same zone are preferred"`
+	Name string `yaml:"name" form:"name" default:"evenkeel" doc:"name of this site, shown in the console and in events"`
+	Zone string `yaml:"zone" form:"name" doc:"zone this node is in; endpoints of the same zone are preferred"`
+	// Include is empty after loading: what the files hold is merged, and Files names them.
 	Include   []string             `yaml:"include" doc:"further files or folders (every *.yaml in them) merged into this one; relative to this file"`
 	Admin     Admin                `yaml:"admin" doc:"console, JSON API, /metrics, /healthz and /readyz"`
-	Listeners map[string]*Listener `yaml:"listeners" doc:"addresses that evenkeel serves"`
-	Pools     map[string]*Pool     `yaml:"pools" doc:"named sets of endpoints"`
+	Listeners map[string]*Listener `yaml:"listeners" form:"name" doc:"addresses that evenkeel serves"`
+	Pools     map[string]*Pool     `yaml:"pools" form:"name" doc:"named sets of endpoints"`
 	Routes    []*Route             `yaml:"routes" doc:"which request goes to which pool; the first that matches wins"`
 	Identify  Identify             `yaml:"identify" doc:"how facts about the sender are found"`
 	AccessLog AccessLog            `yaml:"access_log" doc:"one line per request or connection"`
 	Stop      Stop                 `yaml:"stop" doc:"how long stopping may take"`
-	StateDir  string               `yaml:"state_dir" doc:"folder for what must survive a restart; empty keeps nothing on disk"`
+	StateDir  string               `yaml:"state_dir" form:"file" doc:"folder for what must survive a restart; empty keeps nothing on disk"`
 
-	// Files lists every file the site was read from, includes and secrets too, in reading order.
+	// Files lists every file and included folder that the site was read from, secrets too, as absolute paths in reading
+	// order: what must be watched for changes. Certificates are not among them.
 	Files []string `yaml:"-"`
 }
 
 // Admin is the listener for people and programs that run the node.
 type Admin struct {
-	Listen string    `yaml:"listen" default:"127.0.0.1:7600" doc:"address of the admin listener, or off; anything but loopback needs a token or client certificates"`
+	Listen string    `yaml:"listen" form:"listen" words:"off" default:"127.0.0.1:7600" doc:"address of the admin listener, or off; anything but loopback needs a token or client certificates"`
 	Token  Secret    `yaml:"token" doc:"bearer token that callers must show"`
 	TLS    *AdminTLS `yaml:"tls" doc:"serve the admin listener over TLS"`
 }
 
 // AdminTLS protects the admin listener.
 type AdminTLS struct {
-	Cert     string `yaml:"cert" doc:"certificate file, PEM"`
-	Key      string `yaml:"key" doc:"private key file, PEM"`
-	ClientCA string `yaml:"client_ca" doc:"file of authorities; callers must show a certificate signed by one of them"`
+	Cert     string `yaml:"cert" required:"true" form:"file" doc:"certificate file, PEM"`
+	Key      string `yaml:"key" required:"true" form:"file" doc:"private key file, PEM"`
+	ClientCA string `yaml:"client_ca" form:"file" doc:"file of authorities; callers must show a certificate signed by one of them"`
 }
 
 // Protocols of a listener.
@@ -57,7 +63,7 @@ const (
 // Listener is one address that evenkeel serves.
 type Listener struct {
 	Name          string              `yaml:"-"`
-	Listen        string              `yaml:"listen" doc:"host:port; an empty host means all addresses"`
+	Listen        string              `yaml:"listen" required:"true" form:"listen" doc:"host:port; an empty host means all addresses"`
 	Protocol      string              `yaml:"protocol" default:"http" enum:"http|tcp|udp" doc:"what is spoken here"`
 	HTTP2         bool                `yaml:"http2" default:"true" doc:"offer HTTP/2 by ALPN over TLS and by prior knowledge without"`
 	TLS           *TLS                `yaml:"tls" doc:"end TLS here"`
@@ -71,16 +77,16 @@ type Listener struct {
 
 // TLS is how a listener ends TLS.
 type TLS struct {
-	Certificates []Certificate `yaml:"certificates" doc:"chosen by SNI; the first serves clients that name no known host"`
-	ClientCA     string        `yaml:"client_ca" doc:"file of authorities for client certificates"`
+	Certificates []Certificate `yaml:"certificates" required:"true" doc:"chosen by SNI; the first serves clients that name no known host"`
+	ClientCA     string        `yaml:"client_ca" form:"file" doc:"file of authorities for client certificates"`
 	ClientAuth   string        `yaml:"client_auth" default:"none" enum:"none|request|require" doc:"whether clients show a certificate"`
 	MinVersion   string        `yaml:"min_version" default:"1.2" enum:"1.2|1.3" doc:"lowest TLS version"`
 }
 
 // Certificate is a pair of PEM files, read again when they change.
 type Certificate struct {
-	Cert string `yaml:"cert" doc:"certificate chain file, PEM"`
-	Key  string `yaml:"key" doc:"private key file, PEM"`
+	Cert string `yaml:"cert" required:"true" form:"file" doc:"certificate chain file, PEM"`
+	Key  string `yaml:"key" required:"true" form:"file" doc:"private key file, PEM"`
 }
 
 // ListenProxyProtocol says who may speak for others by a PROXY header.
@@ -100,7 +106,7 @@ type Limits struct {
 	Headers          int           `yaml:"headers" default:"100" min:"1" max:"1000" doc:"fields in a request head or trailer"`
 	HeaderTimeout    time.Duration `yaml:"header_timeout" default:"5s" min:"1ms" doc:"time from the first byte of a request head to its last"`
 	IdleTimeout      time.Duration `yaml:"idle_timeout" default:"60s" min:"1ms" doc:"keep-alive connections and tcp or udp sessions without traffic end after this"`
-	MinRate          Size          `yaml:"min_rate" default:"240B/s" doc:"bodies and answers that move slower than this, after a grace of 5s, are ended"`
+	MinRate          Size          `yaml:"min_rate" unit:"/s" default:"240B/s" doc:"bodies and answers that move slower than this, after a grace of 5s, are ended"`
 	BodyBytes        Size          `yaml:"body_bytes" default:"0B" doc:"size of a request body; 0B: no limit"`
 	Requests         int           `yaml:"requests" default:"0" min:"0" doc:"requests on one connection before it is closed; 0: no limit"`
 	Streams          int           `yaml:"streams" default:"100" min:"1" max:"10000" doc:"HTTP/2 streams at once on one connection"`
@@ -138,9 +144,9 @@ type Pool struct {
 
 // Endpoint is one address that does the work.
 type Endpoint struct {
-	Address  string `yaml:"address" doc:"host:port"`
+	Address  string `yaml:"address" required:"true" form:"address" doc:"host:port"`
 	Weight   int    `yaml:"weight" default:"1" min:"0" max:"65535" doc:"share of traffic in relation to the others; 0: none"`
-	Zone     string `yaml:"zone" doc:"zone the endpoint is in"`
+	Zone     string `yaml:"zone" form:"name" doc:"zone the endpoint is in"`
 	Priority int    `yaml:"priority" default:"1" min:"1" max:"16" doc:"1 is used first; higher numbers take what lower ones cannot"`
 }
 
@@ -152,17 +158,17 @@ type Discover struct {
 
 // DiscoverDNS finds endpoints by DNS.
 type DiscoverDNS struct {
-	Name     string        `yaml:"name" doc:"name to ask for"`
+	Name     string        `yaml:"name" required:"true" form:"domain" doc:"name to ask for"`
 	Type     string        `yaml:"type" default:"a" enum:"a|aaaa|srv" doc:"record type; srv brings port, weight and priority"`
 	Port     int           `yaml:"port" min:"0" max:"65535" doc:"port of the endpoints; not with srv"`
-	Resolver string        `yaml:"resolver" doc:"host:port of the resolver; empty: the system's"`
+	Resolver string        `yaml:"resolver" form:"address" doc:"host:port of the resolver; empty: the system's"`
 	MinTTL   time.Duration `yaml:"min_ttl" default:"1s" min:"100ms" doc:"records are asked for again after their TTL, but not sooner than this"`
 	MaxTTL   time.Duration `yaml:"max_ttl" default:"5m" min:"1s" doc:"and not later than this"`
 }
 
 // DiscoverFile finds endpoints in a watched file.
 type DiscoverFile struct {
-	Path string `yaml:"path" doc:"JSON or YAML list of {targets: [host:port], labels: {weight, zone, priority}}"`
+	Path string `yaml:"path" required:"true" form:"file" doc:"JSON or YAML list of {targets: [host:port], labels: {weight, zone, priority}}"`
 }
 
 // Sources of a hash.
@@ -179,13 +185,13 @@ const (
 // Hash says what the hash method looks at.
 type Hash struct {
 	By      string  `yaml:"by" default:"ip" enum:"ip|header|cookie|path|2-tuple|3-tuple|5-tuple" doc:"what is hashed"`
-	Name    string  `yaml:"name" doc:"name of the header or cookie"`
+	Name    string  `yaml:"name" form:"token" doc:"name of the header or cookie"`
 	Balance Percent `yaml:"balance" default:"150%" min:"100%" doc:"no endpoint takes more than this part of the mean load; the next in the table takes it; 100% is strictest"`
 }
 
 // Affinity keeps a client on its endpoint by a cookie that evenkeel sets.
 type Affinity struct {
-	Cookie string        `yaml:"cookie" default:"evenkeel" doc:"name of the cookie"`
+	Cookie string        `yaml:"cookie" form:"token" default:"evenkeel" doc:"name of the cookie"`
 	TTL    time.Duration `yaml:"ttl" default:"0s" min:"0s" doc:"life of the cookie; 0s: the browser session"`
 }
 
@@ -205,25 +211,25 @@ type Probe struct {
 
 // ProbeHTTP asks for a path. TLS follows the pool's tls, unless Scheme says otherwise.
 type ProbeHTTP struct {
-	Path    string            `yaml:"path" default:"/" doc:"path to ask for"`
-	Method  string            `yaml:"method" default:"GET" doc:"request method"`
-	Host    string            `yaml:"host" doc:"Host header; empty: the endpoint's address"`
+	Path    string            `yaml:"path" form:"target" default:"/" doc:"path to ask for"`
+	Method  string            `yaml:"method" form:"method" default:"GET" doc:"request method"`
+	Host    string            `yaml:"host" form:"authority" doc:"Host header; empty: the endpoint's address"`
 	Scheme  string            `yaml:"scheme" default:"auto" enum:"auto|http|https" doc:"auto: https when the pool speaks TLS"`
-	Headers map[string]string `yaml:"headers" doc:"request headers"`
-	Status  []string          `yaml:"status" default:"200-399" doc:"statuses that count as healthy: numbers and ranges"`
-	Header  map[string]string `yaml:"header" doc:"answer headers that must match these regular expressions"`
-	Body    string            `yaml:"body" doc:"regular expression that the first 64 KiB of the body must match"`
+	Headers map[string]string `yaml:"headers" form:"headers" doc:"request headers"`
+	Status  []string          `yaml:"status" form:"status" default:"200-399" doc:"statuses that count as healthy: numbers and ranges"`
+	Header  map[string]string `yaml:"header" form:"patterns" doc:"answer headers that must match these regular expressions"`
+	Body    string            `yaml:"body" form:"regexp" doc:"regular expression that the first 64 KiB of the body must match"`
 }
 
 // ProbeTCP connects, and may talk.
 type ProbeTCP struct {
 	Send   string `yaml:"send" doc:"bytes to send after connecting"`
-	Expect string `yaml:"expect" doc:"regular expression that the answer must match"`
+	Expect string `yaml:"expect" form:"regexp" doc:"regular expression that the answer must match"`
 }
 
 // ProbeTLS shakes hands.
 type ProbeTLS struct {
-	ServerName string        `yaml:"server_name" doc:"SNI; empty: the pool's"`
+	ServerName string        `yaml:"server_name" form:"domain" doc:"SNI; empty: the pool's"`
 	Verify     bool          `yaml:"verify" default:"true" doc:"verify the certificate"`
 	Expires    time.Duration `yaml:"expires" default:"0s" doc:"fail when the certificate ends within this"`
 }
@@ -235,15 +241,15 @@ type ProbeGRPC struct {
 
 // ProbeExec runs a command without a shell. ADDRESS, HOST and PORT are in its environment.
 type ProbeExec struct {
-	Command []string `yaml:"command" doc:"program and arguments"`
+	Command []string `yaml:"command" required:"true" doc:"program and arguments"`
 }
 
 // EndpointTLS is how evenkeel speaks TLS to endpoints.
 type EndpointTLS struct {
-	CA         string `yaml:"ca" doc:"file of authorities; empty: the system's"`
-	ServerName string `yaml:"server_name" doc:"SNI and name to verify; empty: the endpoint's host"`
-	Cert       string `yaml:"cert" doc:"own certificate for mTLS"`
-	Key        string `yaml:"key" doc:"own key for mTLS"`
+	CA         string `yaml:"ca" form:"file" doc:"file of authorities; empty: the system's"`
+	ServerName string `yaml:"server_name" form:"domain" doc:"SNI and name to verify; empty: the endpoint's host"`
+	Cert       string `yaml:"cert" form:"file" doc:"own certificate for mTLS"`
+	Key        string `yaml:"key" form:"file" doc:"own key for mTLS"`
 	Verify     bool   `yaml:"verify" default:"true" doc:"verify the endpoint's certificate"`
 }
 
@@ -271,12 +277,12 @@ const (
 // Route says what becomes of a request. For tcp listeners with hosts, the host is the SNI of a TLS client.
 // Exactly one of Pool, Redirect and Respond is set.
 type Route struct {
-	Name      string            `yaml:"name" doc:"name shown in metrics and logs; empty: made from the position"`
+	Name      string            `yaml:"name" form:"name" doc:"name shown in metrics and logs; empty: made from the position"`
 	Listeners []string          `yaml:"listeners" doc:"listeners it holds for; empty: all"`
-	Hosts     []string          `yaml:"hosts" doc:"host names, *.name for any sub-domain; empty: all"`
-	Paths     []string          `yaml:"paths" doc:"/exact or /prefix/*; empty: all"`
-	Methods   []string          `yaml:"methods" doc:"request methods; empty: all"`
-	Headers   map[string]string `yaml:"headers" doc:"request headers that must have these values; * means present"`
+	Hosts     []string          `yaml:"hosts" form:"host" doc:"host names, *.name for any sub-domain; empty: all"`
+	Paths     []string          `yaml:"paths" form:"path" doc:"/exact or /prefix/*; empty: all"`
+	Methods   []string          `yaml:"methods" form:"method" doc:"request methods; empty: all"`
+	Headers   map[string]string `yaml:"headers" form:"headers" doc:"request headers that must have these values; * means present"`
 	Pool      string            `yaml:"pool" doc:"pool that answers"`
 	Redirect  *Redirect         `yaml:"redirect" doc:"answer with a redirect"`
 	Respond   *Respond          `yaml:"respond" doc:"answer with a fixed text"`
@@ -292,29 +298,29 @@ type Route struct {
 type Redirect struct {
 	Status int    `yaml:"status" default:"308" enum:"301|302|303|307|308" doc:"status of the answer"`
 	Scheme string `yaml:"scheme" enum:"|http|https" doc:"new scheme"`
-	Host   string `yaml:"host" doc:"new host, may carry a port"`
-	Path   string `yaml:"path" doc:"new path; the query is kept"`
+	Host   string `yaml:"host" form:"authority" doc:"new host, may carry a port"`
+	Path   string `yaml:"path" form:"target" doc:"new path; the query is kept"`
 }
 
 // Respond answers with a fixed text.
 type Respond struct {
 	Status  int               `yaml:"status" default:"200" min:"200" max:"599" doc:"status of the answer"`
 	Body    string            `yaml:"body" doc:"text of the answer"`
-	Headers map[string]string `yaml:"headers" doc:"headers of the answer"`
+	Headers map[string]string `yaml:"headers" form:"headers" doc:"headers of the answer"`
 }
 
 // Rewrite changes where a request goes.
 type Rewrite struct {
-	Host   string `yaml:"host" doc:"Host header for the endpoint; empty: the client's"`
-	Prefix string `yaml:"prefix" doc:"the matched path prefix is replaced by this"`
-	Path   string `yaml:"path" doc:"the whole path is replaced by this; the query is kept"`
+	Host   string `yaml:"host" form:"authority" doc:"Host header for the endpoint; empty: the client's"`
+	Prefix string `yaml:"prefix" form:"target" doc:"the matched path prefix is replaced by this"`
+	Path   string `yaml:"path" form:"target" doc:"the whole path is replaced by this; the query is kept"`
 }
 
 // Edits changes header fields; removal comes first, then set, then add.
 type Edits struct {
-	Remove []string          `yaml:"remove" doc:"fields taken away"`
-	Set    map[string]string `yaml:"set" doc:"fields that replace all of the same name"`
-	Add    map[string]string `yaml:"add" doc:"fields added beside those of the same name"`
+	Remove []string          `yaml:"remove" form:"token" doc:"fields taken away"`
+	Set    map[string]string `yaml:"set" form:"headers" doc:"fields that replace all of the same name"`
+	Add    map[string]string `yaml:"add" form:"headers" doc:"fields added beside those of the same name"`
 }
 
 // Identify says how facts about the sender are found.
@@ -324,7 +330,7 @@ type Identify struct {
 
 // AccessLog is one line per request or connection. Full queues drop lines and count them; they never hold a request.
 type AccessLog struct {
-	Path   string  `yaml:"path" default:"off" doc:"file to append to, stdout, stderr, or off"`
+	Path   string  `yaml:"path" form:"file" words:"off|stdout|stderr" default:"off" doc:"file to append to, stdout, stderr, or off"`
 	Format string  `yaml:"format" default:"json" enum:"json|common" doc:"form of a line"`
 	Sample Percent `yaml:"sample" default:"100%" min:"0%" max:"100%" doc:"share of requests that are logged; failed ones always are"`
 }

@@ -1,0 +1,154 @@
+// Package console shows a running node to people and programs: the web page, the JSON API, the terminal view, and the client the commands use.
+package console
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Deps is what the node gives to the console. Nil functions are allowed: what they would serve answers 404 or 501.
+type Deps struct {
+	// View takes a fresh copy of the node's status. It is called at most ten times a second, by any goroutine.
+	View func() View
+	// SetEndpoint sets what people want of an endpoint: AdminUp, AdminDown or AdminDrain. The console has checked that the View knows both names.
+	SetEndpoint func(pool, address, state string) error
+	// Reload reads the site file again. Its error is shown to the caller; it means that nothing changed.
+	Reload func() error
+	// Drain starts the orderly stop of the node and returns at once.
+	Drain   func()
+	Metrics http.Handler
+	// Ready says whether the node should get traffic, and else why not.
+	Ready func() (ok bool, why string)
+
+	// Token is what callers must show as a bearer token; empty: none is asked for, and then only requests
+	// that name a loopback address or Listen as their host are served, unless ClientCerts is set.
+	Token string
+	// ClientCerts says that callers must have shown a verified client certificate. The TLS set-up of the
+	// admin listener enforces it; the console looks again, so that a slip there opens nothing.
+	ClientCerts bool
+	// Listen is the admin listener's address as in the site file.
+	Listen string
+	// Now is the clock; nil: time.Now.
+	Now func() time.Time
+}
+
+// Limits of the admin listener. They are constants because only the node's own people call it.
+const (
+	bodyLimit     = 64 << 10               // bytes of a request body: the login form is the largest
+	watcherLimit  = 32                     // streams at once: a team with a wall screen, not a crowd
+	viewLife      = 100 * time.Millisecond // a View serves all who ask within this, so that polling costs the node ten views a second at most
+	streamEvery   = time.Second            // between two views on a stream
+	streamWrite   = 10 * time.Second       // a watcher that takes nothing for this long is let go
+	headerTimeout = 5 * time.Second
+	readTimeout   = 15 * time.Second
+	writeTimeout  = 60 * time.Second // a reload of a large site, a profile of all metrics
+	idleTimeout   = 90 * time.Second
+	headerBytes   = 16 << 10
+)
+
+// console is the handler behind New.
+type console struct {
+	deps    Deps
+	pages   pages
+	token   [32]byte // fingerprint of Deps.Token, for comparison in constant time
+	session []byte   // key that signs session cookies
+	origin  *http.CrossOriginProtection
+
+	mu       sync.Mutex // guards the rest
+	view     View
+	taken    time.Time
+	watchers int
+}
+
+// New makes the handler of the admin listener. It starts nothing; streams run on the goroutines of their requests.
+func New(deps Deps) http.Handler {
+	if deps.Now == nil {
+		deps.Now = time.Now
+	}
+	c := &console{deps: deps, pages: newPages(), origin: http.NewCrossOriginProtection()}
+	c.token, c.session = sessionKeys(deps.Token)
+	mux := http.NewServeMux()
+	serve := func(method, path string, h http.HandlerFunc) {
+		mux.HandleFunc(method+" "+path, h)
+		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Allow", method)
+			problem(w, http.StatusMethodNotAllowed, "method_not_allowed", r.URL.Path+" answers "+method+" only")
+		})
+	}
+	serve("GET", "/{$}", c.page)
+	serve("GET", "/live", c.livePage)
+	serve("GET", "/assets/{file}", c.asset)
+	serve("GET", "/api/v1/status", c.status)
+	serve("GET", "/api/v1/listeners", c.listeners)
+	serve("GET", "/api/v1/pools", c.pools)
+	serve("GET", "/api/v1/pools/{pool}", c.pool)
+	serve("GET", "/api/v1/routes", c.routes)
+	serve("GET", "/api/v1/events", c.events)
+	serve("GET", "/api/v1/stream", c.streamViews)
+	serve("POST", "/api/v1/pools/{pool}/endpoints/{address}/{state}", c.setEndpoint)
+	serve("POST", "/api/v1/reload", c.reload)
+	serve("POST", "/api/v1/drain", c.drain)
+	serve("GET", "/metrics", c.metrics)
+	serve("GET", "/healthz", c.healthz)
+	serve("GET", "/readyz", c.readyz)
+	mux.HandleFunc("GET /login", c.loginPage)
+	mux.HandleFunc("POST /login", c.login)
+	serve("POST", "/logout", c.logout)
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		problem(w, http.StatusNotFound, "not_found", "there is nothing at "+r.URL.Path)
+	})
+	return c.guard(mux)
+}
+
+// Server is an http.Server for New's handler with the timeouts an admin listener needs. Shutdown ends open streams at once.
+func Server(h http.Handler) *http.Server {
+	ctx, cancel := context.WithCancel(context.Background())
+	s := &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: headerTimeout,
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    headerBytes,
+		BaseContext:       func(net.Listener) context.Context { return ctx },
+	}
+	s.RegisterOnShutdown(cancel)
+	return s
+}
+
+// now takes the view, or the one that was just taken.
+func (c *console) now() View {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	at := c.deps.Now()
+	if d := at.Sub(c.taken); c.taken.IsZero() || d < 0 || d >= viewLife {
+		var v View
+		if c.deps.View != nil {
+			v = c.deps.View()
+		}
+		c.view, c.taken = v.settle(at), at
+	}
+	return c.view
+}
+
+// stale makes the next view a fresh one: after a change the caller wants to see it.
+func (c *console) stale() {
+	c.mu.Lock()
+	c.taken = time.Time{}
+	c.mu.Unlock()
+}
+
+var errSentence = errors.New("no reason given")
+
+// sentence is an error as people read it.
+func sentence(err error) string {
+	if err == nil || strings.TrimSpace(err.Error()) == "" {
+		err = errSentence
+	}
+	return err.Error()
+}

@@ -1,0 +1,145 @@
+package node
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"net/textproto"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/even-keel/evenkeel/exchange"
+	"github.com/even-keel/evenkeel/site"
+	"github.com/even-keel/evenkeel/wire"
+)
+
+// handlers builds the stages of every listener of s. Counters, budgets and gauges are found by name, so that they
+// outlive the reload.
+func (n *Node) handlers(s *site.Site, pools map[string]poolPart) map[string]exchange.Handler {
+	out := map[string]exchange.Handler{}
+	for name, cfg := range s.Listeners {
+		st := n.stages(s, cfg, pools)
+		if cfg.Protocol == site.ProtocolHTTP {
+			out[name] = st.serveHTTP(n.send)
+		} else {
+			out[name] = st.serveL4(n.send)
+		}
+	}
+	return out
+}
+
+// stages builds the stages of one listener.
+func (n *Node) stages(s *site.Site, cfg *site.Listener, pools map[string]poolPart) *stages {
+	rec := &record{
+		none: n.tallies.get(cfg.Name, ""), noRoute: n.tallies.reasons(""),
+		flight: n.flight(cfg.Name), log: &n.accessLog, now: time.Now,
+	}
+	ret := &retry{now: time.Now}
+	var all []*rule
+	for i, rc := range s.Routes {
+		rec.routes = append(rec.routes, nil)
+		rec.reasons = append(rec.reasons, nil)
+		ret.budgets = append(ret.budgets, nil)
+		if len(rc.Listeners) > 0 && !slices.Contains(rc.Listeners, cfg.Name) {
+			continue
+		}
+		name := routeName(i, rc)
+		rec.routes[i], rec.reasons[i] = n.tallies.get(cfg.Name, name), n.tallies.reasons(name)
+		if rc.Pool != "" {
+			ret.budgets[i] = n.budget(rc.Pool)
+		}
+		all = append(all, rules(i, rc, func(pattern string) *exchange.Route {
+			return newRoute(i, rc, cfg, pools, pattern)
+		})...)
+	}
+	return &stages{
+		record: rec, guard: n.guard, identify: &identify{trusted: s.Identify.TrustedProxies},
+		route: &route{table: newTable(all), answer: n.answer}, retry: ret,
+	}
+}
+
+// routeName is the route's name in counters and logs.
+func routeName(i int, cfg *site.Route) string {
+	return cmp.Or(cfg.Name, fmt.Sprintf("route-%d", i+1))
+}
+
+// newRoute makes one route of the site ready for use. pattern is the path it was found by, "" for any.
+func newRoute(i int, cfg *site.Route, l *site.Listener, pools map[string]poolPart, pattern string) *exchange.Route {
+	r := &exchange.Route{
+		Name: routeName(i, cfg), Index: i, Deadline: cfg.Deadline,
+		Class:   classOf(cfg.Class),
+		MaxBody: int64(cmp.Or(cfg.BodyBytes, l.Limits.BodyBytes)),
+		Request: newEdits(cfg.Request), Response: newEdits(cfg.Response),
+	}
+	if p := pools[cfg.Pool]; p != nil {
+		r.Pool = p
+	}
+	if h := cfg.Rewrite.Host; h != "" {
+		r.Host = []byte(h)
+	}
+	if p := cfg.Rewrite.Path; p != "" {
+		r.Path = []byte(p)
+	}
+	if p := cfg.Rewrite.Prefix; p != "" {
+		// /old/* with prefix /new: /old/a becomes /new/a. With prefix / it becomes /a.
+		prefix, isPrefix := strings.CutSuffix(pattern, "/*")
+		if isPrefix {
+			r.StripPrefix = len(prefix)
+		}
+		r.Prefix = []byte(strings.TrimSuffix(p, "/"))
+	}
+	if rd := cfg.Redirect; rd != nil {
+		r.Redirect = &exchange.Redirect{Status: cmp.Or(rd.Status, 308), Scheme: rd.Scheme, Host: rd.Host, Path: rd.Path}
+	}
+	if rs := cfg.Respond; rs != nil {
+		r.Respond = newAnswer(rs)
+	}
+	return r
+}
+
+func classOf(word string) exchange.Class {
+	switch word {
+	case site.ClassCritical:
+		return exchange.Critical
+	case site.ClassLow:
+		return exchange.Low
+	}
+	return exchange.Standard
+}
+
+// newEdits makes header changes ready: names in canonical spelling, in an order that does not change.
+func newEdits(cfg site.Edits) exchange.Edits {
+	var e exchange.Edits
+	for _, name := range cfg.Remove {
+		e.Remove = append(e.Remove, textproto.CanonicalMIMEHeaderKey(name))
+	}
+	for _, name := range slices.Sorted(maps.Keys(cfg.Set)) {
+		f := newField(name, cfg.Set[name])
+		e.Remove, e.Add = append(e.Remove, string(f.Name)), append(e.Add, f)
+	}
+	for _, name := range slices.Sorted(maps.Keys(cfg.Add)) {
+		e.Add = append(e.Add, newField(name, cfg.Add[name]))
+	}
+	return e
+}
+
+func newField(name, value string) wire.Field {
+	n := []byte(textproto.CanonicalMIMEHeaderKey(name))
+	return wire.Field{Name: n, Value: []byte(value), ID: wire.FieldID(n)}
+}
+
+// newAnswer makes a fixed answer ready. Text without a Content-Type is plain text.
+func newAnswer(cfg *site.Respond) *exchange.Answer {
+	a := &exchange.Answer{Status: cmp.Or(cfg.Status, 200), Body: []byte(cfg.Body)}
+	typed := false
+	for _, name := range slices.Sorted(maps.Keys(cfg.Headers)) {
+		f := newField(name, cfg.Headers[name])
+		typed = typed || f.ID == wire.ContentType
+		a.Fields = append(a.Fields, f)
+	}
+	if !typed && len(a.Body) > 0 {
+		a.Fields = append(a.Fields, newField("Content-Type", "text/plain; charset=utf-8"))
+	}
+	return a
+}

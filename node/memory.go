@@ -1,0 +1,133 @@
+package node
+
+import (
+	"math"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+	"strings"
+)
+
+// Settings of the garbage collector when the environment sets none. The data path hardly allocates, so a larger heap
+// between collections costs little memory; the soft limit makes collections more frequent before the cgroup kills the process.
+const (
+	gcPercent   = 400
+	memoryShare = 0.9 // of the cgroup's limit
+)
+
+// Tune sets the garbage collector for a proxy: GOGC to 400 and GOMEMLIMIT to 90 % of the cgroup's memory, each unless the
+// environment says otherwise. It changes the whole process: only a program's main calls it.
+func Tune() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
+	if os.Getenv("GOMEMLIMIT") == "" {
+		if limit := cgroupMemory("/proc/self/cgroup", "/sys/fs/cgroup"); limit > 0 {
+			debug.SetMemoryLimit(int64(float64(limit) * memoryShare))
+		}
+	}
+}
+
+// memoryLimit is how many bytes this process may use: the runtime's soft limit, else the machine's memory, else 1 GiB.
+func memoryLimit() int64 {
+	if limit := debug.SetMemoryLimit(-1); limit < math.MaxInt64 {
+		return limit
+	}
+	if total := machineMemory("/proc/meminfo"); total > 0 {
+		return total
+	}
+	return 1 << 30
+}
+
+// cgroupMemory is the lowest memory limit of this process's cgroup and those above it, in bytes; 0: none.
+func cgroupMemory(self, root string) int64 {
+	b, err := os.ReadFile(self)
+	if err != nil {
+		return 0
+	}
+	limit := int64(0)
+	for line := range strings.Lines(string(b)) {
+		parts := strings.SplitN(strings.TrimSpace(line), ":", 3)
+		if len(parts) != 3 {
+			continue
+		}
+		dir, file := "", ""
+		switch {
+		case parts[0] == "0" && parts[1] == "":
+			dir, file = root, "memory.max"
+		case parts[1] == "memory":
+			dir, file = filepath.Join(root, "memory"), "memory.limit_in_bytes"
+		default:
+			continue
+		}
+		for path := filepath.Clean("/" + parts[2]); ; path = filepath.Dir(path) {
+			if n := readLimit(filepath.Join(dir, path, file)); n > 0 && (limit == 0 || n < limit) {
+				limit = n
+			}
+			if path == "/" {
+				break
+			}
+		}
+	}
+	return limit
+}
+
+// readLimit reads a cgroup limit; 0: none. Version 1 writes "none" as a number near the largest.
+func readLimit(path string) int64 {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return 0
+	}
+	n, err := strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64)
+	if err != nil || n >= 1<<60 {
+		return 0
+	}
+	return n
+}
+
+// machineMemory reads MemTotal.
+func machineMemory(path string) int64 {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(b)) {
+		if f := strings.Fields(line); len(f) == 3 && f[0] == "MemTotal:" {
+			n, _ := strconv.ParseInt(f[1], 10, 64)
+			return n << 10
+		}
+	}
+	return 0
+}
+
+// processFacts reads what the process uses; what cannot be read stays 0.
+func processFacts() (rss uint64, fds int, cpu float64) {
+	if b, err := os.ReadFile("/proc/self/statm"); err == nil {
+		if f := strings.Fields(string(b)); len(f) > 1 {
+			pages, _ := strconv.ParseUint(f[1], 10, 64)
+			rss = pages * uint64(os.Getpagesize())
+		}
+	}
+	if names, err := os.ReadDir("/proc/self/fd"); err == nil {
+		fds = len(names) - 1 // without the one that reads
+	}
+	if b, err := os.ReadFile("/proc/self/stat"); err == nil {
+		// The name in parentheses may hold spaces; utime and stime are the 12th and 13th field after it, in 1/100 s.
+		s := string(b)
+		if f := strings.Fields(s[strings.LastIndexByte(s, ')')+1:]); len(f) > 12 {
+			user, _ := strconv.ParseFloat(f[11], 64)
+			system, _ := strconv.ParseFloat(f[12], 64)
+			cpu = (user + system) / 100
+		}
+	}
+	return rss, fds, cpu
+}
+
+// heapBytes is the memory of live and not yet collected objects.
+func heapBytes() uint64 {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}

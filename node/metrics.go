@@ -1,0 +1,168 @@
+package node
+
+import (
+	"maps"
+	"net/http"
+	"runtime"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/even-keel/evenkeel/console"
+)
+
+// maxScrapes is how many scrapes run at once; more are told to come back.
+const maxScrapes = 4
+
+// bounds are the upper ends of the latency buckets that are shown, in seconds. Inside there are 384: see tally.
+var bounds = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}
+
+// metrics shows the node's counters to Prometheus. It keeps none: a scrape reads those that the node has anyway.
+type metrics struct {
+	node     *Node
+	registry *prometheus.Registry
+}
+
+// desc makes the description of a metric. Names and labels are documented in docs/metrics.md.
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("evenkeel_"+name, help, labels, nil)
+}
+
+var (
+	descRequests    = desc("requests_total", "Requests, tcp connections and udp sessions that have ended.", "listener", "route", "code")
+	descSeconds     = desc("request_seconds", "Time from the first byte of a request to the end of its answer.", "listener", "route")
+	descBytesIn     = desc("received_bytes_total", "Body bytes received from clients.", "listener", "route")
+	descBytesOut    = desc("sent_bytes_total", "Body bytes sent to clients.", "listener", "route")
+	descInFlight    = desc("in_flight", "Requests, connections and sessions under way.", "listener")
+	descRefused     = desc("refused_total", "Refusals by the stage that said no, and why.", "stage", "reason")
+	descOpen        = desc("connections", "Open client connections or udp sessions.", "listener")
+	descAccepted    = desc("connections_accepted_total", "Client connections accepted.", "listener")
+	descConnRefused = desc("connections_refused_total", "Client connections refused or cut off, and why.", "listener", "reason")
+	descUp          = desc("endpoint_up", "1 when the endpoint is healthy and takes traffic, else 0.", "pool", "endpoint")
+	descEndFlight   = desc("endpoint_in_flight", "Requests under way to the endpoint.", "pool", "endpoint")
+	descPicks       = desc("endpoint_picks_total", "Times the endpoint was chosen.", "pool", "endpoint")
+	descFailures    = desc("endpoint_failures_total", "Attempts at the endpoint that failed.", "pool", "endpoint")
+	descShare       = desc("pool_healthy_share", "Healthy share of the pool's capacity, 0 to 1.", "pool")
+	descPanic       = desc("pool_panic", "1 when too little is healthy and sick endpoints are used too.", "pool")
+	descRetries     = desc("retries_total", "Attempts that failed and were made again (done), or were not because the budget was spent (denied).", "pool", "result")
+	descReloads     = desc("reloads_total", "Reloads of the site by result: done or refused.", "result")
+	descLogDropped  = desc("access_log_dropped_total", "Lines of the access log that were dropped because its queue was full.")
+	descReady       = desc("ready", "1 when the node should get traffic.")
+	descBuild       = desc("build_info", "Always 1; the labels say what runs.", "version", "go")
+)
+
+func newMetrics(n *Node) *metrics {
+	m := &metrics{node: n, registry: prometheus.NewRegistry()}
+	m.registry.MustRegister(m,
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// handler answers scrapes, in the Prometheus text format or OpenMetrics.
+func (m *metrics) handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{EnableOpenMetrics: true, MaxRequestsInFlight: maxScrapes})
+}
+
+// Describe implements prometheus.Collector: nothing is promised beforehand, because routes come and go.
+func (m *metrics) Describe(chan<- *prometheus.Desc) {}
+
+// sink takes the values of one scrape.
+type sink chan<- prometheus.Metric
+
+func (s sink) counter(d *prometheus.Desc, v uint64, labels ...string) {
+	s <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+}
+
+func (s sink) gauge(d *prometheus.Desc, v float64, labels ...string) {
+	s <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+}
+
+// Collect implements prometheus.Collector.
+func (m *metrics) Collect(ch chan<- prometheus.Metric) {
+	n, out := m.node, sink(ch)
+	out.gauge(descBuild, 1, n.opts.Version, runtime.Version())
+	ready, _ := n.ready()
+	out.gauge(descReady, number(ready))
+	n.mu.Lock()
+	refused, done := n.reloads[0], n.reloads[1]
+	pools, flights := maps.Clone(n.pools), maps.Clone(n.flights)
+	n.mu.Unlock()
+	out.counter(descReloads, refused, "refused")
+	out.counter(descReloads, done, "done")
+	out.counter(descLogDropped, n.logDropped.Load())
+	n.tallies.each(func(key tallyKey, t *tally) { out.tally(key, t) })
+	for key, count := range n.tallies.refusedAll() {
+		out.counter(descRefused, count, key.stage, key.reason)
+	}
+	for name, f := range flights {
+		out.gauge(descInFlight, float64(f.sum()), name)
+	}
+	for name, l := range n.front.views() {
+		out.gauge(descOpen, float64(l.Open), name)
+		out.counter(descAccepted, l.Accepted, name)
+		for reason, count := range l.Refused {
+			out.counter(descConnRefused, count, name, reason)
+		}
+	}
+	for name, p := range pools {
+		out.pool(name, p.view(), n.budget(name))
+	}
+}
+
+func (s sink) tally(key tallyKey, t *tally) {
+	var v sums
+	t.addTo(&v)
+	for i, count := range v.Status {
+		if count > 0 {
+			s.counter(descRequests, count, key.listener, key.route, classNames[i])
+		}
+	}
+	if v.Requests == 0 {
+		return
+	}
+	s.counter(descBytesIn, v.BytesIn, key.listener, key.route)
+	s.counter(descBytesOut, v.BytesOut, key.listener, key.route)
+	buckets, total := v.cumulative(bounds)
+	s <- prometheus.MustNewConstHistogram(descSeconds, total, float64(v.Micros)/1e6, buckets, key.listener, key.route)
+}
+
+func (s sink) pool(name string, p console.Pool, b *budget) {
+	s.gauge(descShare, p.HealthyShare, name)
+	s.gauge(descPanic, number(p.Panic), name)
+	s.counter(descRetries, b.repeats.Load(), name, "done")
+	s.counter(descRetries, b.denied.Load(), name, "denied")
+	for _, e := range p.Endpoints {
+		up := e.State == console.StateUp || e.State == console.StateSlow
+		s.gauge(descUp, number(up), name, e.Address)
+		s.gauge(descEndFlight, float64(e.InFlight), name, e.Address)
+		s.counter(descPicks, e.Picks, name, e.Address)
+		s.counter(descFailures, e.Failures, name, e.Address)
+	}
+}
+
+// cumulative is how many latencies lie below each bound, in seconds.
+func (s *sums) cumulative(bounds []float64) (map[float64]uint64, uint64) {
+	out := make(map[float64]uint64, len(bounds))
+	var seen uint64
+	i := 0
+	for _, b := range bounds {
+		for ; i < latencyBuckets-1 && bucketTop(i) <= time.Duration(b*float64(time.Second)); i++ {
+			seen += s.Latency[i]
+		}
+		out[b] = seen
+	}
+	for ; i < latencyBuckets; i++ {
+		seen += s.Latency[i]
+	}
+	return out, seen
+}
+
+func number(yes bool) float64 {
+	if yes {
+		return 1
+	}
+	return 0
+}

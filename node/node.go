@@ -1,0 +1,317 @@
+// Package node is one running evenkeel: it builds all parts from a site, runs them, reloads them and stops them, in order.
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/even-keel/evenkeel/console"
+	"github.com/even-keel/evenkeel/exchange"
+	"github.com/even-keel/evenkeel/site"
+)
+
+// Waits of the node. What may take longer is named by the site file.
+const (
+	maxFirstVerdicts = 10 * time.Second       // start and reload go on without the verdicts of probes after this
+	readyTick        = 5 * time.Millisecond   // how often a starting pool is asked for its verdicts
+	watchEvery       = 2 * time.Second        // how often site files are looked at
+	partStop         = 5 * time.Second        // what a part may take to end once nothing needs it any more
+	idleTick         = 50 * time.Millisecond  // how often a removed pool is asked for what it has in flight
+	restGrace        = 100 * time.Millisecond // connections that a drain left may send their last bytes in this
+)
+
+// Options is what a node is built of.
+type Options struct {
+	Site    *site.Site                 // required
+	Load    func() (*site.Site, error) // reads the site again; nil: there is no file, reload is refused
+	Version string
+	Log     *slog.Logger // nil: slog.Default()
+	Sockets *Sockets     // from a predecessor or systemd; nil: none. The node closes them.
+	Ready   func()       // called once, when every listener serves; nil allowed
+}
+
+// Node is one running evenkeel. Its methods may be called by any goroutine, Run once.
+type Node struct {
+	opts    Options
+	log     *slog.Logger
+	started time.Time
+
+	front    frontPart
+	newPool  func(cfg *site.Pool) (poolPart, error)
+	prober   func(ctx context.Context) error
+	send     exchange.Handler
+	answer   answerer
+	guard    *guard
+	tallies  *tallies
+	rates    rates
+	events   events
+	tasks    *tasks
+	admin    *admin
+	metrics  *metrics
+	stopping chan struct{} // closed by Stop
+	abort    chan struct{} // closed by Abort
+	stopOnce sync.Once
+	cutOnce  sync.Once
+
+	accessLog  atomic.Pointer[accessLog]
+	logDropped atomic.Uint64
+
+	reloading sync.Mutex // one reload or upgrade at a time; guards logTask
+	logTask   *task
+
+	mu         sync.Mutex // guards what follows; never taken on the way of a request
+	site       *site.Site
+	revision   string
+	pools      map[string]*runningPool
+	budgets    map[string]*budget
+	flights    map[string]*flight
+	lastReload *console.Reload
+	reloads    [2]uint64 // failed, done
+	phase      phase
+}
+
+// phase is how far the node's life is.
+type phase uint8
+
+const (
+	phaseNew phase = iota
+	phaseServing
+	phaseDraining
+)
+
+var (
+	errNoFile     = errors.New("this node runs without a site file: there is nothing to read again")
+	errNotServing = errors.New("the node is not serving yet, or is stopping")
+)
+
+// New builds a node. It opens no socket and starts no goroutine.
+func New(opts Options) (*Node, error) {
+	if opts.Site == nil {
+		return nil, errors.New("a node needs a site")
+	}
+	if opts.Log == nil {
+		opts.Log = slog.Default()
+	}
+	if opts.Sockets == nil {
+		opts.Sockets = &Sockets{}
+	}
+	n := &Node{
+		opts: opts, log: opts.Log, started: time.Now(),
+		tallies: newTallies(), tasks: newTasks(),
+		guard:    newGuard(limitInFlight(memoryLimit())),
+		stopping: make(chan struct{}), abort: make(chan struct{}),
+		site: opts.Site, revision: revision(opts.Site),
+		pools: map[string]*runningPool{}, budgets: map[string]*budget{}, flights: map[string]*flight{},
+	}
+	n.wire()
+	n.metrics = newMetrics(n)
+	return n, nil
+}
+
+// Run serves until ctx ends or Stop is called, then stops in order. It returns when the last goroutine has ended:
+// nil after an orderly stop, else what made the node stop or kept it from starting.
+func (n *Node) Run(ctx context.Context) error {
+	err := n.start(ctx)
+	if err == nil {
+		if n.opts.Ready != nil {
+			n.opts.Ready()
+		}
+		n.opts.Sockets.reportReady()
+		notify("READY=1", "STATUS=serving")
+		select {
+		case <-ctx.Done():
+		case <-n.stopping:
+		case err = <-n.tasks.failed:
+			n.log.Error("a part failed, the node stops", "err", err)
+		}
+	}
+	return errors.Join(err, n.stop())
+}
+
+// start brings everything up: first who answers questions, then the pools, and listeners only when the pools know their
+// endpoints.
+func (n *Node) start(ctx context.Context) error {
+	if err := n.openAdmin(); err != nil {
+		return err
+	}
+	log, err := newAccessLog(n.site.AccessLog, &n.logDropped)
+	if err != nil {
+		return err
+	}
+	n.useLog(log)
+	n.tasks.start("prober", n.prober)
+	pools := map[string]*runningPool{}
+	for _, name := range slices.Sorted(maps.Keys(n.site.Pools)) {
+		p, err := n.newPool(n.site.Pools[name])
+		if err != nil {
+			n.stopPools(pools)
+			return fmt.Errorf("pool %s cannot be built: %w", name, err)
+		}
+		pools[name] = n.runPool(name, p)
+	}
+	n.mu.Lock()
+	n.pools = pools
+	n.mu.Unlock()
+	n.awaitVerdicts(ctx, n.site, pools)
+	if err := n.front.Update(n.site.Listeners, n.handlers(n.site, parts(pools))); err != nil {
+		return err
+	}
+	n.tasks.start("proxy", n.front.Run)
+	n.tasks.start("rates", n.sample)
+	if n.opts.Load != nil {
+		n.tasks.start("watch", func(ctx context.Context) error {
+			site.Watch(ctx, n.files, watchEvery, func() { _ = n.Reload() })
+			return nil
+		})
+	}
+	n.mu.Lock()
+	n.phase = phaseServing
+	n.mu.Unlock()
+	n.event("start", fmt.Sprintf("%s serves: %d listeners, %d pools, %d routes", n.site.Name, len(n.site.Listeners), len(pools), len(n.site.Routes)))
+	return nil
+}
+
+// runPool starts a pool.
+func (n *Node) runPool(name string, p poolPart) *runningPool {
+	return &runningPool{poolPart: p, task: n.tasks.start("pool "+name, p.Run)}
+}
+
+// parts are the pools without their tasks.
+func parts(pools map[string]*runningPool) map[string]poolPart {
+	out := make(map[string]poolPart, len(pools))
+	for name, p := range pools {
+		out[name] = p.poolPart
+	}
+	return out
+}
+
+// awaitVerdicts waits until every pool knows the health of its endpoints, at the most as long as a probe may take.
+func (n *Node) awaitVerdicts(ctx context.Context, s *site.Site, pools map[string]*runningPool) {
+	wait := time.Duration(0)
+	for name := range pools {
+		if p := s.Pools[name]; p != nil && p.Probe != nil {
+			wait = max(wait, p.Probe.Timeout)
+		}
+	}
+	wait = min(max(wait, time.Second)+500*time.Millisecond, maxFirstVerdicts)
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	tick := time.NewTicker(readyTick)
+	defer tick.Stop()
+	for {
+		waiting := ""
+		for name, p := range pools {
+			if !p.Ready() {
+				waiting = name
+			}
+		}
+		if waiting == "" {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-n.abort:
+			return
+		case <-ctx.Done():
+			n.log.Warn("serving before the first verdicts of all probes are there", "pool", waiting, "waited", wait)
+			return
+		}
+	}
+}
+
+// Stop starts an orderly stop and returns at once.
+func (n *Node) Stop() { n.stopOnce.Do(func() { close(n.stopping) }) }
+
+// Abort ends an orderly stop: what is still open is cut off. It returns at once.
+func (n *Node) Abort() {
+	n.Stop()
+	n.cutOnce.Do(func() { close(n.abort) })
+}
+
+// ReopenLogs opens the access log's file anew, after logrotate moved it.
+func (n *Node) ReopenLogs() {
+	if l := n.accessLog.Load(); l != nil {
+		l.reopenSoon()
+	}
+}
+
+// SetEndpoint says what people want of an endpoint: up, down or drain.
+func (n *Node) SetEndpoint(pool, address, state string) error {
+	n.mu.Lock()
+	p := n.pools[pool]
+	n.mu.Unlock()
+	if p == nil {
+		return fmt.Errorf("there is no pool %q", pool)
+	}
+	if err := p.SetState(address, state); err != nil {
+		return err
+	}
+	n.event("admin", fmt.Sprintf("%s of pool %s was set to %s by hand", address, pool, state))
+	return nil
+}
+
+// ready says whether the node should get traffic, and why not.
+func (n *Node) ready() (bool, string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	switch n.phase {
+	case phaseNew:
+		return false, "waiting for the first verdicts of the probes"
+	case phaseDraining:
+		return false, "draining"
+	}
+	return true, ""
+}
+
+// event remembers and logs what happened.
+func (n *Node) event(kind, text string) {
+	n.events.add(time.Now(), kind, text)
+	n.log.Info(text, "event", kind)
+}
+
+// files are the files that make the site, for the watcher.
+func (n *Node) files() []string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.site.Files
+}
+
+// budget finds or makes the retry budget of a pool.
+func (n *Node) budget(pool string) *budget {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.budgets[pool] == nil {
+		n.budgets[pool] = newBudget(time.Now())
+	}
+	return n.budgets[pool]
+}
+
+// flight finds or makes the gauge of a listener.
+func (n *Node) flight(listener string) *flight {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.flights[listener] == nil {
+		n.flights[listener] = new(flight)
+	}
+	return n.flights[listener]
+}
+
+// useLog swaps the access log; nil: off. The old one writes what it has and ends.
+func (n *Node) useLog(l *accessLog) {
+	n.accessLog.Store(l)
+	old := n.logTask
+	n.logTask = nil
+	if l != nil {
+		n.logTask = n.tasks.start("access log", l.run)
+	}
+	if old != nil {
+		old.stop(partStop)
+	}
+}

@@ -1,0 +1,63 @@
+package node
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/even-keel/evenkeel/exchange"
+)
+
+// record counts every exchange of one listener, with what became of it, and writes the access log.
+type record struct {
+	routes  []*tally   // by Route.Index
+	none    *tally     // no route was found
+	reasons []*reasons // by Route.Index
+	noRoute *reasons
+	flight  *flight
+	log     *atomic.Pointer[accessLog] // nil inside: off
+	now     func() time.Time
+}
+
+// flight is how many exchanges a listener has in flight.
+type flight struct{ shards [shardCount]paddedGauge }
+
+// paddedGauge is a gauge that shares its cache line with no other.
+type paddedGauge struct {
+	n atomic.Int64
+	_ [56]byte
+}
+
+// sum is the number of exchanges in flight.
+func (f *flight) sum() (n int64) {
+	for i := range f.shards {
+		n += f.shards[i].n.Load()
+	}
+	return n
+}
+
+// Serve implements exchange.Stage.
+func (s *record) Serve(x *exchange.Exchange, next exchange.Handler) *exchange.Refusal {
+	gauge := &s.flight.shards[x.Shard%shardCount].n
+	gauge.Add(1)
+	refusal := next(x)
+	gauge.Add(-1)
+
+	took := s.now().Sub(x.Start)
+	t, why := s.none, s.noRoute
+	if x.Route != nil {
+		t, why = s.routes[x.Route.Index], s.reasons[x.Route.Index]
+	}
+	status := x.Outcome.Status
+	if refusal != nil {
+		// The engine writes it after the stages have returned.
+		if status == 0 && x.Request != nil {
+			status = refusal.Status
+		}
+		why.count(refusal, x.Shard)
+	}
+	t.shard(x.Shard).count(x, status, refusal != nil, took)
+	if log := s.log.Load(); log != nil {
+		log.note(x, refusal, status, took)
+	}
+	return refusal
+}

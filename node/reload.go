@@ -1,0 +1,204 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"time"
+
+	"github.com/even-keel/evenkeel/console"
+	"github.com/even-keel/evenkeel/site"
+)
+
+// Reload reads the site again and changes over to it without losing a request. When anything is wrong with it, the error
+// says what, and the old site stays in force as a whole. A second caller waits for the first.
+func (n *Node) Reload() error {
+	n.reloading.Lock()
+	defer n.reloading.Unlock()
+	notifyReloading()
+	err := n.reload()
+	n.mu.Lock()
+	n.lastReload = &console.Reload{At: time.Now(), OK: err == nil}
+	if err != nil {
+		n.lastReload.Error = err.Error()
+		n.reloads[0]++
+	} else {
+		n.reloads[1]++
+	}
+	n.mu.Unlock()
+	status := "STATUS=serving"
+	if err != nil {
+		n.events.add(time.Now(), "reload", "the site was not changed: "+err.Error())
+		n.log.Error("the site was not changed", "event", "reload", "err", err)
+		status = "STATUS=serving; the last reload was refused"
+	}
+	notify("READY=1", status)
+	return err
+}
+
+func (n *Node) reload() error {
+	if n.opts.Load == nil {
+		return errNoFile
+	}
+	n.mu.Lock()
+	serving := n.phase == phaseServing
+	n.mu.Unlock()
+	if !serving {
+		return errNotServing
+	}
+	next, err := n.opts.Load()
+	if err != nil {
+		return err
+	}
+	return n.change(next)
+}
+
+// change makes next the site in force, or changes nothing. Everything that can fail comes before the swap, and is undone in
+// reverse order when a later step fails.
+func (n *Node) change(next *site.Site) (err error) {
+	var undo []func()
+	defer func() {
+		if err != nil {
+			for _, f := range slices.Backward(undo) {
+				f()
+			}
+		}
+	}()
+	n.mu.Lock()
+	old, pools := n.site, maps.Clone(n.pools)
+	n.mu.Unlock()
+
+	log, changed, err := n.nextLog(old, next)
+	if err != nil {
+		return err
+	}
+	if changed && log != nil {
+		undo = append(undo, log.close)
+	}
+	fresh := map[string]*runningPool{}
+	undo = append(undo, func() { n.stopPools(fresh) })
+	for _, name := range slices.Sorted(maps.Keys(next.Pools)) {
+		if pools[name] != nil {
+			continue
+		}
+		p, err := n.newPool(next.Pools[name])
+		if err != nil {
+			return fmt.Errorf("pool %s cannot be built: %w", name, err)
+		}
+		fresh[name] = n.runPool(name, p)
+		pools[name] = fresh[name]
+	}
+	for _, name := range slices.Sorted(maps.Keys(next.Pools)) {
+		if fresh[name] != nil || reflect.DeepEqual(old.Pools[name], next.Pools[name]) {
+			continue
+		}
+		if err := pools[name].Update(next.Pools[name]); err != nil {
+			return fmt.Errorf("pool %s cannot be changed: %w", name, err)
+		}
+		undo = append(undo, func() { _ = pools[name].Update(old.Pools[name]) })
+	}
+	n.awaitVerdicts(context.Background(), next, fresh)
+	gone := map[string]*runningPool{}
+	for name, p := range pools {
+		if next.Pools[name] == nil {
+			gone[name] = p
+			delete(pools, name)
+		}
+	}
+	if err := n.front.Update(next.Listeners, n.handlers(next, parts(pools))); err != nil {
+		return err
+	}
+	if changed {
+		n.useLog(log)
+	}
+	n.swap(next, pools)
+	n.retire(gone, old)
+	n.event("reload", fmt.Sprintf("site %s is in force: %d listeners, %d pools, %d routes",
+		n.revision, len(next.Listeners), len(next.Pools), len(next.Routes)))
+	return nil
+}
+
+// swap makes next the site that is shown and watched, and forgets counters of what it does not name.
+func (n *Node) swap(next *site.Site, pools map[string]*runningPool) {
+	if was := n.site.Admin; was.Listen != next.Admin.Listen || !reflect.DeepEqual(was.TLS, next.Admin.TLS) {
+		n.event("admin", "the admin listener's address and tls change with the next start or upgrade, not with a reload")
+	}
+	n.mu.Lock()
+	n.site, n.pools, n.revision = next, pools, revision(next)
+	for name := range n.budgets {
+		if next.Pools[name] == nil {
+			delete(n.budgets, name)
+		}
+	}
+	for name := range n.flights {
+		if next.Listeners[name] == nil {
+			delete(n.flights, name)
+		}
+	}
+	n.mu.Unlock()
+	routes := map[string]bool{"": true}
+	for i, r := range next.Routes {
+		routes[routeName(i, r)] = true
+	}
+	n.tallies.keep(func(key tallyKey) bool { return next.Listeners[key.listener] != nil && routes[key.route] })
+	n.admin.use(n.console(next))
+}
+
+// retire ends pools that the site does not name any more, each once nothing is in flight to it or its drain timeout is over.
+func (n *Node) retire(gone map[string]*runningPool, old *site.Site) {
+	for name, p := range gone {
+		patience := old.Pools[name].DrainTimeout
+		n.tasks.start("retired pool "+name, func(ctx context.Context) error {
+			ctx, cancel := context.WithTimeout(ctx, patience)
+			defer cancel()
+			tick := time.NewTicker(idleTick)
+			defer tick.Stop()
+			for inFlight(p) > 0 && ctx.Err() == nil {
+				select {
+				case <-tick.C:
+				case <-ctx.Done():
+				}
+			}
+			if left := inFlight(p); left > 0 {
+				n.event("drain", fmt.Sprintf("pool %s is gone with %d requests still in flight", name, left))
+			}
+			if !p.task.stop(partStop) {
+				return errors.New("its pool has not ended")
+			}
+			return nil
+		})
+	}
+}
+
+// inFlight is what a pool has in flight.
+func inFlight(p *runningPool) (left int64) {
+	for _, e := range p.view().Endpoints {
+		left += e.InFlight
+	}
+	return left
+}
+
+// nextLog opens the access log of the next site, when it differs.
+func (n *Node) nextLog(old, next *site.Site) (log *accessLog, changed bool, err error) {
+	if old.AccessLog == next.AccessLog {
+		return nil, false, nil
+	}
+	log, err = newAccessLog(next.AccessLog, &n.logDropped)
+	return log, true, err
+}
+
+// revision is a short fingerprint of everything that a site says.
+func revision(s *site.Site) string {
+	var b bytes.Buffer
+	if err := site.Print(&b, s); err != nil {
+		return "unknown"
+	}
+	sum := sha256.Sum256(b.Bytes())
+	return hex.EncodeToString(sum[:4])
+}

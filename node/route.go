@@ -1,0 +1,107 @@
+package node
+
+import (
+	"bytes"
+
+	"github.com/even-keel/evenkeel/exchange"
+	"github.com/even-keel/evenkeel/wire"
+)
+
+var (
+	refuseNoRoute = &exchange.Refusal{Stage: "route", Reason: "no_route", Status: 404,
+		Detail: "No route leads there."}
+	refuseAmbiguousPath = &exchange.Refusal{Stage: "route", Reason: "ambiguous_path", Status: 400,
+		Detail: "The path can be read in more than one way."}
+	refuseConnect = &exchange.Refusal{Stage: "route", Reason: "connect_method", Status: 405,
+		Detail: "This is not a forward proxy."}
+	refuseBody = &exchange.Refusal{Stage: "route", Reason: "body_too_large", Status: 413, Close: true,
+		Detail: "The request body is larger than this route takes."}
+	refuseNoHost = &exchange.Refusal{Stage: "route", Reason: "no_host", Status: 400,
+		Detail: "The request names no host."}
+)
+
+// answerer answers from a stage. It is proxy.Answer.
+type answerer func(x *exchange.Exchange, status int, fields []wire.Field, body []byte) *exchange.Refusal
+
+// route finds the route of an exchange, and answers redirects and fixed texts itself.
+type route struct {
+	table  *table
+	answer answerer
+}
+
+// Serve implements exchange.Stage.
+func (t *route) Serve(x *exchange.Exchange, next exchange.Handler) *exchange.Refusal {
+	if x.Request == nil {
+		x.Host = lowerHost(x.HostBuf[:0], x.SNI)
+		found := t.table.find(x.Host, nil, nil)
+		if found == nil || found.route.Pool == nil {
+			return refuseNoRoute
+		}
+		x.Route, x.Class = found.route, found.route.Class
+		return next(x)
+	}
+	if string(x.Request.Method) == "CONNECT" {
+		return refuseConnect
+	}
+	var buf [256]byte // longer paths that need it cost an allocation
+	view, ok := matchPath(x.Path, buf[:0])
+	if !ok {
+		return refuseAmbiguousPath
+	}
+	found := t.table.find(x.Host, view, x.Request)
+	if found == nil {
+		return refuseNoRoute
+	}
+	r := found.route
+	x.Route, x.Class = r, r.Class
+	if r.MaxBody > 0 && x.Request.ContentLength > r.MaxBody {
+		return refuseBody
+	}
+	switch {
+	case r.Redirect != nil:
+		return t.redirect(x, r.Redirect)
+	case r.Respond != nil:
+		return t.answer(x, r.Respond.Status, r.Respond.Fields, r.Respond.Body)
+	}
+	if r.Prefix != nil && found.kind == pathPrefix && !bytes.HasPrefix(x.Path, []byte(found.path)) {
+		// The path matches only once decoded: which bytes the prefix is to be cut from is not clear.
+		return refuseAmbiguousPath
+	}
+	return next(x)
+}
+
+// redirect sends the client elsewhere. Location always is absolute, so that a path that starts with // names no other host.
+// A new scheme drops the port, which belonged to the old one.
+func (t *route) redirect(x *exchange.Exchange, to *exchange.Redirect) *exchange.Refusal {
+	loc := make([]byte, 0, 64+len(x.Request.Target)+len(x.Request.Host))
+	scheme := to.Scheme
+	if scheme == "" {
+		scheme = "http"
+		if x.Secure {
+			scheme = "https"
+		}
+	}
+	loc = append(append(loc, scheme...), "://"...)
+	switch {
+	case to.Host != "":
+		loc = append(loc, to.Host...)
+	case len(x.Host) == 0:
+		return refuseNoHost
+	case to.Scheme != "":
+		loc = append(loc, x.Host...)
+	default:
+		loc = append(loc, x.Request.Host...)
+	}
+	target := x.Request.Target
+	if to.Path != "" {
+		loc = append(loc, to.Path...)
+		target = target[min(len(x.Path), len(target)):]
+	}
+	if to.Path != "" || len(target) > 0 && target[0] == '/' {
+		loc = append(loc, target...)
+	}
+	return t.answer(x, to.Status, []wire.Field{{Name: nameLocation, Value: loc, ID: wire.Location}}, nil)
+}
+
+// nameLocation is the field of redirects.
+var nameLocation = []byte("Location")

@@ -1,0 +1,94 @@
+package pool
+
+import (
+	"time"
+)
+
+// verdictsShown is how many of the last verdicts Status carries for each endpoint.
+const verdictsShown = 32
+
+// Status is what a pool knows, as plain data.
+type Status struct {
+	Pool         string           `json:"pool"`
+	Method       string           `json:"method"`
+	Ready        bool             `json:"ready"`
+	Endpoints    []EndpointStatus `json:"endpoints"`     // members in the site file's order, then those that leave
+	HealthyShare float64          `json:"healthy_share"` // of the capacity of which something is known; 0 to 1
+	Panic        bool             `json:"panic"`         // all endpoints are used, sick ones too
+	Blind        bool             `json:"blind"`         // nothing is known yet, and all endpoints are used
+	Membership   MembershipStatus `json:"membership"`
+}
+
+// MembershipStatus is how the members are found.
+type MembershipStatus struct {
+	Source  string    `json:"source"`           // static, dns or file, with the name
+	Held    bool      `json:"held"`             // the last set was not applied
+	Reason  string    `json:"reason,omitempty"` // why it was not
+	Since   time.Time `json:"since,omitzero"`   // held since
+	Found   int       `json:"found"`            // endpoints in use that were found
+	Updated time.Time `json:"updated,omitzero"` // when a set was last applied
+}
+
+// EndpointStatus is one endpoint.
+type EndpointStatus struct {
+	Address         string          `json:"address"`
+	Zone            string          `json:"zone,omitempty"`
+	Priority        int             `json:"priority"`
+	Weight          int             `json:"weight"`
+	EffectiveWeight float64         `json:"effective_weight"` // after slow start and 429 or 503 answers; 0: not picked
+	State           string          `json:"state"`            // up, down, drain, ejected, unknown or slow_start
+	Admin           string          `json:"admin"`            // up, down or drain
+	Why             string          `json:"why"`
+	Since           time.Time       `json:"since"` // in this state
+	InFlight        int64           `json:"in_flight"`
+	Picks           int64           `json:"picks"`
+	Failures        int64           `json:"failures"`  // no answer, 5xx or 429
+	Ejections       int             `json:"ejections"` // in a row
+	EWMA            float64         `json:"ewma_ms"`   // of latency; only methods ewma and prequal know it
+	Leaving         bool            `json:"leaving,omitempty"`
+	Verdicts        []VerdictStatus `json:"verdicts,omitempty"` // the last 32, oldest first
+}
+
+// VerdictStatus is the result of one probe.
+type VerdictStatus struct {
+	At      time.Time `json:"at"`
+	Healthy bool      `json:"healthy"`
+	Void    bool      `json:"void,omitempty"` // the probe could not be made; says nothing about the endpoint
+	Reason  string    `json:"reason"`
+	Took    float64   `json:"took_ms"`
+}
+
+// Status returns what the pool knows. It costs some µs per endpoint and takes the lock of the pool for as long.
+func (p *Pool) Status() Status {
+	p.mu.Lock()
+	defer p.unlock()
+	now, s := p.clock(), p.snap.Load()
+	out := Status{Pool: p.name, Method: p.cfg.Method, Ready: p.ready.Load(), HealthyShare: s.share, Panic: s.panics, Blind: s.unknown,
+		Membership: p.found.status(p.cfg), Endpoints: make([]EndpointStatus, 0, len(p.members)+len(p.leaving))}
+	for _, m := range p.members {
+		out.Endpoints = append(out.Endpoints, p.statusOf(m, now))
+	}
+	for _, m := range p.leaving {
+		out.Endpoints = append(out.Endpoints, p.statusOf(m, now))
+	}
+	return out
+}
+
+func (p *Pool) statusOf(m *member, now time.Time) EndpointStatus {
+	busy := m.InFlight.Load()
+	out := EndpointStatus{Address: m.Address, Zone: m.zone, Priority: m.priority, Weight: m.weight, State: m.state(now),
+		Admin: m.admin, Why: m.why, Since: m.since, InFlight: busy, Picks: m.done.Load() + busy, Failures: m.failures.Load(),
+		Ejections: m.strikes, Leaving: m.left}
+	if !m.skip.Load() {
+		out.EffectiveWeight = float64(m.weight) * m.vitals.factor(now)
+	}
+	if m.rtt.word.Load() != 0 {
+		out.EWMA = m.rtt.at(p.nanos(), 0) / float64(time.Millisecond)
+	}
+	past := m.health.History()
+	for _, v := range past[max(0, len(past)-verdictsShown):] {
+		out.Verdicts = append(out.Verdicts, VerdictStatus{At: v.At, Healthy: v.Healthy, Void: v.Void, Reason: v.Reason,
+			Took: float64(v.Took) / float64(time.Millisecond)})
+	}
+	return out
+}
