@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"context"
 	"errors"
 	"net"
 	"time"
@@ -66,14 +65,9 @@ func relayTCP(x *exchange.Exchange) *exchange.Refusal {
 	p := c.listener.proxy
 	link := x.Endpoint.Link.(*Link)
 	began := time.Now()
-	to, _, err := link.dialTLS(context.Background())
+	to, err := link.dialSession()
 	if err != nil {
-		x.Result = exchange.Result{Kind: exchange.ConnectFailed, Reason: "connect", Unsent: true}
-		var refusal *exchange.Refusal // the link is full
-		if errors.As(err, &refusal) {
-			return refusal
-		}
-		return refusedConnect
+		return connectFailed(x, err)
 	}
 	defer to.Close()
 	took := time.Since(began)
@@ -108,7 +102,7 @@ func relayTCP(x *exchange.Exchange) *exchange.Refusal {
 }
 
 // poolOf is the configuration of a link's pool.
-func poolOf(l *Link) *site.Pool { return l.up.cfg }
+func poolOf(l *Link) *site.Pool { return l.up.cfg() }
 
 // idleTimeout is the shorter of the listener's and the pool's.
 func idleTimeout(cfg *site.Listener, pool *site.Pool) time.Duration {
