@@ -130,6 +130,8 @@ func (b *h1Back) ask(p *Proxy) (unsent bool, err error) {
 }
 
 func (b *h1Back) sendBody(p []byte) error {
+	// The answer's time runs from the end of the request: as long as the body moves there is no hurry.
+	defer b.l.up.proxy.sweep.arm(&b.watched, until(b.deadline, b.l.up.cfg().Timeouts.FirstByte))
 	if !b.sendChunked {
 		n, err := b.sock.write(p, nil, nil)
 		b.sentBytes += int64(n)

@@ -98,7 +98,11 @@ func (h *h1Conn) serve(w *h1Work) bool {
 	h.served++
 	w.startBody()
 	w.x.Start = time.Now()
-	if r := (*h.c.listener.handler.Load())(&w.x); r != nil {
+	handler := *h.c.listener.handler.Load()
+	if string(w.req.Method) == "CONNECT" {
+		handler = refuseTunnel
+	}
+	if r := handler(&w.x); r != nil {
 		refuse(w, &w.x, r)
 	}
 	return w.finish()
@@ -208,6 +212,11 @@ var errPreface = errors.New("HTTP/2 preface")
 
 // refuseHeaderTimeout is the answer to a head that came too slowly.
 var refuseHeaderTimeout = &exchange.Refusal{Stage: "parse", Reason: "header_timeout", Status: 408, Close: true}
+
+// refuseTunnel is the handler of CONNECT: evenkeel stands before a service and opens no tunnels to elsewhere.
+func refuseTunnel(*exchange.Exchange) *exchange.Refusal { return refusedTunnel }
+
+var refusedTunnel = &exchange.Refusal{Stage: "parse", Reason: "connect_method", Status: 405, Detail: "CONNECT is not served here.", Close: true}
 
 // isPreface reports whether in begins an HTTP/2 connection; the first line is enough to know.
 func isPreface(in []byte) bool {

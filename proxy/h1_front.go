@@ -38,6 +38,9 @@ func (w *h1Work) startBody() {
 	w.bodyEnd = !w.chunked && w.left == 0
 	_, w.x.Replayable = w.pending()
 	w.bodyDone.Store(w.bodyEnd)
+	if wire.HasToken(w.req.Upgrade, "h2c") {
+		w.req.Upgrade = nil // an endpoint that switched would take requests that no stage has seen
+	}
 	limits := &h.c.cfg.Limits
 	w.closing = w.req.Close || h.c.listener.draining.Load() || limits.Requests > 0 && h.served >= limits.Requests
 	if w.chunked {

@@ -112,10 +112,16 @@ func (r *relayRun) fail(h *half, err error) {
 		r.err = err
 	}
 	r.mu.Unlock()
-	if first {
-		abort(r.both.Conn)
-		abort(r.both.other)
+	if !first {
+		return
 	}
+	if err == h.readErr && h.err == syscall.ECONNRESET { // only the other side is left to be told
+		bare(h.src).Close()
+		abort(h.dst)
+		return
+	}
+	abort(h.dst)
+	abort(h.src)
 }
 
 // idled turns the error that the sweeper's wake-up caused into its cause.
@@ -363,27 +369,28 @@ func bare(c net.Conn) net.Conn {
 // rawOf is the way to the descriptor of a plain tcp connection; nil for TLS and others.
 func rawOf(c net.Conn) syscall.RawConn {
 	for {
-		switch v := c.(type) {
-		case *net.TCPConn:
+		if _, ok := c.(*tls.Conn); ok {
+			return nil
+		}
+		if v, ok := c.(syscall.Conn); ok {
 			raw, err := v.SyscallConn()
 			if err != nil {
 				return nil
 			}
 			return raw
-		case *tls.Conn:
-			return nil
-		case interface{ NetConn() net.Conn }:
-			c = v.NetConn()
-		default:
+		}
+		w, ok := c.(interface{ NetConn() net.Conn })
+		if !ok {
 			return nil
 		}
+		c = w.NetConn()
 	}
 }
 
 // abort closes a connection with a reset.
 func abort(c net.Conn) {
 	b := bare(c)
-	if t, ok := b.(*net.TCPConn); ok {
+	if t, ok := b.(interface{ SetLinger(int) error }); ok {
 		t.SetLinger(0)
 	}
 	b.Close()

@@ -91,6 +91,11 @@ func (a *attempt) run() *exchange.Refusal {
 	x, s := a.x, a.f.scratch()
 	s.requestFields(x)
 	body, whole := a.f.pending()
+	if limit := maxBody(x); limit > 0 && int64(len(body)) > limit { // HTTP/2 need not say the length before
+		a.b.release(false)
+		x.Result = exchange.Result{Kind: exchange.Cancelled}
+		return refuseBodyLarge
+	}
 	a.f.watchCancel(a.b)
 	if unsent, err := a.b.send(x, s, body, whole); err != nil {
 		return a.fail(unsent, err)
@@ -109,6 +114,9 @@ func (a *attempt) run() *exchange.Refusal {
 		}
 		if s.resp.Status >= 200 {
 			break
+		}
+		if s.resp.Status == 101 { // nobody asked for it
+			return a.fail(false, wire.ErrBadStatusLine)
 		}
 		if err := a.f.inform(&s.resp); err != nil {
 			return a.clientLeft()
