@@ -65,11 +65,7 @@ func relayTCP(x *exchange.Exchange) *exchange.Refusal {
 	p := c.listener.proxy
 	link := x.Endpoint.Link.(*Link)
 	began := time.Now()
-<<<<<<< HEAD
-	to, _, err := link.dialTLS(context.Background(), true, false)
-=======
 	to, err := link.dialSession()
->>>>>>> l4
 	if err != nil {
 		return connectFailed(x, err)
 	}
