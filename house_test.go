@@ -205,14 +205,14 @@ func declared(f *ast.File) iter.Seq[*ast.Ident] {
 
 // makers are the functions that may make a package variable: what they return is not changed by its use.
 var makers = []string{"errors.New", "fmt.Errorf", "regexp.MustCompile", "strings.NewReplacer", "netip.MustParsePrefix", "netip.MustParseAddr",
-	"netip.AddrFrom4", "time.Unix", "time.Date", "template.Must", "big.NewInt", "lipgloss.NewStyle", "len", "cap", "string", "new"}
+	"netip.AddrFrom4", "time.Unix", "time.Date", "template.Must", "big.NewInt", "prometheus.NewDesc", "lipgloss.NewStyle", "len", "cap", "string", "new"}
 
 // notFixed says why a package variable is no error, table or compile-time check; empty: it is one.
-func notFixed(s *source, v *ast.ValueSpec, g *ast.GenDecl) string {
+func notFixed(s *source, v *ast.ValueSpec, g *ast.GenDecl, builders map[string]bool) string {
 	if v.Names[0].Name == "_" {
 		return ""
 	}
-	if len(v.Values) == 0 {
+	if len(v.Values) == 0 && g != nil {
 		for _, doc := range []*ast.CommentGroup{v.Doc, g.Doc} {
 			if doc != nil && strings.Contains(s.text[doc.Pos()-s.file.FileStart:doc.End()-s.file.FileStart], "//go:embed ") {
 				return ""
@@ -227,7 +227,7 @@ func notFixed(s *source, v *ast.ValueSpec, g *ast.GenDecl) string {
 			case *ast.FuncLit:
 				return false
 			case *ast.CallExpr:
-				if !fixedCall(s, n) {
+				if !fixedCall(s, n, builders) {
 					why = "is made by a call that is no maker of errors or tables"
 				}
 			case *ast.CompositeLit:
@@ -247,23 +247,49 @@ func notFixed(s *source, v *ast.ValueSpec, g *ast.GenDecl) string {
 }
 
 // fixedCall says whether a call is a conversion, one of makers, a method of what one of them made, a flag in
-// a test, or a builder of a table in the same package, which is called make… or build….
-func fixedCall(s *source, call *ast.CallExpr) bool {
+// a test, or a builder of a table in the same package: one that is called make… or build…, or that does nothing but return.
+func fixedCall(s *source, call *ast.CallExpr, builders map[string]bool) bool {
 	switch f := call.Fun.(type) {
 	case *ast.ArrayType, *ast.ParenExpr, *ast.MapType, *ast.InterfaceType, *ast.FuncLit:
 		return true
+	case *ast.IndexExpr:
+		return named(f.X, "reflect", "TypeFor")
 	case *ast.Ident:
 		upper := f.Name[:1] == strings.ToUpper(f.Name[:1])
-		return upper || slices.Contains(makers, f.Name) || strings.HasPrefix(f.Name, "make") && f.Name != "make" || strings.HasPrefix(f.Name, "build")
+		return upper || slices.Contains(makers, f.Name) || builders[f.Name]
 	case *ast.SelectorExpr:
 		switch x := f.X.(type) {
 		case *ast.CallExpr:
-			return fixedCall(s, x)
+			return fixedCall(s, x, builders)
 		case *ast.Ident:
 			return slices.Contains(makers, x.Name+"."+f.Sel.Name) || s.test && x.Name == "flag"
 		}
 	}
 	return false
+}
+
+// buildersOf are the functions of each folder that may make package variables.
+func buildersOf(h *house) map[string]map[string]bool {
+	all := map[string]map[string]bool{}
+	for _, s := range h.sources {
+		if all[s.dir] == nil {
+			all[s.dir] = map[string]bool{}
+		}
+		for _, d := range s.file.Decls {
+			f, is := d.(*ast.FuncDecl)
+			if !is || f.Recv != nil || f.Body == nil {
+				continue
+			}
+			called := strings.HasPrefix(f.Name.Name, "make") || strings.HasPrefix(f.Name.Name, "build")
+			returns := false
+			if len(f.Body.List) == 1 {
+				ret, is := f.Body.List[0].(*ast.ReturnStmt)
+				returns = is && notFixed(s, &ast.ValueSpec{Names: []*ast.Ident{f.Name}, Values: ret.Results}, nil, nil) == ""
+			}
+			all[s.dir][f.Name.Name] = called || returns
+		}
+	}
+	return all
 }
 
 // assigned finds assignments to names of vars, in functions that do not declare the same name for themselves.
@@ -350,6 +376,7 @@ func TestRulesCatch(t *testing.T) {
 		{"init functions", "wire/x.go", "package wire\nfunc init() {}"},
 		{"package variables", "wire/x.go", "package wire\nvar n int"},
 		{"package variables", "wire/x.go", "package wire\nvar n = load()"},
+		{"package variables", "wire/x.go", "package wire\nfunc load() []byte { return os.Args }\nvar n = load2()\nfunc load2() []byte { return read() }"},
 		{"package variables", "wire/x.go", "package wire\nvar pool = sync.Pool{}"},
 		{"package variables", "wire/x.go", "package wire\nvar c = make(chan int)"},
 		{"package variables", "wire/x.go", "package wire\nvar n = map[int]int{}\nfunc f() { n[1] = 2 }"},

@@ -395,6 +395,7 @@ func rulePlaces(h *house) (faults []string) {
 // never assigned again. What changes while evenkeel runs belongs to a value that somebody owns.
 func ruleVariables(h *house) (faults []string) {
 	vars := map[string]map[string]bool{} // of each package folder
+	builders := buildersOf(h)
 	for _, s := range h.sources {
 		if vars[s.dir] == nil {
 			vars[s.dir] = map[string]bool{}
@@ -409,7 +410,7 @@ func ruleVariables(h *house) (faults []string) {
 				for _, name := range v.Names {
 					vars[s.dir][name.Name] = name.Name != "_"
 				}
-				if why := notFixed(s, v, g); why != "" {
+				if why := notFixed(s, v, g, builders[s.dir]); why != "" {
 					faults = append(faults, fmt.Sprintf("%s: package variable %s %s", h.at(v), v.Names[0].Name, why))
 				}
 			}
