@@ -97,14 +97,16 @@ var (
 
 // New makes a pool of cfg, whose defaults are applied. Nothing is probed or discovered before Run. It fails when there
 // are more than 10,000 endpoints, when one stands there twice, and when the TLS material for probes cannot be had.
-func New(cfg *site.Pool, deps Deps) (*Pool, error) {
+func New(cfg *site.Pool, deps Deps) (*Pool, error) { return newPool(cfg, deps, time.Now) }
+
+func newPool(cfg *site.Pool, deps Deps, clock func() time.Time) (*Pool, error) {
 	if deps.Log == nil {
 		deps.Log = slog.New(slog.DiscardHandler)
 	}
 	if deps.Seed == 0 {
 		deps.Seed = rand.Uint64()
 	}
-	p := &Pool{name: cfg.Name, deps: deps, clock: time.Now, kicked: make(chan struct{}, 1), changed: make(chan struct{}, 1)}
+	p := &Pool{name: cfg.Name, deps: deps, clock: clock, kicked: make(chan struct{}, 1), changed: make(chan struct{}, 1)}
 	p.byName, p.admin, p.tables = make(map[string]*member), make(map[string]string), make(map[int]*maglev)
 	if deps.Prober != nil {
 		p.watch = func(t probe.Target, cfg *site.Probe, on func(probe.Verdict)) func() {
