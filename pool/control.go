@@ -113,7 +113,7 @@ func (p *Pool) answered(m *member, r *exchange.Result) {
 	}
 	if m.alert.Load() {
 		p.mu.Lock()
-		m.trial = false
+		m.vitals.answered()
 		m.alert.Store(false)
 		p.unlock()
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -244,3 +245,63 @@ func TestConcurrentUse(t *testing.T) {
 
 // pass lets d of a bubble's time go by.
 func pass(d time.Duration) { <-time.After(d) }
+
+// With the real prober on real sockets: an endpoint that dies is out, and back when it listens again.
+func TestPoolWithProber(t *testing.T) {
+	cfg := *setup(t, site.MethodLeastRequests, 0).cfg
+	var lines []net.Listener
+	for range 3 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		lines = append(lines, l)
+		cfg.Endpoints = append(cfg.Endpoints, site.Endpoint{Address: l.Addr().String(), Weight: 1, Priority: 1})
+	}
+	cfg.Probe = &site.Probe{Every: 20 * time.Millisecond, Timeout: time.Second, Rise: 1, Fall: 3}
+	prober, events := probe.New(nil), make(chan string, 100)
+	p, err := New(&cfg, Deps{Seed: 1, Prober: prober, Event: func(kind, text string) { events <- kind + " " + text }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- prober.Run(ctx) }()
+	defer func() {
+		cancel()
+		<-done
+	}()
+	defer running(t, p)()
+	wait := func(want string) {
+		t.Helper()
+		late := time.After(10 * time.Second)
+		for {
+			select {
+			case e := <-events:
+				if strings.HasPrefix(e, want) {
+					return
+				}
+			case <-late:
+				t.Fatalf("no event %q within 10s", want)
+			}
+		}
+	}
+	wait("pool_ready pool shop: ready: 3 of 3")
+	sick := lines[1].Addr().String()
+	lines[1].Close()
+	wait("endpoint_down pool shop: endpoint " + sick + " is down, was up: probe failed: ")
+	for range 200 {
+		e := pickOf(t, p, from(1))
+		p.Done(from(1), e, exchange.Result{Status: 200})
+		if e.Address == sick {
+			t.Fatal("a dead endpoint is picked")
+		}
+	}
+	again, err := net.Listen("tcp", sick)
+	if err != nil {
+		t.Skip("the port was taken meanwhile: ", err)
+	}
+	defer again.Close()
+	wait("endpoint_slow_start pool shop: endpoint " + sick + " is slow_start, was down: probe passed: ")
+}

@@ -79,14 +79,13 @@ func replay(t *testing.T, text string) string {
 
 // world is one scenario.
 type world struct {
-	t      *testing.T
-	cfg    *site.Pool
-	p      *Pool
-	now    time.Time
-	zone   string
-	blind  bool // no probes
-	print  bytes.Buffer
-	failed error
+	t     *testing.T
+	cfg   *site.Pool
+	p     *Pool
+	now   time.Time
+	zone  string
+	blind bool // no probes
+	print bytes.Buffer
 }
 
 func (w *world) do(f []string) {
