@@ -33,6 +33,7 @@ func (p *Pool) Update(cfg *site.Pool) error {
 	p.cfg, p.tls = cfg, secure
 	if old != nil && !reflect.DeepEqual(old.Discover, cfg.Discover) {
 		p.found.forget(cfg.Discover == nil)
+		p.sourceNo++
 		select {
 		case p.changed <- struct{}{}:
 		default:
@@ -125,8 +126,8 @@ func (p *Pool) join(m *member, e site.Endpoint, now time.Time) *member {
 				break
 			}
 		}
-		m.left = false
-		m.health = probe.Health{} // it may be another process that answers there now
+		m.vitals = vitals{probed: m.probed} // it may be another process that answers there now
+		m.row.Store(0)
 	}
 	m.admin, m.drained, m.shown = StateUp, false, ""
 	if state := p.admin[e.Address]; state != "" {
