@@ -39,7 +39,7 @@ func (c *checker) routes() {
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.site.Listeners)) {
 		l := c.site.Listeners[name]
-		if path := "listeners." + name; !c.bad[path] && !c.bad[path+".protocol"] {
+		if path := "listeners." + name; !c.bad["routes"] && !c.bad[path] && !c.bad[path+".protocol"] {
 			c.reach(l, path)
 		}
 	}
@@ -211,7 +211,7 @@ func (r *Route) Takes(l *Listener) bool {
 // reach walks the routes of one listener in order. A route that takes everything ends the walk: what names the listener
 // behind it is never reached. A tcp or udp listener needs one such route, an http listener any (the rest is answered 404).
 func (c *checker) reach(l *Listener, path string) {
-	taken, any := "", false
+	taken, some := "", false
 	for i, r := range c.site.Routes {
 		at := fmt.Sprintf("routes[%d]", i)
 		if c.bad[at] || c.suspect(at+".listeners") || c.suspect(at+".hosts") || c.suspect(at+".paths") {
@@ -220,9 +220,10 @@ func (c *checker) reach(l *Listener, path string) {
 		if !r.Takes(l) {
 			continue
 		}
-		any = true
+		some = true
 		if taken != "" && (len(r.Listeners) > 0 || len(c.site.Listeners) == 1) {
-			c.wrong(at, "is never reached: route %s before it takes everything from listener %s", taken, l.Name)
+			// Not c.wrong: the route itself is sound, and the walks of other listeners go through it.
+			c.report(c.at(at), at, fmt.Sprintf("is never reached: route %s before it takes everything from listener %s", taken, l.Name))
 			continue
 		}
 		if taken == "" && len(r.Hosts)+len(r.Paths)+len(r.Methods)+len(r.Headers) == 0 {
@@ -230,7 +231,7 @@ func (c *checker) reach(l *Listener, path string) {
 		}
 	}
 	switch {
-	case !any:
+	case !some:
 		c.wrong(path, "no route leads from here; add one with listeners: [%s]", l.Name)
 	case taken == "" && l.Protocol != ProtocolHTTP:
 		c.wrong(path, "no route takes what none of the hosts fits; add one with listeners: [%s] and without hosts", l.Name)

@@ -115,6 +115,7 @@ func (d *decoder) value(n *node, v reflect.Value, f field, path string) {
 	case t == endpointType && n.kind == scalarNode:
 		setDefaults(v)
 		address := fieldsOf(t)[0]
+		address.element = true
 		d.scalar(n, v.Field(address.index), address, path)
 	case t.Kind() == reflect.Struct:
 		setDefaults(v)

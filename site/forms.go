@@ -86,8 +86,7 @@ func checkAddress(s string) (string, error) {
 // hostPort splits and says in words what net.SplitHostPort says in its own.
 func hostPort(s, example string) (host, port string, err error) {
 	if scheme, rest, ok := strings.Cut(s, "://"); ok {
-		rest, _, _ = strings.Cut(rest, "/")
-		return "", "", fmt.Errorf("%s carries the scheme %s://; write only host:port%s", quote(s), scheme, suggestPort(rest))
+		return "", "", fmt.Errorf("%s carries the scheme %s://; write only host:port%s", quote(s), scheme, withoutScheme(scheme, rest))
 	}
 	if strings.ContainsAny(s, "/?#@ \t\r\n") {
 		return "", "", fmt.Errorf("%s is not an address; write only host:port, such as %s", quote(s), example)
@@ -114,11 +113,16 @@ func hostPort(s, example string) (host, port string, err error) {
 	return host, strconv.FormatUint(n, 10), nil
 }
 
-func suggestPort(hostport string) string {
-	if _, _, err := net.SplitHostPort(hostport); err != nil {
+// withoutScheme is what was probably meant by a URL where an address is wanted.
+func withoutScheme(scheme, rest string) string {
+	rest, _, _ = strings.Cut(rest, "/")
+	if port := map[string]string{"http": ":80", "https": ":443"}[scheme]; !strings.Contains(rest, ":") {
+		rest += port
+	}
+	if _, _, err := net.SplitHostPort(rest); err != nil {
 		return ""
 	}
-	return ": did you mean " + hostport + "?"
+	return "; did you mean " + rest + "?"
 }
 
 // hostName takes IP addresses and host names (RFC 1123 section 2.1, with the underscore that service names carry).
@@ -198,7 +202,7 @@ func checkPath(s string) (string, error) {
 		return s, fmt.Errorf("%s does not start with /; did you mean %s?", quote(s), "/"+s)
 	case star >= 0 && star == len(s)-1 && !strings.HasSuffix(s, "/*"):
 		base := strings.TrimSuffix(s, "*")
-		return s, fmt.Errorf("%s would take %sping too; write %s for the path itself and %s/* for all below it", quote(s), base, base, base)
+		return s, fmt.Errorf("%s would take %ss too; write %s for the path itself and %s/* for all below it", quote(s), base, base, base)
 	case star >= 0 && star != len(s)-1:
 		return s, fmt.Errorf("%s has a * in its middle; a * stands only at the end, as in /shop/*", quote(s))
 	}

@@ -35,6 +35,9 @@ func near(seen string, allowed []string) string {
 			return a
 		}
 	}
+	if i := slices.IndexFunc(allowed, func(a string) bool { return len(bare) >= 3 && strings.HasPrefix(bareWord(a), bare) }); i >= 0 {
+		return allowed[i]
+	}
 	best, least := "", 1+len(bare)/4 // one slip in a short word, one more for every four letters
 	if len(bare) < 3 {
 		least = 0

@@ -132,7 +132,7 @@ func (p *printer) list(v reflect.Value, f field, indent string) {
 // text is a scalar as it stands in a file.
 func text(v reflect.Value, f field) string {
 	s := format(v, f)
-	if v.Kind() == reflect.String {
+	if v.Kind() == reflect.String || strings.Contains(s, ":") { // 10.0.0.0/8 is plain, ::1 is not
 		return quoted(s)
 	}
 	return s

@@ -77,7 +77,7 @@ type Listener struct {
 
 // TLS is how a listener ends TLS.
 type TLS struct {
-	Certificates []Certificate `yaml:"certificates" required:"true" doc:"chosen by SNI; the first serves clients that name no known host"`
+	Certificates []Certificate `yaml:"certificates" required:"true" doc:"pairs of PEM files, chosen by SNI; the first serves clients that name no known host"`
 	ClientCA     string        `yaml:"client_ca" form:"file" doc:"file of authorities for client certificates"`
 	ClientAuth   string        `yaml:"client_auth" default:"none" enum:"none|request|require" doc:"whether clients show a certificate"`
 	MinVersion   string        `yaml:"min_version" default:"1.2" enum:"1.2|1.3" doc:"lowest TLS version"`

@@ -53,19 +53,39 @@ func explainSyntax(data []byte, err error) (line, column int, text string) {
 			return line, column, text
 		}
 	}
-	start := bytes.LastIndexByte(data[:offset], '\n') + 1
+	start := bytes.LastIndexByte(data[:min(offset+1, len(data))], '\n') + 1
 	whole, _, _ := bytes.Cut(data[start:], []byte("\n"))
 	blank := len(whole) - len(bytes.TrimLeft(whole, " \t\ufeff"))
-	if bytes.IndexByte(whole[:blank], '\t') >= 0 {
-		text = "a tab stands where spaces must; YAML indents with spaces"
-	}
-	if strings.Contains(said, "mapping values") {
+	switch {
+	case strings.Contains(said, "mapping values"):
 		if i := bytes.LastIndex(whole, []byte(": ")); i > blank {
 			blank = i
+		}
+	case strings.Contains(said, "cannot start any token"):
+		if i := tabbed(data[start:]); i >= 0 {
+			blank, text = i, "a tab stands where spaces must; YAML indents with spaces"
+		} else if i := regexp.MustCompile("[:-] +[@`%]").FindIndex(whole); i != nil {
+			blank = i[1] - 1
 		}
 	}
 	line, column = lineColumn(data, start+blank)
 	return line, column, text
+}
+
+// tabbed finds a tab in the indentation of the first two lines, or says -1.
+func tabbed(data []byte) int {
+	offset := 0
+	for line := range bytes.SplitAfterSeq(data, []byte("\n")) {
+		indent := line[:len(line)-len(bytes.TrimLeft(line, " \t"))]
+		if i := bytes.IndexByte(indent, '\t'); i >= 0 {
+			return offset + i
+		}
+		if offset > 0 {
+			break
+		}
+		offset += len(line)
+	}
+	return -1
 }
 
 // lineColumn counts lines and characters from 1.

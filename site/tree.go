@@ -123,6 +123,10 @@ func readTree(src *source, data []byte, report func(place, string, string)) (roo
 // fail reports a limit once and ends the reading.
 func (r *treeReader) fail(y *yaml.Node, path, text string) *node {
 	if !r.full {
+		const longest = 60 // characters of a path that is deep for no good reason
+		if len(path) > longest {
+			path = path[:longest] + "…"
+		}
 		r.report(r.place(y), path, text)
 	}
 	r.full = true
