@@ -190,19 +190,27 @@ func (d *demo) story() {
 	for _, e := range d.service.endpoints {
 		fmt.Fprintf(w, "  %s %s (%s)", e.name, e.address, e.median)
 	}
-	first := d.service.endpoints[0].address
+	first, me := d.service.endpoints[0].address, ownName()
 	fmt.Fprintf(w, "\n\nLook: open the console. Fast endpoints get more than slow ones, without anybody having said so.\nTry, in another terminal:\n"+
 		"  curl -i http://%s/                 who answered, and after what time\n"+
-		"  evenkeel top --admin %s            the same as the console, in the terminal\n"+
-		"  evenkeel drain demo %s --wait 5s --admin %s\n"+
-		"  evenkeel up demo %s --admin %s\n"+
+		"  %s top --admin %s            the same as the console, in the terminal\n"+
+		"  %s drain demo %s --wait 5s --admin %s\n"+
+		"  %s up demo %s --admin %s\n"+
 		"  curl -s http://%s/metrics | grep evenkeel_\n",
-		d.listen, d.admin, first, d.admin, first, d.admin, d.admin)
+		d.listen, me, d.admin, me, first, d.admin, me, first, d.admin, d.admin)
 	fmt.Fprintf(w, "One endpoint turns sick now and then: its probe finds out, traffic leaves it, no request fails.\n")
 	if isTerminal(d.t.in) && isTerminal(w) {
 		fmt.Fprintf(w, "Keys, each with Enter: k kills an endpoint, r brings it back, q ends.\n")
 	}
 	fmt.Fprintln(w)
+}
+
+// ownName is how the user would call this program again.
+func ownName() string {
+	if strings.Contains(os.Args[0], "go-build") { // go run
+		return "go run ./cmd/evenkeel"
+	}
+	return os.Args[0]
 }
 
 // keys reads what people type. The goroutine ends with the process, because reading a terminal cannot be interrupted.
