@@ -17,8 +17,8 @@ import (
 // classNames are the status classes as the console and the metrics show them.
 var classNames = [6]string{"none", "1xx", "2xx", "3xx", "4xx", "5xx"}
 
-// view is a copy of the node's status.
-func (n *Node) view() console.View {
+// View is a copy of the node's status.
+func (n *Node) View() console.View {
 	n.mu.Lock()
 	s, pools := n.site, maps.Clone(n.pools)
 	n.mu.Unlock()
