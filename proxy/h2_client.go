@@ -8,8 +8,8 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// h2DefaultStreams is how many streams an endpoint is taken to allow before it says so; RFC 9113 §6.5.2 asks
-// that no peer allows fewer.
+// h2DefaultStreams is how many streams an endpoint is taken to allow that does not say; RFC 9113 §6.5.2 asks
+// that no peer allows fewer. Until its SETTINGS are there it gets one, since it would refuse those above its limit.
 const h2DefaultStreams = 100
 
 // h2StreamsMax bounds what an endpoint may raise it to on one connection, since all share one window and one reader.
@@ -31,8 +31,10 @@ type h2Client struct {
 	slots  atomic.Int64 // requests on it, and those about to be
 	max    atomic.Int64 // streams that the endpoint allows
 	usable atomic.Bool
+	known  atomic.Bool // SETTINGS came
 
 	pingNext int64 // guarded by mu
+	limited  bool  // the endpoint said how many streams it allows; guarded by mu
 }
 
 // newH2Client makes a client for an open connection. It starts nothing.
@@ -49,19 +51,23 @@ func newH2Client(link *h2Link, c net.Conn) (*h2Client, error) {
 	h.client, h.maxBlock = true, 2*headBytes
 	h.headTime, h.sock.idle = cfg.Timeouts.Idle, cfg.Timeouts.Idle
 	h.shard = uint32(h.begun / int64(watchTick))
-	h.max.Store(h2DefaultStreams)
+	h.max.Store(1)
 	h.usable.Store(true)
 	return h, nil
 }
 
-// run serves the connection until it ends.
-func (h *h2Client) run() {
+// hello queues what must go out before any request.
+func (h *h2Client) hello() {
 	h.mu.Lock()
 	h.append(func(b []byte) []byte {
 		return h.greet(append(b, h2Preface...), http2.Setting{ID: http2.SettingEnablePush, Val: 0},
 			http2.Setting{ID: http2.SettingInitialWindowSize, Val: h2StreamWin}, http2.Setting{ID: http2.SettingMaxHeaderListSize, Val: headBytes})
 	})
 	h.mu.Unlock()
+}
+
+// run serves the connection until it ends.
+func (h *h2Client) run() {
 	h.p.sweep.add(&h.watch, &h2Alarm{h: &h.h2Conn})
 	h.p.sweep.arm(&h.watch, watchTick)
 	err := h.read()
@@ -108,6 +114,7 @@ func (h *h2Client) headers(id uint32, block []byte, end bool) error {
 func (h *h2Client) setting(id http2.SettingID, v uint32) error {
 	if id == http2.SettingMaxConcurrentStreams {
 		h.max.Store(min(int64(v), h2StreamsMax))
+		h.limited = true
 	}
 	return nil
 }
@@ -129,7 +136,17 @@ func (h *h2Client) goAway(last uint32, _ http2.ErrCode) error {
 	return nil
 }
 
-func (h *h2Client) batch() { h.link.wake() }
+func (h *h2Client) batch() {
+	if h.greeted && !h.known.Load() {
+		h.mu.Lock()
+		if !h.limited {
+			h.max.Store(h2DefaultStreams)
+		}
+		h.mu.Unlock()
+		h.known.Store(true)
+	}
+	h.link.wake()
+}
 
 // retire takes no more requests, and ends the connection when those on it have ended.
 func (h *h2Client) retire() {

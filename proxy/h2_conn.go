@@ -61,14 +61,15 @@ type h2Conn struct {
 	heard atomic.Int64 // clock of the last read
 	due   atomic.Int64 // when what is half there must be complete, on the sweeper's clock; 0: nothing is
 
-	mu       sync.Mutex
-	gone     sync.Cond // a stream was removed or the flusher stopped
-	streams  map[uint32]*h2Stream
-	last     uint32   // highest stream of the peer (server) or of ours (client)
-	resets   []uint32 // streams that we reset lately, as a ring
-	resetAt  int
-	finished int64 // streams that ended well since the flood account was last looked at
-	dataSent int64 // DATA frames likewise
+	mu        sync.Mutex
+	gone      sync.Cond // a stream was removed or the flusher stopped
+	streams   map[uint32]*h2Stream
+	last      uint32   // highest stream of the peer (server) or of ours (client)
+	resets    []uint32 // streams that we reset lately, as a ring
+	resetAt   int
+	finished  int64 // streams that ended well since the flood account was last looked at
+	dataSent  int64 // DATA frames likewise
+	dataMoved int64 // in both directions
 
 	out      *h2Buf // frames that wait; nil: none
 	base     uint64 // bytes that went before out
@@ -377,11 +378,13 @@ func (h *h2Conn) onPing(f *h2Frame) error {
 	if len(f.payload) != 8 {
 		return &h2Error{http2.ErrCodeFrameSize, closedProtocol}
 	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.flood.control.regain(h.dataMoved) // gRPC pings with every read while it measures the bandwidth
+	h.dataMoved = 0
 	if err := h.flood.onControl(h.p.sweep.clock.Load(), 1); err != nil {
 		return err
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
 	if f.has(http2.FlagPingAck) {
 		h.pinged = 0
 		return nil

@@ -45,7 +45,7 @@ func (h *h2Link) open(ctx context.Context) (back, error) {
 			h.mu.Unlock()
 			return b, nil
 		}
-		turn, dial := h.turn, !h.dialing && !full
+		turn, dial := h.turn, !h.dialing && !full && !h.fresh()
 		if h.closed {
 			h.mu.Unlock()
 			return nil, errH2Gone
@@ -82,6 +82,16 @@ func (h *h2Link) dial(ctx context.Context) error {
 	h.mu.Unlock()
 	h.wake()
 	return err
+}
+
+// fresh reports whether a connection is about to say how many streams it takes. The lock is held.
+func (h *h2Link) fresh() bool {
+	for _, c := range h.list {
+		if c.usable.Load() && !c.known.Load() {
+			return true
+		}
+	}
+	return false
 }
 
 // empty reports whether there is no connection whose streams could be waited for.
@@ -122,6 +132,7 @@ func (h *h2Link) add(c net.Conn) {
 		c.Close()
 		return
 	}
+	client.hello()
 	h.list = append(h.list, client)
 	h.l.up.proxy.h2.readers.Go(client.run)
 }

@@ -150,6 +150,7 @@ func (s *h2Stream) send(p []byte, hold bool) error {
 		h.sendWin -= n
 		s.sent += int64(n)
 		h.dataSent++
+		h.dataMoved++
 		p = p[n:]
 	}
 	if !hold {
@@ -278,6 +279,9 @@ func (s *h2Stream) arrived(p []byte, size int, end bool) error {
 	if size > s.recvWin {
 		h.gave(size)
 		return s.h.offence(s, http2.ErrCodeFlowControl, errH2Cut)
+	}
+	if len(p) > 0 {
+		h.dataMoved++
 	}
 	s.recvWin -= size
 	s.got += int64(len(p))
