@@ -11,7 +11,7 @@ import (
 // The race detector makes sync.Pool forget things, so allocations are counted without it.
 
 func TestH1KeepAliveAllocatesNothing(t *testing.T) {
-	p, addr := startProxy(t, testLimits(), nil)
+	p, addr := startProxy(t, h1Limits(), nil)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -32,7 +32,7 @@ func TestH1KeepAliveAllocatesNothing(t *testing.T) {
 			c.Write(answer)
 		}
 	}()
-	p.setHandler(sendTo(t, p.Proxy, testPool(), ln.Addr().String(), nil))
+	p.setHandler(sendTo(t, p.Proxy, h1Pool(), ln.Addr().String(), nil))
 	defer func() { ln.Close(); (<-accepted).Close(); <-done }()
 	c, _ := dialRaw(t, addr)
 	request, buf := []byte("GET /x HTTP/1.1\r\nHost: shop.example\r\nUser-Agent: test\r\nAccept: */*\r\n\r\n"), make([]byte, 4<<10)

@@ -48,7 +48,7 @@ func httpEndpoint(t *testing.T, h http.HandlerFunc) (addr string) {
 }
 
 func TestH1SlowHeadIsRefused(t *testing.T) {
-	limits := testLimits()
+	limits := h1Limits()
 	limits.HeaderTimeout = 50 * time.Millisecond
 	_, addr := startProxy(t, limits, nil)
 	c, r := dialRaw(t, addr)
@@ -63,11 +63,11 @@ func TestH1SlowHeadIsRefused(t *testing.T) {
 }
 
 func TestH1SlowBodyIsRefused(t *testing.T) {
-	limits := testLimits()
+	limits := h1Limits()
 	limits.IdleTimeout = 50 * time.Millisecond
 	p, addr := startProxy(t, limits, nil)
 	to := httpEndpoint(t, func(w http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) })
-	p.setHandler(sendTo(t, p.Proxy, testPool(), to, nil))
+	p.setHandler(sendTo(t, p.Proxy, h1Pool(), to, nil))
 	c, r := dialRaw(t, addr)
 	fmt.Fprint(c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc")
 	resp, body := readAnswer(t, r, "POST")
@@ -77,11 +77,11 @@ func TestH1SlowBodyIsRefused(t *testing.T) {
 }
 
 func TestH1HangingEndpointIsTimedOut(t *testing.T) {
-	p, addr := startProxy(t, testLimits(), nil)
+	p, addr := startProxy(t, h1Limits(), nil)
 	release := make(chan struct{})
 	to := httpEndpoint(t, func(w http.ResponseWriter, r *http.Request) { <-release })
 	defer close(release)
-	pool := testPool()
+	pool := h1Pool()
 	pool.Timeouts.FirstByte = 50 * time.Millisecond
 	p.setHandler(sendTo(t, p.Proxy, pool, to, nil))
 	c, r := dialRaw(t, addr)
@@ -93,13 +93,13 @@ func TestH1HangingEndpointIsTimedOut(t *testing.T) {
 }
 
 func TestH1DeadEndpointIs502(t *testing.T) {
-	p, addr := startProxy(t, testLimits(), nil)
+	p, addr := startProxy(t, h1Limits(), nil)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	ln.Close()
-	p.setHandler(sendTo(t, p.Proxy, testPool(), ln.Addr().String(), nil))
+	p.setHandler(sendTo(t, p.Proxy, h1Pool(), ln.Addr().String(), nil))
 	c, r := dialRaw(t, addr)
 	for range 2 { // the connection to the client goes on after a refusal
 		fmt.Fprint(c, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -111,9 +111,9 @@ func TestH1DeadEndpointIs502(t *testing.T) {
 }
 
 func TestH1EarlyAnswer(t *testing.T) {
-	p, addr := startProxy(t, testLimits(), nil)
+	p, addr := startProxy(t, h1Limits(), nil)
 	to := httpEndpoint(t, func(w http.ResponseWriter, r *http.Request) { http.Error(w, "no", 403) })
-	p.setHandler(sendTo(t, p.Proxy, testPool(), to, nil))
+	p.setHandler(sendTo(t, p.Proxy, h1Pool(), to, nil))
 	c, r := dialRaw(t, addr)
 	fmt.Fprint(c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\nonly the beginning")
 	resp, _ := readAnswer(t, r, "POST")
@@ -123,7 +123,7 @@ func TestH1EarlyAnswer(t *testing.T) {
 }
 
 func TestH1EventsComeWithoutDelay(t *testing.T) {
-	p, addr := startProxy(t, testLimits(), nil)
+	p, addr := startProxy(t, h1Limits(), nil)
 	next := make(chan struct{})
 	to := httpEndpoint(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
@@ -133,7 +133,7 @@ func TestH1EventsComeWithoutDelay(t *testing.T) {
 			<-next
 		}
 	})
-	p.setHandler(sendTo(t, p.Proxy, testPool(), to, nil))
+	p.setHandler(sendTo(t, p.Proxy, h1Pool(), to, nil))
 	resp, err := http.Get("http://" + addr)
 	if err != nil {
 		t.Fatal(err)
@@ -156,9 +156,9 @@ func TestH1TruncatedAnswerIsSeen(t *testing.T) {
 		"chunks": "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n4\r\nhalf\r\n",
 	} {
 		t.Run(name, func(t *testing.T) {
-			p, addr := startProxy(t, testLimits(), nil)
+			p, addr := startProxy(t, h1Limits(), nil)
 			e := startEndpoint(t, answer)
-			p.setHandler(sendTo(t, p.Proxy, testPool(), e.ln.Addr().String(), nil))
+			p.setHandler(sendTo(t, p.Proxy, h1Pool(), e.ln.Addr().String(), nil))
 			resp, err := http.Get("http://" + addr)
 			if err != nil {
 				return // the head was lost with the reset: also seen
@@ -173,7 +173,7 @@ func TestH1TruncatedAnswerIsSeen(t *testing.T) {
 
 // TestH1StaleConnection has the endpoint close its connection after each answer without saying so.
 func TestH1StaleConnection(t *testing.T) {
-	p, addr := startProxy(t, testLimits(), nil)
+	p, addr := startProxy(t, h1Limits(), nil)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -194,7 +194,7 @@ func TestH1StaleConnection(t *testing.T) {
 		}
 	}()
 	defer func() { ln.Close(); <-done }()
-	p.setHandler(sendTo(t, p.Proxy, testPool(), ln.Addr().String(), nil))
+	p.setHandler(sendTo(t, p.Proxy, h1Pool(), ln.Addr().String(), nil))
 	c, r := dialRaw(t, addr)
 	for i := range 50 {
 		method, body := "GET", ""
@@ -210,12 +210,12 @@ func TestH1StaleConnection(t *testing.T) {
 }
 
 func TestH1LargeBodiesBothWays(t *testing.T) {
-	p, addr := startProxy(t, testLimits(), nil)
+	p, addr := startProxy(t, h1Limits(), nil)
 	to := httpEndpoint(t, func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		w.Write(body)
 	})
-	p.setHandler(sendTo(t, p.Proxy, testPool(), to, nil))
+	p.setHandler(sendTo(t, p.Proxy, h1Pool(), to, nil))
 	data := bytes.Repeat([]byte("0123456789abcdef"), 1<<18) // 4 MiB
 	for name, body := range map[string]io.Reader{"length": bytes.NewReader(data), "chunks": io.MultiReader(bytes.NewReader(data))} {
 		resp, err := http.Post("http://"+addr, "application/octet-stream", body)

@@ -26,14 +26,14 @@ var update = flag.Bool("update", false, "rewrite the expected parts of scenarios
 // testDeadline bounds every wait of a test: reaching it is a failure, never a pass.
 const testDeadline = 10 * time.Second
 
-func testLimits() site.Limits {
+func h1Limits() site.Limits {
 	return site.Limits{
 		Connections: 1000, ConnectionsPerIP: 1000, HandshakeTimeout: 5 * time.Second, HeaderBytes: 16 << 10, Headers: 100,
 		HeaderTimeout: 5 * time.Second, IdleTimeout: 5 * time.Second, MinRate: 240, Streams: 100,
 	}
 }
 
-func testPool() *site.Pool {
+func h1Pool() *site.Pool {
 	return &site.Pool{
 		Name: "test", HTTP: "h1", ProxyProtocol: "off", Connections: site.Connections{Max: 100, Idle: 10},
 		Timeouts: site.Timeouts{Connect: time.Second, FirstByte: 2 * time.Second, Idle: 2 * time.Second, KeepAlive: 5 * time.Second},
@@ -173,8 +173,8 @@ func runScenario(t *testing.T, file string, a *txtar.Archive) {
 		}
 	}
 	e := startEndpoint(t, answers...)
-	p, addr := startProxy(t, testLimits(), nil)
-	p.setHandler(sendTo(t, p.Proxy, testPool(), e.ln.Addr().String(), scenarioRoute(string(a.Comment))))
+	p, addr := startProxy(t, h1Limits(), nil)
+	p.setHandler(sendTo(t, p.Proxy, h1Pool(), e.ln.Addr().String(), scenarioRoute(string(a.Comment))))
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)

@@ -64,7 +64,7 @@ func (f *h2Front) work() {
 	if !f.fields.over {
 		r = (*f.server.c.listener.handler.Load())(&f.x)
 	} else {
-		f.server.c.listener.refused(r.Reason)
+		f.server.c.listener.refused[refusedBadHead].Add(1)
 	}
 	if r != nil {
 		refuse(f, &f.x, r) // an error means that the client is gone

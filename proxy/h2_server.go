@@ -52,8 +52,7 @@ func (p *Proxy) serveHTTP2(c *conn, first []byte) {
 	why := h.finish(err)
 	p.sweep.remove(&h.watch)
 	if why != nil {
-		p.h2.closed.add(why.reason)
-		c.listener.refused("http2_" + why.reason.String())
+		c.listener.closed.add(why.reason)
 	}
 }
 

@@ -23,6 +23,7 @@ type Deps struct {
 type Proxy struct {
 	sweep *sweeper
 	engine
+	h2      h2Shared
 	log     *slog.Logger
 	room    *room
 	clients registry
@@ -101,6 +102,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	p.shut()
 	stop()
 	house.Wait()
+	p.h2.close()
 	p.spare.empty()
 	p.pipes.empty()
 	return nil
