@@ -82,3 +82,20 @@ func TestFilesOfASite(t *testing.T) {
 		t.Errorf("the secret shows in %s", text)
 	}
 }
+
+// TestDependentDefaults: what hangs on another field follows it, unless it is given.
+func TestDependentDefaults(t *testing.T) {
+	s, err := Parse("x.yaml", []byte("listeners: {web: {listen: ':80', limits: {connections: 1}}}\npools: {a: {endpoints: [h:80], connections: {max: 10}, probe: {rise: 2}}}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := s.Listeners["web"].Limits.ConnectionsPerIP; got != 1 {
+		t.Errorf("%d connections per address, want 1", got)
+	}
+	if p := s.Pools["a"]; p.Connections.Idle != 10 || p.Probe.TCP == nil || p.Probe.Rise != 2 || p.Probe.Fall != 3 || p.Endpoints[0].Weight != 1 {
+		t.Errorf("%+v %+v", p, p.Probe)
+	}
+	if len(s.Routes) != 1 || s.Routes[0].Name != "default" || s.Routes[0].Class != ClassStandard {
+		t.Errorf("%+v", s.Routes)
+	}
+}

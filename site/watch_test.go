@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -25,17 +26,21 @@ func TestWatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		files := []string{at("site.yaml"), at("pools.yaml")}
+		var mu sync.Mutex // over what both goroutines touch; fake time orders them, but the race detector cannot know
 		calls, during := 0, func() {}
+		named := func() []string { mu.Lock(); defer mu.Unlock(); return files }
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			Watch(ctx, func() []string { return files }, time.Second, func() { calls++; during() })
+			Watch(ctx, named, time.Second, func() { mu.Lock(); defer mu.Unlock(); calls++; during() })
 		}()
 		// tick lets one look happen and says how often changed was called by then.
 		tick := func(want int, why string) {
 			t.Helper()
 			<-time.After(time.Second)
 			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
 			if calls != want {
 				t.Fatalf("%s: %d calls, want %d", why, calls, want)
 			}
@@ -56,14 +61,18 @@ func TestWatch(t *testing.T) {
 		}
 		tick(2, "gone")
 		tick(3, "a missing file is a change")
+		mu.Lock()
 		during = func() { write(t, at("site.yaml"), "written while the reload ran"); during = func() {} }
+		mu.Unlock()
 		write(t, at("site.yaml"), "4444")
 		tick(3, "back")
 		tick(4, "and read")
 		tick(4, "what was written while the reload ran is seen")
 		tick(5, "and read too")
 		write(t, at("new.yaml"), "1")
+		mu.Lock()
 		files = append(files, at("new.yaml"))
+		mu.Unlock()
 		tick(5, "a file that is named newly is no change")
 		write(t, at("new.yaml"), "22")
 		tick(5, "but what happens to it")
