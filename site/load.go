@@ -46,7 +46,7 @@ func parse(name string, data []byte, d disk) (*Site, error) {
 	if tree != nil {
 		dec.structure(tree, reflect.ValueOf(s).Elem(), "")
 	}
-	finish(s)
+	finish(s, func(path string) bool { _, ok := dec.places[path]; return ok })
 	if !l.broken { // with half of the text unread, every name would seem to be missing
 		c := &checker{decoder: dec, site: s}
 		c.all()
@@ -76,8 +76,8 @@ func (l *loader) report(at place, path, text string) {
 // watch notes a file that the site depends on.
 func (l *loader) watch(path string) { l.files = append(l.files, path) }
 
-// finish fills what hangs on other fields: names, and defaults that no tag can say.
-func finish(s *Site) {
+// finish fills what hangs on other fields: names, and defaults that no tag can say. given says whether the file has a path.
+func finish(s *Site, given func(path string) bool) {
 	for name, l := range s.Listeners {
 		l.Name = name
 		if l.Limits.ConnectionsPerIP == 0 {
@@ -86,6 +86,9 @@ func finish(s *Site) {
 	}
 	for name, p := range s.Pools {
 		p.Name = name
+		if !given("pools." + name + ".connections.idle") {
+			p.Connections.Idle = min(p.Connections.Idle, p.Connections.Max)
+		}
 		if p.Probe == nil {
 			p.Probe = new(Probe)
 			setDefaults(reflect.ValueOf(p.Probe).Elem())

@@ -264,7 +264,7 @@ type Timeouts struct {
 // Connections bounds the connections to each endpoint.
 type Connections struct {
 	Max  int `yaml:"max" default:"10000" min:"1" doc:"connections to one endpoint at once; more are refused with 503"`
-	Idle int `yaml:"idle" default:"1024" min:"0" doc:"unused connections kept for one endpoint"`
+	Idle int `yaml:"idle" default:"1024" min:"0" doc:"unused connections kept for one endpoint; absent: not more than max"`
 }
 
 // Classes of requests, most important first.
