@@ -215,7 +215,7 @@ func TestClientSaysWhatIsWrong(t *testing.T) {
 	gone := l.Addr().String()
 	l.Close()
 	stranger := serveReal(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("<html>hello")) })).URL
-	elsewhere := serveReal(t, http.RedirectHandler("http://"+gone, 302)).URL
+	elsewhere := serveReal(t, http.RedirectHandler("http://"+gone, http.StatusFound)).URL
 	rig := newRig()
 	rig.deps.Token = secret
 	rig.deps.Reload = func() error { return errors.New("site.yaml:3:5: unknown key") }
