@@ -300,8 +300,67 @@ func TestPoolWithProber(t *testing.T) {
 	}
 	again, err := net.Listen("tcp", sick)
 	if err != nil {
-		t.Skip("the port was taken meanwhile: ", err)
+		t.Fatal(err)
 	}
 	defer again.Close()
 	wait("endpoint_slow_start pool shop: endpoint " + sick + " is slow_start, was down: probe passed: ")
 }
+
+// A source that was asked before the configuration changed must not bring its set back.
+func TestLateSourceIsPassedOver(t *testing.T) {
+	p := setup(t, site.MethodLeastRequests, 1)
+	cfg := *p.cfg
+	cfg.Discover = &site.Discover{File: &site.DiscoverFile{Path: "/nowhere"}}
+	if err := p.Update(&cfg); err != nil {
+		t.Fatal(err)
+	}
+	no := p.sourceNo
+	p.refresh(no, setOf(4), nil)
+	if len(p.members) != 4 {
+		t.Fatalf("%d members, want 4", len(p.members))
+	}
+	none := cfg
+	none.Discover = nil
+	if err := p.Update(&none); err != nil {
+		t.Fatal(err)
+	}
+	p.refresh(no, setOf(4), nil)
+	if len(p.members) != 1 {
+		t.Errorf("%d members after discovery was taken away, want 1", len(p.members))
+	}
+}
+
+// A set that shrinks lets endpoints go with what they have in flight.
+func TestLeavingEndpointsDrain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var gone []string
+		cfg := *setup(t, site.MethodRoundRobin, 2).cfg
+		p, err := New(&cfg, Deps{Seed: 1, Detach: func(e *exchange.Endpoint) { gone = append(gone, e.Address) }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer running(t, p)()
+		e := pickOf(t, p, from(1))
+		none := cfg
+		none.Endpoints = nil
+		if err := p.Update(&none); err != nil {
+			t.Fatal(err)
+		}
+		if _, no := p.Pick(from(1)); no == nil || !e.Gone.Load() {
+			t.Errorf("an endpoint that left is picked (%v), gone %v", no, e.Gone.Load())
+		}
+		pass(2 * time.Second)
+		synctest.Wait()
+		if len(gone) != 1 || gone[0] == e.Address {
+			t.Errorf("detached %v, want the idle endpoint only", gone)
+		}
+		p.Done(from(1), e, exchange.Result{Status: 200})
+		pass(time.Second)
+		synctest.Wait()
+		if len(gone) != 2 || len(p.Status().Endpoints) != 0 {
+			t.Errorf("detached %v, want both", gone)
+		}
+	})
+}
+
+func probeVerdict(healthy bool) probe.Verdict { return probe.Verdict{Healthy: healthy} }
