@@ -115,7 +115,7 @@ func TestProbesFollowMembersAndConfiguration(t *testing.T) {
 		stop := running(t, p)
 		synctest.Wait()
 		f.say("10.0.0.1:80", true)
-		late := f.on["10.0.0.1:80"]
+		late := f.on["10.0.0.2:80"]
 		cfg := *p.cfg
 		cfg.Endpoints = cfg.Endpoints[1:]
 		if err := p.Update(&cfg); err != nil {
@@ -124,7 +124,6 @@ func TestProbesFollowMembersAndConfiguration(t *testing.T) {
 		if len(f.on) != 2 || f.on["10.0.0.1:80"] != nil {
 			t.Errorf("%d endpoints are probed, want the two that stayed", len(f.on))
 		}
-		late(probe.Verdict{Healthy: false}) // passed over
 		started := f.started
 		if err := p.Update(p.cfg); err != nil || f.started != started {
 			t.Errorf("an update that changes nothing starts %d probes (%v)", f.started-started, err)
@@ -133,6 +132,10 @@ func TestProbesFollowMembersAndConfiguration(t *testing.T) {
 		next.Probe = &site.Probe{TCP: &site.ProbeTCP{}, Every: time.Second, Rise: 2, Fall: 2}
 		if err := p.Update(&next); err != nil || f.started != started+2 {
 			t.Errorf("another probe starts %d probes, want 2 (%v)", f.started-started, err)
+		}
+		late(probe.Verdict{Healthy: false})
+		if e := p.Status().Endpoints[0]; e.State != StateUnknown || len(e.Verdicts) != 0 {
+			t.Errorf("a verdict of the probe that was stopped is taken: %+v", e)
 		}
 		pass(time.Second)
 		synctest.Wait()
@@ -364,3 +367,23 @@ func TestLeavingEndpointsDrain(t *testing.T) {
 }
 
 func probeVerdict(healthy bool) probe.Verdict { return probe.Verdict{Healthy: healthy} }
+
+// Between two looks of Run a failed endpoint must be out already.
+func TestEjectionIsAtOnce(t *testing.T) {
+	for _, method := range methods {
+		p := setup(t, method, 4)
+		p.running = true // as if Run had no time
+		e := pickOf(t, p, from(1))
+		p.Done(from(1), e, exchange.Result{Kind: exchange.ConnectFailed})
+		if !e.Gone.Load() {
+			t.Errorf("%s: idle connections stay with an ejected endpoint", method)
+		}
+		for i := range 200 {
+			got := pickOf(t, p, from(i))
+			if got == e {
+				t.Fatalf("%s: an ejected endpoint is picked", method)
+			}
+			p.Done(from(i), got, exchange.Result{Status: 200})
+		}
+	}
+}
