@@ -30,6 +30,7 @@ type Proxy struct {
 	relays  sync.Pool // *relayRun
 	runs    sync.Pool // *tcpRun
 	pipes   pipePool
+	crew    crew
 
 	draining atomic.Bool
 	handed   atomic.Bool // a successor has the sockets too
@@ -100,6 +101,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	house.Wait()
 	p.spare.empty()
 	p.pipes.empty()
+	p.crew.dismiss()
 	return nil
 }
 

@@ -82,7 +82,7 @@ func relayTCP(x *exchange.Exchange) *exchange.Refusal {
 		to.SetWriteDeadline(time.Time{})
 	}
 	x.Outcome.Started = true
-	x.Outcome.FirstByte = time.Since(x.Start)
+	x.Outcome.FirstByte = began.Add(took).Sub(x.Start)
 	in, out, err := p.relay(c.Conn, to, relayOptions{
 		watched: &c.watched, idle: idleTimeout(c.cfg, cfg), in: &c.listener.in, out: &c.listener.out, shard: c.shard,
 	})
