@@ -68,7 +68,7 @@ func (b *h2Back) send(x *exchange.Exchange, s *scratch, body []byte, whole bool)
 		return true, errH2Gone
 	}
 	if len(h.streams) == 0 {
-		h.p.sweep.arm(&h.watch, watchTick)
+		h.wakeIn(watchTick)
 	}
 	if h.last == 0 {
 		h.last = 1

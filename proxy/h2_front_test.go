@@ -37,8 +37,7 @@ func testLimits() site.Limits {
 // newH2Proxy is a Proxy whose clock runs.
 func newH2Proxy(t testing.TB) *Proxy {
 	t.Helper()
-	p := &Proxy{sweep: newSweeper()}
-	p.engine.init()
+	p := New(Deps{Log: quiet()})
 	ctx, stop := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { p.sweep.run(ctx) })
@@ -89,8 +88,8 @@ func h2cClient(t testing.TB) *http.Client {
 	return &http.Client{Transport: tr, Timeout: 20 * time.Second}
 }
 
-// echo answers with what it was asked: method, target, host, fields as X- headers, and the body.
-func echo(x *exchange.Exchange) *exchange.Refusal {
+// echoH2 answers with what it was asked: method, target, host, fields as X- headers, and the body.
+func echoH2(x *exchange.Exchange) *exchange.Refusal {
 	f := x.Front.(front)
 	fields := []wire.Field{{Name: []byte("X-Line"), Value: fmt.Appendf(nil, "%s %s %s", x.Request.Method, x.Request.Target, x.Request.Host)},
 		{Name: []byte("Content-Type"), Value: []byte("text/plain"), ID: wire.ContentType}}
@@ -115,7 +114,7 @@ func echo(x *exchange.Exchange) *exchange.Refusal {
 }
 
 func TestH2FrontEcho(t *testing.T) {
-	rig := newH2Rig(t, testLimits(), echo)
+	rig := newH2Rig(t, testLimits(), echoH2)
 	client := h2cClient(t)
 	for _, size := range []int{0, 1, 1000, 70_000, 3 << 20} {
 		body := bytes.Repeat([]byte("evenkeel"), size/8+1)[:size]
@@ -145,7 +144,7 @@ func TestH2FrontEcho(t *testing.T) {
 }
 
 func TestH2FrontManyAtOnce(t *testing.T) {
-	rig := newH2Rig(t, testLimits(), echo)
+	rig := newH2Rig(t, testLimits(), echoH2)
 	client := h2cClient(t)
 	var wg sync.WaitGroup
 	for i := range 200 {

@@ -73,7 +73,7 @@ func (h *h2Link) open(ctx context.Context) (back, error) {
 
 // dial adds a connection. One at a time is opened; the others wait for it.
 func (h *h2Link) dial(ctx context.Context) error {
-	c, _, err := h.l.dialTLS(ctx, false)
+	c, _, err := h.l.dialTLS(ctx, false, true)
 	if err == nil {
 		h.add(c)
 	}

@@ -44,7 +44,9 @@ func (p *Proxy) serveHTTP2(c *conn, first []byte) {
 	h.maxBlock = 2 * int(limits.HeaderBytes)
 	h.sock.idle, h.sock.rate = limits.IdleTimeout, int64(limits.MinRate)
 	p.sweep.add(&h.watch, &h2Alarm{h: &h.h2Conn})
-	p.sweep.arm(&h.watch, h2Wake)
+	h.mu.Lock()
+	h.wakeIn(h2Wake)
+	h.mu.Unlock()
 	err := h.preface(first)
 	if err == nil {
 		err = h.read()
@@ -52,8 +54,7 @@ func (p *Proxy) serveHTTP2(c *conn, first []byte) {
 	why := h.finish(err)
 	p.sweep.remove(&h.watch)
 	if why != nil {
-		p.h2.closed.add(why.reason)
-		c.listener.refused("http2_" + why.reason.String())
+		c.listener.closed.add(why.reason)
 	}
 }
 
@@ -104,6 +105,7 @@ func (h *h2Server) headers(id uint32, block []byte, end bool) error {
 	}
 	f.server, f.x.Start = h, time.Now()
 	well := f.fields.over || f.understand()
+	f.fields.over = f.fields.over || len(f.req.Fields) > limits.Headers
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.last = id

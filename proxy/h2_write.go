@@ -19,7 +19,6 @@ const h2ReadSize = 32 << 10
 type h2Shared struct {
 	reads, writes, fronts, heads sync.Pool
 	workers                      [8]h2Workers
-	closed                       h2Counts       // client connections that were ended, by reason
 	endpoints                    h2Counts       // connections to endpoints likewise
 	readers                      sync.WaitGroup // of connections to endpoints
 }
