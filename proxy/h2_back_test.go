@@ -41,7 +41,9 @@ func h2Through(t testing.TB, pool *site.Pool, address string) (*h2Rig, *exchange
 	}
 	e := &exchange.Endpoint{Pool: pool.Name, Address: address}
 	up.Attach(e)
-	rig := newH2RigOn(t, p, testLimits(), func(x *exchange.Exchange) *exchange.Refusal {
+	limits := testLimits()
+	limits.Streams = 1000
+	rig := newH2RigOn(t, p, limits, func(x *exchange.Exchange) *exchange.Refusal {
 		x.Endpoint = e
 		return Send(x)
 	})
@@ -150,7 +152,6 @@ func TestH2BackOpensMore(t *testing.T) {
 		mu.Unlock()
 	})
 	rig, e := h2Through(t, testPool(), addr)
-	rig.cfg.Limits.Streams = 1000
 	var wg sync.WaitGroup
 	bad := 0
 	for range 180 {

@@ -108,7 +108,9 @@ func TestH2Conformance(t *testing.T) {
 		return func(r *rawH2) { r.fr.WriteRawFrame(typ, flags, id, []byte(p)) }
 	}
 	request := func(lines ...string) func(*rawH2) { return func(r *rawH2) { r.headers(1, true, lines...) } }
-	with := func(more ...string) func(*rawH2) { return request(append(append([]string(nil), getLines...), more...)...) }
+	with := func(more ...string) func(*rawH2) {
+		return request(append(append([]string(nil), getLines...), more...)...)
+	}
 	then := func(steps ...func(*rawH2)) func(*rawH2) {
 		return func(r *rawH2) {
 			for _, s := range steps {

@@ -292,6 +292,9 @@ func FuzzHpack(f *testing.F) {
 		for block := range bytes.SplitSeq(data, []byte{0xfe}) {
 			got.reset(1<<20, 1<<20)
 			err := d.decode(block, &got)
+			if err == errHpackLate { // RFC 7541 §4.2 forbids it, and x/net lets it pass while its table is empty
+				return
+			}
 			want, refErr := ref.DecodeFull(block)
 			if (err == nil) != (refErr == nil) {
 				t.Fatalf("block %x: %v, the other says %v", block, err, refErr)
