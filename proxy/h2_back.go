@@ -164,7 +164,7 @@ func (b *h2Back) endBody(trailers []wire.Field) error {
 	if b.localEnd || b.err != nil {
 		return b.err
 	}
-	if b.final == false && b.due != 0 { // the whole request is out: the time for the answer's head begins now
+	if !b.final && b.due != 0 { // the whole request is out: the time for the answer's head begins now
 		b.due = max(b.due, b.h.p.sweep.clock.Load()+int64(until(b.deadline, b.client.link.l.up.cfg().Timeouts.FirstByte))+int64(watchTick))
 	}
 	if len(trailers) == 0 {

@@ -26,8 +26,15 @@ func heapNow() int64 {
 	return int64(m.HeapAlloc)
 }
 
-// TestH2Floods: each flood ends its connection with ENHANCE_YOUR_CALM, is counted, and costs little memory.
-func TestH2Floods(t *testing.T) {
+// h2FloodCase is a flood, and the reason that is counted.
+type h2FloodCase struct {
+	name string
+	do   func(*rawH2)
+	want h2Closed
+}
+
+// h2Floods sends frames until the connection breaks.
+func h2Floods() []h2FloodCase {
 	const many = 20_000
 	repeat := func(f func(r *rawH2, i int) error) func(*rawH2) {
 		return func(r *rawH2) {
@@ -41,11 +48,7 @@ func TestH2Floods(t *testing.T) {
 	head := func(r *rawH2, id uint32, end bool) error {
 		return r.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: r.block(getLines...), EndHeaders: true, EndStream: end})
 	}
-	for _, c := range []struct {
-		name string
-		do   func(*rawH2)
-		want h2Closed
-	}{
+	return []h2FloodCase{
 		{"rapid reset", repeat(func(r *rawH2, i int) error {
 			head(r, uint32(2*i+1), true)
 			return r.fr.WriteRSTStream(uint32(2*i+1), http2.ErrCodeCancel)
@@ -84,7 +87,12 @@ func TestH2Floods(t *testing.T) {
 		{"priorities", repeat(func(r *rawH2, i int) error { return r.fr.WritePriority(1, http2.PriorityParam{StreamDep: 3}) }), closedPriority},
 		{"unknown frames", repeat(func(r *rawH2, i int) error { return r.fr.WriteRawFrame(0xbb, 0, 0, nil) }), closedPriority},
 		{"goaways", repeat(func(r *rawH2, i int) error { return r.fr.WriteGoAway(0, 0, nil) }), closedControl},
-	} {
+	}
+}
+
+// TestH2Floods: each flood ends its connection with ENHANCE_YOUR_CALM, is counted, and costs little memory.
+func TestH2Floods(t *testing.T) {
+	for _, c := range h2Floods() {
 		t.Run(c.name, func(t *testing.T) {
 			rig := newH2Rig(t, testLimits(), answerOnce)
 			before := heapNow()

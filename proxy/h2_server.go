@@ -209,14 +209,14 @@ func (h *h2Server) hurry(s *h2Stream, now int64) {
 	if !s.blocked {
 		s.stuckSend = 0
 	} else if s.stuckSend == 0 {
-		s.stuckSend, s.movedSend, s.seenSent = now, now, s.sent
+		s.stuckSend, s.seenSent = now, s.sent
 	} else {
-		if s.sent != s.seenSent && now-s.stuckSend < int64(stallGrace) {
-			s.movedSend = now
-		}
 		moved, took := s.sent-s.seenSent, now-s.stuckSend
-		if moved == 0 && took > int64(limits.IdleTimeout) || moved > 0 && tooSlow(moved, took, int64(limits.MinRate)) {
+		switch {
+		case moved == 0 && took > int64(limits.IdleTimeout), moved > 0 && tooSlow(moved, took, int64(limits.MinRate)):
 			s.reset(http2.ErrCodeCancel, errH2Slow)
+		case moved > 0 && took > 2*int64(stallGrace): // fast enough: what comes next is looked at anew
+			s.stuckSend, s.seenSent = now, s.sent
 		}
 	}
 	if !s.waiting || s.remoteEnd || s.localEnd || s.front.patient {
