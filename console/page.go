@@ -37,7 +37,14 @@ type asset struct {
 type shown struct {
 	View
 	Signed bool   // people sign in and out here
+	Reload bool   // the node has a site file to read again
+	Drain  bool   // the node can be drained from here
 	Error  string // of the login form
+}
+
+// shown is a view for the templates, with what this node offers.
+func (c *console) shown(v View) shown {
+	return shown{View: v, Signed: c.deps.Token != "", Reload: c.deps.Reload != nil, Drain: c.deps.Drain != nil}
 }
 
 func newPages() pages {
@@ -173,14 +180,14 @@ func sortBy[T any](list []T, less func(a, b T) bool) {
 }
 
 // live writes the part of the page that changes.
-func (p pages) live(v View, signed bool) ([]byte, error) {
+func (p pages) live(v shown) ([]byte, error) {
 	var b bytes.Buffer
-	err := p.html.ExecuteTemplate(&b, "live", shown{View: v, Signed: signed})
+	err := p.html.ExecuteTemplate(&b, "live", v)
 	return b.Bytes(), err
 }
 
 func (c *console) page(w http.ResponseWriter, _ *http.Request) {
-	c.html(w, http.StatusOK, "page.html", shown{View: c.now(), Signed: c.deps.Token != ""})
+	c.html(w, http.StatusOK, "page.html", c.shown(c.now()))
 }
 
 func (c *console) loginForm(w http.ResponseWriter, status int, text string) {

@@ -90,7 +90,7 @@ type Exchange struct {
 	Deadline  time.Time // zero: none
 	Endpoint  *Endpoint // where this attempt goes (pick)
 	Attempt   int       // 1 for the first (retry)
-	SetCookie []byte    // value of a Set-Cookie field to add to the answer, for affinity; nil: none (pick)
+	SetCookie []byte    // value of a Set-Cookie field for the answer, nil for none (pick: affinity)
 
 	// Filled by the send stage. Result is about the last attempt, Outcome about the exchange.
 	Result  Result
@@ -139,7 +139,6 @@ const (
 func (x *Exchange) Reset() {
 	x.Request, x.RequestID, x.Host, x.Path = nil, nil, nil, nil
 	x.IP, x.Trusted, x.Route, x.Class = netip.Addr{}, false, nil, Standard
-	x.Deadline, x.Endpoint, x.Attempt, x.Replayable = time.Time{}, nil, 0, false
-	x.SetCookie = nil
+	x.Deadline, x.Endpoint, x.Attempt, x.Replayable, x.SetCookie = time.Time{}, nil, 0, false, nil
 	x.Result, x.Outcome = Result{}, Outcome{}
 }

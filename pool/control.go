@@ -60,7 +60,7 @@ func (p *Pool) kick() {
 // settle brings everything about m that picks see in line with its vitals. At once: it leaves the picks when it may not be
 // picked any more, unless the pool is in panic. The lock is held.
 func (p *Pool) settle(m *member, now time.Time) {
-	if !m.healthy() && (!p.panicked || !m.allowed()) {
+	if !m.healthy() && (!p.snap.Load().panics || !m.allowed()) {
 		m.skip.Store(true)
 		m.Gone.Store(true)
 	}
@@ -113,7 +113,7 @@ func (p *Pool) answered(m *member, r *exchange.Result) {
 	}
 	if m.alert.Load() {
 		p.mu.Lock()
-		m.trial = false
+		m.vitals.answered()
 		m.alert.Store(false)
 		p.unlock()
 	}
@@ -163,7 +163,7 @@ func (p *Pool) spares(m *member) bool {
 			continue
 		}
 		known += float64(o.weight)
-		if o.healthy() && o != m {
+		if o.healthy() && !o.reluctant && o != m { // what is kept reluctantly is no capacity to rely on
 			healthy += float64(o.weight)
 		}
 	}
@@ -235,7 +235,7 @@ func (p *Pool) becomeReady(now time.Time) {
 		}
 	}
 	waiting := unknown > 0 || p.cfg.Discover != nil && !p.found.asked
-	if waiting && now.Before(p.startBy) {
+	if p.startBy.IsZero() || waiting && now.Before(p.startBy) {
 		return
 	}
 	p.ready.Store(true)
@@ -244,6 +244,7 @@ func (p *Pool) becomeReady(now time.Time) {
 		text += fmt.Sprintf(", of %d nothing is known yet", unknown)
 	}
 	p.tell("pool_ready", "%s", text)
+	p.dirty = true // what the snapshot had to say was kept back
 }
 
 // drain ends m's draining when nothing is in flight or its time is over. The lock is held.
@@ -286,8 +287,8 @@ func (p *Pool) letGo(now time.Time) {
 
 // tellPanic reports when the panic rule begins or ends to hold. The lock is held.
 func (p *Pool) tellPanic(do plan) {
-	if do.panics == p.panicked {
-		return
+	if do.panics == p.panicked || !p.ready.Load() {
+		return // while first verdicts come in, the share says nothing
 	}
 	p.panicked = do.panics
 	if do.panics {

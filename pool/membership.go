@@ -105,7 +105,7 @@ type source interface {
 // discover follows the source of the configuration until end is called, which waits for it.
 func (p *Pool) discover(ctx context.Context, wg *sync.WaitGroup) (end func()) {
 	p.mu.Lock()
-	cfg := p.cfg.Discover
+	cfg, no := p.cfg.Discover, p.sourceNo
 	p.mu.Unlock()
 	src := sourceOf(cfg)
 	if src == nil {
@@ -115,7 +115,7 @@ func (p *Pool) discover(ctx context.Context, wg *sync.WaitGroup) (end func()) {
 	done := make(chan struct{})
 	wg.Go(func() {
 		defer close(done)
-		p.follow(ctx, src)
+		p.follow(ctx, src, no)
 	})
 	return func() {
 		cancel()
@@ -134,8 +134,8 @@ func sourceOf(cfg *site.Discover) source {
 	return nil
 }
 
-// follow asks src again and again.
-func (p *Pool) follow(ctx context.Context, src source) {
+// follow asks src, which is the no-th of the pool, again and again.
+func (p *Pool) follow(ctx context.Context, src source, no int) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
@@ -143,7 +143,7 @@ func (p *Pool) follow(ctx context.Context, src source) {
 		if ctx.Err() != nil {
 			return
 		}
-		if held := p.refresh(got, err); held {
+		if held := p.refresh(no, got, err); held {
 			got.again = min(got.again, heldFor/heldRefreshes)
 		}
 		timer.Reset(got.again)
@@ -156,7 +156,7 @@ func (p *Pool) follow(ctx context.Context, src source) {
 }
 
 // refresh takes what a source found in, and says whether it is held back.
-func (p *Pool) refresh(got found, err error) (held bool) {
+func (p *Pool) refresh(no int, got found, err error) (held bool) {
 	p.change.Lock()
 	defer p.change.Unlock()
 	p.mu.Lock()
@@ -164,6 +164,8 @@ func (p *Pool) refresh(got found, err error) (held bool) {
 	now, g := p.clock(), &p.found
 	was, apply := g.held, false
 	switch {
+	case no != p.sourceNo:
+		return false // the configuration has moved on
 	case err != nil:
 		g.fail(now, err)
 	case got.same && was == "":

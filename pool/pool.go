@@ -32,8 +32,11 @@ type Deps struct {
 	Attach   func(*exchange.Endpoint)                  // called once before an endpoint is first picked
 	Detach   func(*exchange.Endpoint)                  // called once after it left and has ended what it had
 	Log      *slog.Logger                              // state changes; nil discards
-	Event    func(kind, text string)                   // the same, for people; it must not call the pool
-	Seed     uint64                                    // of random picks; 0: a random one
+	// Event gets state changes for people, with their cause: endpoint_ and the new state (up, down, drain, ejected,
+	// unknown, slow_start), endpoint_ with joined, left, drained or kept (not ejected, for want of capacity);
+	// pool_ready, pool_panic, pool_calm; membership_held, membership_applied. Attach, Detach and Event must not call the pool.
+	Event func(kind, text string)
+	Seed  uint64 // of random picks; 0: a random one
 }
 
 // watchFunc starts probing; stop ends it.
@@ -41,6 +44,9 @@ type watchFunc func(t probe.Target, cfg *site.Probe, on func(probe.Verdict)) (st
 
 // Pool is a set of endpoints and the way one of them is chosen. All methods may be called from any goroutine. Pick, and
 // Done of an answer, take no lock and allocate nothing.
+//
+// An endpoint is picked once its first probe was good. When none is known to be well and of some nothing is known, those are tried;
+// when the healthy part of the capacity is below the panic share, all are used that no operator took out.
 type Pool struct {
 	name  string
 	deps  Deps
@@ -70,6 +76,7 @@ type Pool struct {
 	admin    map[string]string  // by address; only down and drain
 	tables   map[int]*maglev
 	found    membership
+	sourceNo int // which source may change found
 	running  bool
 	dirty    bool
 	panicked bool
@@ -95,16 +102,19 @@ var (
 	errTooManyAdmin = fmt.Errorf("more than %d endpoints are down or draining by an operator", adminMax)
 )
 
-// New makes a pool of cfg, whose defaults are applied. Nothing is probed or discovered before Run. It fails when there
+// New makes a pool of cfg, whose defaults are applied. An address with a host name is one endpoint; the name is looked up
+// at each connect. Nothing is probed or discovered before Run. It fails when there
 // are more than 10,000 endpoints, when one stands there twice, and when the TLS material for probes cannot be had.
-func New(cfg *site.Pool, deps Deps) (*Pool, error) {
+func New(cfg *site.Pool, deps Deps) (*Pool, error) { return newPool(cfg, deps, time.Now) }
+
+func newPool(cfg *site.Pool, deps Deps, clock func() time.Time) (*Pool, error) {
 	if deps.Log == nil {
 		deps.Log = slog.New(slog.DiscardHandler)
 	}
 	if deps.Seed == 0 {
 		deps.Seed = rand.Uint64()
 	}
-	p := &Pool{name: cfg.Name, deps: deps, clock: time.Now, kicked: make(chan struct{}, 1), changed: make(chan struct{}, 1)}
+	p := &Pool{name: cfg.Name, deps: deps, clock: clock, kicked: make(chan struct{}, 1), changed: make(chan struct{}, 1)}
 	p.byName, p.admin, p.tables = make(map[string]*member), make(map[string]string), make(map[int]*maglev)
 	if deps.Prober != nil {
 		p.watch = func(t probe.Target, cfg *site.Probe, on func(probe.Verdict)) func() {
@@ -260,7 +270,8 @@ func (p *Pool) SetState(address, state string) error {
 		}
 		p.admin[address] = state
 	}
-	if m != nil && m.admin != state {
+	// Up also ends an ejection: the operator knows better.
+	if m != nil && !m.left && (m.admin != state || state == StateUp && (m.ejected || m.reluctant)) {
 		p.setAdmin(m, state, p.clock())
 	}
 	return nil
@@ -279,7 +290,13 @@ func (p *Pool) Run(ctx context.Context) error {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
+		began := time.Now()
 		wait := p.look(p.clock())
+		// A storm of changes in a large pool must not cost more than a fifth of a core. What went away is out of the
+		// picks already.
+		if !pause(ctx, 4*time.Since(began)) {
+			return nil
+		}
 		var due <-chan time.Time
 		if wait > 0 {
 			timer.Reset(wait)
@@ -294,5 +311,18 @@ func (p *Pool) Run(ctx context.Context) error {
 		case <-p.kicked:
 		case <-due:
 		}
+	}
+}
+
+// pause waits for d when it is worth it, and says whether ctx still holds.
+func pause(ctx context.Context, d time.Duration) bool {
+	if d < time.Millisecond {
+		return true
+	}
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
 	}
 }

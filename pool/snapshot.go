@@ -92,6 +92,11 @@ const (
 )
 
 // arrange makes the plan for members. It is pure.
+//
+// The panic rule holds when less than the panic share of the known capacity is healthy and no priority, nor all of
+// them together, can carry everything by the rule of spill: a whole second site that waits for the loss of the first is no
+// reason to send to the first. Within panic a priority that lost too much uses all its members; when nothing is healthy
+// at all, everybody is used.
 func arrange(members []*member, zone string, cfg *site.Pool) plan {
 	tiers, out := tally(members, zone), plan{share: 1}
 	over := max(float64(cfg.Overprovision), 1)
@@ -108,11 +113,12 @@ func arrange(members []*member, zone string, cfg *site.Pool) plan {
 	if known > 0 {
 		out.share = healthy / known
 	}
-	if known == 0 {
-		// Nothing is known, right after the start: refusing everything would be worse than trying.
-		out.add(lastSlot, 1, members, func(m *member) bool { return m.allowed() })
-		out.unknown = len(out.parts) > 0
-		return out
+	if healthy == 0 {
+		// None is known to be well, right after the start: trying those of which nothing is known beats refusing.
+		out.add(lastSlot, 1, members, func(m *member) bool { return m.allowed() && !m.known() })
+		if out.unknown = len(out.parts) > 0; out.unknown {
+			return out
+		}
 	}
 	out.panics = out.share < float64(cfg.Panic) && !carries(tiers[:], over)
 	if healthy == 0 {
@@ -215,6 +221,7 @@ func (p *Pool) rebuild(now time.Time) {
 	}
 	p.methodOf(s, weight)
 	p.snap.Store(s)
+	p.dirty = false
 	p.tellPanic(do)
 }
 

@@ -228,7 +228,10 @@ func backoff(n int) time.Duration {
 // comeBack ends an ejection: the endpoint is on trial until its first answer, and gets little at first.
 func (v *vitals) comeBack(now time.Time, slow time.Duration, why string) {
 	v.ejected, v.reluctant, v.trial = false, false, true
-	v.backAt, v.why = now, why
+	v.backAt = now
+	if !v.probed || v.health.Up() {
+		v.why = why // else it is still down, and why stands there
+	}
 	v.rampFrom, v.ramp = now, slow
 	if v.proof <= 0 {
 		v.ramp = max(slow, trialRamp)

@@ -78,7 +78,7 @@ func (k *grpcKind) request(ctx context.Context, t Target) *http.Request {
 func (k *grpcKind) message() []byte {
 	var m []byte
 	if k.service != "" {
-		m = append(m, 1<<3|2)
+		m = append(m, 1<<3|2) // field 1, bytes
 		m = binary.AppendUvarint(m, uint64(len(k.service)))
 		m = append(m, k.service...)
 	}
@@ -119,7 +119,7 @@ func readServing(b []byte) (serving int, err error) {
 		if skip > len(b) {
 			return 0, errMessage
 		}
-		if tag == 1<<3|0 {
+		if tag == 1<<3 { // field 1, varint
 			serving = int(min(value, 1<<16))
 		}
 		b = b[skip:]

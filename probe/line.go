@@ -86,7 +86,7 @@ var wants = []struct {
 	{syscall.ENFILE, "too many open files on this host"},
 	{syscall.ENOBUFS, "no buffer space on this host"},
 	{syscall.ENOMEM, "no memory on this host"},
-	{syscall.EADDRNOTAVAIL, "no free local port"},
+	{syscall.EADDRNOTAVAIL, "no free local port or address"},
 	{syscall.EAGAIN, "no free process on this host"},
 }
 

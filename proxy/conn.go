@@ -28,7 +28,8 @@ type conn struct {
 // facts fills the part of x that stays the same for the whole connection.
 func (c *conn) facts(x *exchange.Exchange) {
 	x.Listener, x.Client, x.Local, x.Shard = c.cfg, c.remote, c.local, c.shard
+	x.Secure, x.SNI = c.tls != nil, ""
 	if c.tls != nil {
-		x.Secure, x.SNI = true, c.tls.ServerName
+		x.SNI = c.tls.ServerName
 	}
 }

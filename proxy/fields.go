@@ -1,19 +1,199 @@
 package proxy
 
 import (
+	"net/netip"
+
 	"github.com/even-keel/evenkeel/exchange"
 	"github.com/even-keel/evenkeel/wire"
 )
 
-// requestFields appends to dst what the endpoint is sent: the client's fields without hop-by-hop ones, the route's
-// edits done, X-Forwarded-* and the request id added. Bytes that had to be made are appended to scratch.
-// Host (or :authority) is not among them; target and host are returned apart.
-func requestFields(x *exchange.Exchange, dst []wire.Field, scratch []byte) (fields []wire.Field, target, host, grown []byte) {
-	panic("to be written")
+// noBody as the length of an answer says that its status or the request's method forbids a body, so that
+// no framing is added and a Content-Length among the fields (HEAD, 304) is passed on as it is.
+const noBody = -2
+
+// Names of fields that evenkeel adds, in the spelling of HTTP/1.1.
+var (
+	nameForwardedFor   = []byte("X-Forwarded-For")
+	nameForwardedProto = []byte("X-Forwarded-Proto")
+	nameForwardedHost  = []byte("X-Forwarded-Host")
+	nameRequestID      = []byte("X-Request-Id")
+	nameTE             = []byte("TE")
+	nameHost           = []byte("Host")
+	nameUpgrade        = []byte("Upgrade")
+	nameContentType    = []byte("Content-Type")
+	nameRetryAfter     = []byte("Retry-After")
+	nameCacheControl   = []byte("Cache-Control")
+	nameLocation       = []byte("Location")
+	nameSetCookie      = []byte("Set-Cookie")
+	valueTrailers      = []byte("trailers")
+	valueHTTP          = []byte("http")
+	valueHTTPS         = []byte("https")
+)
+
+// scratch is the memory of one exchange's send stage, reused by the next exchange.
+type scratch struct {
+	fields []wire.Field
+	bytes  []byte
+	out    []byte // the request head as written
+	target []byte
+	host   []byte
+	resp   wire.Response
 }
 
-// responseFields appends to dst what the client is sent: the endpoint's fields without hop-by-hop and framing
-// ones, the route's edits done.
-func responseFields(x *exchange.Exchange, r *wire.Response, dst []wire.Field) []wire.Field {
-	panic("to be written")
+// requestFields prepares what the endpoint is sent in s.fields, s.target and s.host: the client's fields without
+// hop-by-hop and framing ones, the route's edits done, X-Forwarded-* and the request id added. The back end
+// adds framing, and Host or :authority.
+func (s *scratch) requestFields(x *exchange.Exchange) {
+	r, route := x.Request, x.Route
+	s.fields, s.bytes = s.fields[:0], s.bytes[:0]
+	s.target, s.host = r.Target, r.Host
+	if route != nil {
+		s.rewrite(x)
+	}
+	var forwardedFor []byte
+	hasHost := false
+	for i := range r.Fields {
+		f := &r.Fields[i]
+		switch f.ID {
+		case wire.Other:
+		case wire.Host, wire.ContentLength, wire.XRequestID:
+			continue
+		case wire.TE:
+			if wire.HasToken(f.Value, "trailers") {
+				s.fields = append(s.fields, wire.Field{Name: nameTE, Value: valueTrailers, ID: wire.TE})
+			}
+			continue
+		case wire.XForwardedFor:
+			if x.Trusted {
+				forwardedFor = s.join(forwardedFor, f.Value)
+			}
+			continue
+		case wire.XForwardedProto, wire.Forwarded:
+			if !x.Trusted {
+				continue
+			}
+		case wire.XForwardedHost:
+			if !x.Trusted {
+				continue
+			}
+			hasHost = true
+		default:
+			if wire.HopByHop(f.ID) {
+				continue
+			}
+		}
+		if r.NamedByConnection(f.Name) || route != nil && removed(route.Request.Remove, f.Name) {
+			continue
+		}
+		s.fields = append(s.fields, *f)
+	}
+	s.addForwarded(x, forwardedFor, hasHost)
+	if route != nil {
+		s.fields = append(s.fields, route.Request.Add...)
+	}
+}
+
+// addForwarded adds what evenkeel knows about the client.
+func (s *scratch) addForwarded(x *exchange.Exchange, before []byte, hasHost bool) {
+	start := len(s.bytes)
+	if len(before) > 0 {
+		s.bytes = append(append(s.bytes, before...), ", "...)
+	}
+	s.bytes = appendAddr(s.bytes, x.Client.Addr())
+	s.fields = append(s.fields, wire.Field{Name: nameForwardedFor, Value: s.bytes[start:], ID: wire.XForwardedFor})
+	if !x.Trusted || wireField(s.fields, wire.XForwardedProto) == nil {
+		proto := valueHTTP
+		if x.Secure {
+			proto = valueHTTPS
+		}
+		s.fields = append(s.fields, wire.Field{Name: nameForwardedProto, Value: proto, ID: wire.XForwardedProto})
+	}
+	if !hasHost && len(x.Request.Host) > 0 {
+		s.fields = append(s.fields, wire.Field{Name: nameForwardedHost, Value: x.Request.Host, ID: wire.XForwardedHost})
+	}
+	if len(x.RequestID) > 0 {
+		s.fields = append(s.fields, wire.Field{Name: nameRequestID, Value: x.RequestID, ID: wire.XRequestID})
+	}
+}
+
+// rewrite changes target and host as the route says.
+func (s *scratch) rewrite(x *exchange.Exchange) {
+	route := x.Route
+	if route.Host != nil {
+		s.host = route.Host
+	}
+	if route.Path == nil && route.Prefix == nil || len(s.target) == 0 || s.target[0] != '/' {
+		return
+	}
+	start := len(s.bytes)
+	front, rest := route.Path, s.target[min(len(x.Path), len(s.target)):]
+	if front == nil {
+		front, rest = route.Prefix, s.target[min(route.StripPrefix, len(s.target)):]
+	}
+	if len(front) == 0 && (len(rest) == 0 || rest[0] != '/') {
+		s.bytes = append(s.bytes, '/')
+	}
+	s.bytes = append(append(s.bytes, front...), rest...)
+	s.target = s.bytes[start:]
+}
+
+// responseFields prepares what the client is sent in s.fields: the endpoint's fields without hop-by-hop and framing
+// ones, the route's edits done. bodyless keeps Content-Length, which then only describes.
+func (s *scratch) responseFields(x *exchange.Exchange, r *wire.Response, bodyless bool) {
+	s.fields = s.fields[:0]
+	route := x.Route
+	edits := route != nil && len(route.Response.Remove) > 0
+	for i := range r.Fields {
+		f := &r.Fields[i]
+		if f.ID != wire.Other {
+			if wire.HopByHop(f.ID) || f.ID == wire.ContentLength && !bodyless {
+				continue
+			}
+		}
+		if r.NamedByConnection(f.Name) || edits && removed(route.Response.Remove, f.Name) {
+			continue
+		}
+		s.fields = append(s.fields, *f)
+	}
+	if route != nil {
+		s.fields = append(s.fields, route.Response.Add...)
+	}
+	if len(x.SetCookie) > 0 {
+		s.fields = append(s.fields, wire.Field{Name: nameSetCookie, Value: x.SetCookie, ID: wire.SetCookie})
+	}
+}
+
+// join appends more to a list, for fields that came several times.
+func (s *scratch) join(list, more []byte) []byte {
+	if len(list) == 0 {
+		return more
+	}
+	start := len(s.bytes)
+	s.bytes = append(append(append(s.bytes, list...), ", "...), more...)
+	return s.bytes[start:]
+}
+
+// wireField is the value of the first field with that ID, nil if there is none.
+func wireField(fields []wire.Field, id wire.ID) []byte {
+	for i := range fields {
+		if fields[i].ID == id {
+			return fields[i].Value
+		}
+	}
+	return nil
+}
+
+// removed reports whether name is in the list.
+func removed(list []string, name []byte) bool {
+	for _, n := range list {
+		if wire.EqualFold(name, n) {
+			return true
+		}
+	}
+	return false
+}
+
+// appendAddr writes an address as X-Forwarded-For has it: IPv4 mapped into IPv6 as IPv4, without zone.
+func appendAddr(dst []byte, a netip.Addr) []byte {
+	return a.Unmap().WithZone("").AppendTo(dst)
 }

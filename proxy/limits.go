@@ -26,13 +26,16 @@ const (
 	refusedHandshake
 	refusedTimeout
 	refusedClientLeft
+	refusedBadHead
+	refusedHeaderTimeout
 	reasons
 )
 
 // String is the reason in status and metrics.
 func (r reason) String() string {
 	return [...]string{"connections", "connections_per_ip", "accept_rate", "handshake_rate", "node_full",
-		"fd_table_full", "draining", "proxy_header", "tls_handshake", "handshake_timeout", "client_left"}[r]
+		"fd_table_full", "draining", "proxy_header", "tls_handshake", "handshake_timeout", "client_left",
+		"bad_head", "header_timeout"}[r]
 }
 
 // pace is a rate limit with a burst of one second (GCRA: the state is the time at which the bucket is

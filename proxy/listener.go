@@ -21,6 +21,7 @@ type listener struct {
 	open     atomic.Int64 // connections and udp sessions now
 	accepted atomic.Int64
 	refused  [reasons]atomic.Int64
+	closed   h2Counts // HTTP/2 connections that were ended, by reason
 	byIP     ipTable
 	arrivals pace // accept_rate
 	greets   pace // handshake_rate

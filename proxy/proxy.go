@@ -21,7 +21,9 @@ type Deps struct {
 
 // Proxy is the set of listeners of a node. Its methods may be called by any goroutine, Run once.
 type Proxy struct {
-	sweep   *sweeper
+	sweep *sweeper
+	engine
+	h2      h2Shared
 	log     *slog.Logger
 	room    *room
 	clients registry
@@ -30,6 +32,7 @@ type Proxy struct {
 	relays  sync.Pool // *relayRun
 	runs    sync.Pool // *tcpRun
 	pipes   pipePool
+	crew    crew
 
 	draining atomic.Bool
 	handed   atomic.Bool // a successor has the sockets too
@@ -67,6 +70,7 @@ func New(deps Deps) *Proxy {
 	if p.log == nil {
 		p.log = slog.Default()
 	}
+	p.engine.init()
 	p.buffers.New = func() any { return new([relayBuffer]byte) }
 	p.runs.New = func() any { return new(tcpRun) }
 	p.relays.New = func() any { return newRelayRun(p) }
@@ -94,12 +98,15 @@ func (p *Proxy) Run(ctx context.Context) error {
 	var house sync.WaitGroup
 	house.Go(func() { p.sweep.run(inner) })
 	house.Go(func() { p.keepHouse(inner) })
+	house.Go(func() { p.upstreams.run(inner, p.sweep) })
 	<-ctx.Done()
 	p.shut()
 	stop()
 	house.Wait()
+	p.h2.close()
 	p.spare.empty()
 	p.pipes.empty()
+	p.crew.dismiss()
 	return nil
 }
 

@@ -20,14 +20,17 @@ type front interface {
 	// watchCancel makes the front call b.cancel, from another goroutine, when it learns that the client left. nil ends that.
 	watchCancel(b back)
 
+	// scratch is the memory for preparing fields; it lives as long as the exchange.
+	scratch() *scratch
 	// inform sends a 1xx answer at once.
 	inform(r *wire.Response) error
 	// begin starts the answer. fields are what is sent, edits done and hop-by-hop fields gone; the front
-	// adds its own framing. length is that of the body: 0 none, -1 unknown.
-	// Nothing needs to be on the wire before flush, end or a full buffer.
+	// adds its own framing. length is that of the body: -1 unknown, noBody none and no framing either.
+	// Nothing needs to be on the wire before write or end.
 	begin(x *exchange.Exchange, status int, fields []wire.Field, length int64) error
-	// write sends body bytes, together with a head that is still waiting. p may be reused when it returns.
-	write(p []byte) error
+	// write sends body bytes, together with a head that is still waiting. p may be reused when it returns. more: the next
+	// call of write or end comes without waiting for anything, so that bytes may be held back until then.
+	write(p []byte, more bool) error
 	// end ends the answer, with trailers or none.
 	end(trailers []wire.Field) error
 	// abort cuts the answer off so that the client sees that it is incomplete.
@@ -37,9 +40,9 @@ type front interface {
 // back is one attempt at an endpoint: HTTP/1.1 connections and HTTP/2 streams each are one.
 // Sending and receiving may run on two goroutines.
 type back interface {
-	// send sends the request head, with fields as prepared, and the bytes of the body at hand in one write. whole:
+	// send sends the request head, with target, host and fields as prepared in s, and the bytes of the body at hand in one write. whole:
 	// nothing follows. On an error it reports whether provably nothing reached the endpoint.
-	send(x *exchange.Exchange, fields []wire.Field, body []byte, whole bool) (unsent bool, err error)
+	send(x *exchange.Exchange, s *scratch, body []byte, whole bool) (unsent bool, err error)
 	// sendBody sends further body bytes.
 	sendBody(p []byte) error
 	// endBody ends the body, with trailers or none.
@@ -51,7 +54,7 @@ type back interface {
 	// body returns the next bytes of the answer's body without framing, valid until the next call; io.EOF after the last.
 	// more: further bytes are at hand, so that the caller need not flush yet.
 	body() (p []byte, more bool, err error)
-	// length is that of the answer's body: 0 none, -1 unknown.
+	// length is that of the answer's body: -1 unknown, noBody when the answer cannot have one.
 	length() int64
 	// trailers are the answer's trailer fields, once body returned io.EOF.
 	trailers() []wire.Field

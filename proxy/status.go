@@ -76,6 +76,7 @@ func (l *listener) status(p *Proxy) ListenerStatus {
 	for r := range l.refused {
 		st.Refused[reason(r).String()] = l.refused[r].Load()
 	}
+	l.closed.each(func(why string, n uint64) { st.Refused["http2_"+why] = int64(n) })
 	if t := l.tls.Load(); t != nil {
 		st.Certificates = t.status()
 		if w := t.wrong.Load(); w != nil {

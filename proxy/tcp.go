@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"context"
 	"errors"
 	"net"
 	"time"
@@ -12,9 +11,8 @@ import (
 
 // Refusals of tcp and udp. Nobody reads their status; it says how an HTTP client would have been told.
 var (
-	refusedConnect  = &exchange.Refusal{Stage: "send", Reason: "connect", Status: 502, Detail: "The service could not be reached."}
-	refusedNoRoute  = &exchange.Refusal{Stage: "send", Reason: "no_endpoint", Status: 503, Detail: "The service has no endpoint."}
-	refusedBySender = &exchange.Refusal{Stage: "send", Reason: "protocol", Status: 500, Detail: "The service is not set up for this protocol."}
+	refusedConnect = &exchange.Refusal{Stage: "send", Reason: "connect", Status: 502, Detail: "The service could not be reached."}
+	refusedNoRoute = &exchange.Refusal{Stage: "send", Reason: "no_endpoint", Status: 503, Detail: "The service has no endpoint."}
 )
 
 // tcpRun is the front of a tcp exchange.
@@ -66,14 +64,9 @@ func relayTCP(x *exchange.Exchange) *exchange.Refusal {
 	p := c.listener.proxy
 	link := x.Endpoint.Link.(*Link)
 	began := time.Now()
-	to, _, err := link.dialTLS(context.Background())
+	to, err := link.dialSession()
 	if err != nil {
-		x.Result = exchange.Result{Kind: exchange.ConnectFailed, Reason: "connect", Unsent: true}
-		var refusal *exchange.Refusal // the link is full
-		if errors.As(err, &refusal) {
-			return refusal
-		}
-		return refusedConnect
+		return connectFailed(x, err)
 	}
 	defer to.Close()
 	took := time.Since(began)
@@ -88,7 +81,7 @@ func relayTCP(x *exchange.Exchange) *exchange.Refusal {
 		to.SetWriteDeadline(time.Time{})
 	}
 	x.Outcome.Started = true
-	x.Outcome.FirstByte = time.Since(x.Start)
+	x.Outcome.FirstByte = began.Add(took).Sub(x.Start)
 	in, out, err := p.relay(c.Conn, to, relayOptions{
 		watched: &c.watched, idle: idleTimeout(c.cfg, cfg), in: &c.listener.in, out: &c.listener.out, shard: c.shard,
 	})
@@ -108,7 +101,7 @@ func relayTCP(x *exchange.Exchange) *exchange.Refusal {
 }
 
 // poolOf is the configuration of a link's pool.
-func poolOf(l *Link) *site.Pool { return l.up.cfg }
+func poolOf(l *Link) *site.Pool { return l.up.cfg() }
 
 // idleTimeout is the shorter of the listener's and the pool's.
 func idleTimeout(cfg *site.Listener, pool *site.Pool) time.Duration {

@@ -46,7 +46,7 @@ func parse(name string, data []byte, d disk) (*Site, error) {
 	if tree != nil {
 		dec.structure(tree, reflect.ValueOf(s).Elem(), "")
 	}
-	finish(s)
+	finish(s, func(path string) bool { _, ok := dec.places[path]; return ok })
 	if !l.broken { // with half of the text unread, every name would seem to be missing
 		c := &checker{decoder: dec, site: s}
 		c.all()
@@ -76,8 +76,9 @@ func (l *loader) report(at place, path, text string) {
 // watch notes a file that the site depends on.
 func (l *loader) watch(path string) { l.files = append(l.files, path) }
 
-// finish fills what hangs on other fields: names, and defaults that no tag can say.
-func finish(s *Site) {
+// finish fills what hangs on other fields: names, and defaults that no tag can say. given says whether the file has a path.
+func finish(s *Site, given func(path string) bool) {
+	var probeless []*Pool // the file says nothing of probes
 	for name, l := range s.Listeners {
 		l.Name = name
 		if l.Limits.ConnectionsPerIP == 0 {
@@ -86,9 +87,13 @@ func finish(s *Site) {
 	}
 	for name, p := range s.Pools {
 		p.Name = name
+		if !given("pools." + name + ".connections.idle") {
+			p.Connections.Idle = min(p.Connections.Idle, p.Connections.Max)
+		}
 		if p.Probe == nil {
 			p.Probe = new(Probe)
 			setDefaults(reflect.ValueOf(p.Probe).Elem())
+			probeless = append(probeless, p)
 		}
 		if p.Probe.kinds() == 0 {
 			p.Probe.TCP = &ProbeTCP{}
@@ -107,6 +112,38 @@ func finish(s *Site) {
 			r.Name = fmt.Sprintf("route-%d", i+1)
 		}
 	}
+	for _, l := range s.Listeners {
+		l.Sniff = l.Protocol == ProtocolTCP && l.TLS == nil && s.anyRoute(l, func(r *Route) bool { return len(r.Hosts) > 0 })
+	}
+	for _, p := range probeless {
+		p.Probe.Off = s.onlyUDP(p)
+	}
+}
+
+// anyRoute reports whether one of the routes that l may take is of a kind.
+func (s *Site) anyRoute(l *Listener, is func(*Route) bool) bool {
+	for _, r := range s.Routes {
+		if r.Takes(l) && is(r) {
+			return true
+		}
+	}
+	return false
+}
+
+// onlyUDP reports whether udp listeners, and no others, lead to p.
+func (s *Site) onlyUDP(p *Pool) bool {
+	leads := func(r *Route) bool { return r.Pool == p.Name }
+	udp := false
+	for _, l := range s.Listeners {
+		switch {
+		case !s.anyRoute(l, leads):
+		case l.Protocol != ProtocolUDP:
+			return false
+		default:
+			udp = true
+		}
+	}
+	return udp
 }
 
 func (p *Probe) kinds() int {

@@ -147,7 +147,12 @@ func textSchema(f field, variable map[string]any) map[string]any {
 		}
 		return m
 	}
-	ways := []any{map[string]any{"type": []any{"string", "number", "boolean"}, "pattern": pattern}, variable}
+	ways := []any{map[string]any{"type": "string", "pattern": pattern}, variable}
+	if f.form == "status" {
+		ways = append(ways, map[string]any{"type": "integer", "minimum": 100, "maximum": 599})
+	} else if _, err := forms[f.form].check("1"); err == nil { // a pattern holds strings alone
+		ways = append(ways, map[string]any{"type": "number"})
+	}
 	if len(f.words) > 0 {
 		ways = append(ways, map[string]any{"enum": f.words})
 	}

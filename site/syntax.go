@@ -31,6 +31,9 @@ var syntaxTexts = []struct{ contains, text string }{
 	{"exceeded max depth", "nested far too deep"},
 }
 
+// maxSearch bounds the files in which an open quote is looked for: each step of the search parses the file once more.
+const maxSearch = 256 << 10 // bytes
+
 // explainSyntax finds the place of a syntax error, which the library knows only roughly and by line alone, and words for it.
 func explainSyntax(data []byte, err error) (line, column int, text string) {
 	said := regexp.MustCompile(`^yaml: (line \d+: )?`).ReplaceAllString(err.Error(), "")
@@ -43,6 +46,8 @@ func explainSyntax(data []byte, err error) (line, column int, text string) {
 	}
 	offset := stumble(data)
 	switch {
+	case strings.Contains(said, "unexpected end of stream") && len(data) > maxSearch:
+		text = "a quote that was opened above is not closed"
 	case strings.Contains(said, "unexpected end of stream"):
 		offset = openedAt(data, said)
 	case strings.HasPrefix(said, "unknown anchor"):

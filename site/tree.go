@@ -13,6 +13,7 @@ import (
 const (
 	maxFileBytes = 4 << 20 // 10,000 endpoints with all their fields are 1 MiB
 	maxDepth     = 32      // the deepest field of a site lies at 7
+	maxItems     = 50_000  // of one list or mapping; a node is built for 10,000 endpoints
 	maxExpanded  = 100_000 // nodes that come in through aliases: nine lines of YAML can stand for a billion
 )
 
@@ -145,6 +146,8 @@ func (r *treeReader) node(y *yaml.Node, path string, depth int) *node {
 		return nil
 	case depth > maxDepth:
 		return r.fail(y, path, fmt.Sprintf("nested more than %d deep", maxDepth))
+	case y.Kind == yaml.SequenceNode && len(y.Content) > maxItems || len(y.Content) > 2*maxItems:
+		return r.fail(y, path, fmt.Sprintf("more than %d things stand here, the limit of one list or mapping", maxItems))
 	case r.expanded > maxExpanded:
 		return r.fail(y, path, fmt.Sprintf("the aliases of this file stand for more than %d values", maxExpanded))
 	}

@@ -121,13 +121,17 @@
   window.addEventListener('pageshow', open);
   setInterval(() => { if (source && Date.now() - heard > lost) link('▲ no word from the node for ' + Math.round((Date.now() - heard) / 1000) + ' s', 'bad'); }, 1000);
 
+  // The answer is taken from submit and cancel: close comes later, when the next question may already be open.
+  let settle = null;
+  const settled = yes => { if (settle) settle(yes); settle = null; };
+  ask.addEventListener('submit', e => settled(e.submitter.value === 'yes'));
+  ask.addEventListener('cancel', () => settled(false));
   function question(button) {
     document.getElementById('ask-title').textContent = button.dataset.ask;
     document.getElementById('ask-text').textContent = button.dataset.text;
     document.getElementById('ask-yes').textContent = button.dataset.yes;
-    ask.returnValue = 'no';
-    ask.showModal();
-    return new Promise(done => ask.addEventListener('close', () => done(ask.returnValue === 'yes'), { once: true }));
+    settled(false);
+    return new Promise(done => { settle = done; ask.showModal(); });
   }
   live.addEventListener('submit', async e => {
     const button = e.submitter, form = e.target;

@@ -1,0 +1,357 @@
+package proxy
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/even-keel/evenkeel/exchange"
+	"github.com/even-keel/evenkeel/wire"
+)
+
+// headBytes and headFields bound the heads of endpoints, which may set many cookies.
+const (
+	headBytes  = 64 << 10
+	headFields = 500
+)
+
+// noMoreChunks at the end of what was read says that the next step needs no waiting.
+var noMoreChunks = []byte("0\r\n\r\n")
+
+// h1Back is one HTTP/1.1 connection to an endpoint. While idle it holds no buffer.
+type h1Back struct {
+	watched
+	l    *Link
+	conn net.Conn
+	sock sock
+
+	buf  []byte
+	r, w int
+	got  int64 // body bytes of this answer
+
+	left       int64 // of a body with a length
+	chunked    bool
+	untilClose bool
+	bodiless   bool
+	bodyEnd    bool
+	chunks     wire.Chunks
+
+	toSend      [2][]byte // head and body that wait for the call of head
+	sendChunked bool
+	chunkHead   [20]byte
+	sentAll     bool   // the request went out whole
+	used        bool   // it carried an exchange before: the endpoint may have closed it meanwhile
+	keep        bool   // the answer allows another exchange
+	since       int64  // when it became idle, on the sweeper's clock
+	sentBytes   int64  // over the whole life of the connection
+	sentBefore  int64  // the same, when this exchange began
+	shard       uint32 // whose stack it goes back to
+	age         uint32 // of the link when it was made
+	cancelled   atomic.Bool
+	deadline    time.Time // of the exchange it carries
+}
+
+func newH1Back(l *Link, c net.Conn) (*h1Back, error) {
+	b := &h1Back{l: l, conn: c}
+	var tcp *net.TCPConn
+	if e, ok := c.(*linkConn); ok {
+		tcp = e.TCPConn
+	}
+	p := l.up.proxy
+	if err := b.sock.init(c, tcp, p.sweep); err != nil {
+		return nil, err
+	}
+	b.sock.idle = l.up.cfg().Timeouts.Idle
+	p.sweep.add(&b.watched, c)
+	return b, nil
+}
+
+func (b *h1Back) send(x *exchange.Exchange, s *scratch, body []byte, whole bool) (unsent bool, err error) {
+	b.sentAll, b.keep, b.bodyEnd, b.got = false, false, false, 0
+	b.sentBefore, b.deadline = b.sentBytes, x.Deadline
+	r := x.Request
+	out := wire.AppendRequestLine(s.out[:0], r.Method, s.target)
+	out = wire.AppendField(out, nameHost, s.host)
+	for i := range s.fields {
+		if f := &s.fields[i]; f.ID != wire.TE { // hop-by-hop; only HTTP/2 passes it on
+			out = wire.AppendField(out, f.Name, f.Value)
+		}
+	}
+	b.sendChunked = false
+	switch {
+	case r.ContentLength >= 0:
+		out = append(wire.AppendInt(append(out, "Content-Length: "...), r.ContentLength), crlf...)
+	case !whole:
+		out = append(out, "Transfer-Encoding: chunked\r\n"...)
+		b.sendChunked = true
+	case len(body) > 0 || len(r.Method) > 0 && r.Method[0] == 'P': // POST, PUT, PATCH: RFC 9110 §8.6
+		out = append(wire.AppendInt(append(out, "Content-Length: "...), int64(len(body))), crlf...)
+	}
+	if r.Upgrade != nil {
+		out = wire.AppendField(append(out, "Connection: Upgrade\r\n"...), nameUpgrade, r.Upgrade)
+	}
+	out = append(out, crlf...)
+	s.out = out
+	if b.sendChunked && len(body) > 0 {
+		s.out = append(append(wire.AppendChunkHead(out, len(body)), body...), crlf...)
+		out, body = s.out, nil
+	} else if len(body) <= smallCopy {
+		s.out = append(out, body...)
+		out, body = s.out, nil
+	}
+	if whole { // head sends it, together with waiting for the answer
+		b.toSend = [2][]byte{out, body}
+		return false, nil
+	}
+	n, err := b.sock.write(out, body, nil)
+	b.sentBytes += int64(n)
+	return n == 0, err
+}
+
+// ask sends what send left, and waits for the first bytes of the answer.
+func (b *h1Back) ask(p *Proxy) (unsent bool, err error) {
+	out, body := b.toSend[0], b.toSend[1]
+	if out == nil {
+		b.buf, b.w, err = b.sock.readLent(p.lend, p.giveBack)
+		return err == io.EOF && b.unseen(), err
+	}
+	b.toSend = [2][]byte{}
+	var sent int
+	b.buf, b.w, sent, err = b.sock.askLent(out, body, p.lend, p.giveBack)
+	b.sentBytes += int64(sent)
+	b.sentAll = sent == len(out)+len(body)
+	return sent == 0 || err == io.EOF && b.unseen(), err
+}
+
+func (b *h1Back) sendBody(p []byte) error {
+	// The answer's time runs from the end of the request: as long as the body moves there is no hurry.
+	defer b.l.up.proxy.sweep.arm(&b.watched, until(b.deadline, b.l.up.cfg().Timeouts.FirstByte))
+	if !b.sendChunked {
+		n, err := b.sock.write(p, nil, nil)
+		b.sentBytes += int64(n)
+		return err
+	}
+	n, err := b.sock.write(wire.AppendChunkHead(b.chunkHead[:0], len(p)), p, crlf)
+	b.sentBytes += int64(n)
+	return err
+}
+
+func (b *h1Back) endBody(trailers []wire.Field) error {
+	if b.sendChunked {
+		out := append(b.chunkHead[:0], lastChunk...)
+		out = append(wire.AppendFields(out, trailers), crlf...)
+		n, err := b.sock.write(out, nil, nil)
+		b.sentBytes += int64(n)
+		if err != nil {
+			return err
+		}
+	}
+	b.sentAll = true
+	return nil
+}
+
+func (b *h1Back) head(x *exchange.Exchange, r *wire.Response) (unsent bool, err error) {
+	p := b.l.up.proxy
+	if b.r == b.w && b.buf != nil {
+		p.heap.put(b.buf)
+		b.buf = nil
+	}
+	p.sweep.arm(&b.watched, b.l.up.wait(x))
+	limits := wire.Limits{HeadBytes: headBytes, Fields: headFields}
+	for {
+		if b.buf == nil {
+			b.r = 0
+			if unsent, err = b.ask(p); err != nil {
+				return unsent, err
+			}
+		}
+		n, err := r.Parse(b.buf[b.r:b.w], limits)
+		if err != nil {
+			return false, err
+		}
+		if n > 0 {
+			b.r += n
+			b.startBody(x, r)
+			return false, nil
+		}
+		b.room()
+		m, err := b.sock.read(b.buf[b.w:])
+		if err != nil {
+			return false, err
+		}
+		b.w += m
+	}
+}
+
+// room makes space for the rest of a head.
+func (b *h1Back) room() {
+	if b.w < len(b.buf) {
+		return
+	}
+	if b.r > 0 {
+		b.r, b.w = 0, copy(b.buf, b.buf[b.r:b.w])
+		return
+	}
+	grown := make([]byte, min(2*len(b.buf), headBytes+1))
+	copy(grown, b.buf)
+	b.l.up.proxy.heap.put(b.buf)
+	b.buf = grown
+}
+
+// unseen reports whether the endpoint closed the connection before it could have seen the request: its
+// FIN was there and it never acknowledged a byte of what was sent since (RFC 9112 §9.3.1 lets such a
+// request be repeated whatever its method). The kernel counts the SYN as one acknowledged byte.
+func (b *h1Back) unseen() bool {
+	if b.sock.raw == nil {
+		return false
+	}
+	proved := false
+	err := b.sock.raw.Control(func(fd uintptr) {
+		info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+		proved = err == nil && int64(info.Bytes_acked) <= b.sentBefore+1
+	})
+	return err == nil && proved
+}
+
+// startBody learns from an answer head what body follows.
+func (b *h1Back) startBody(x *exchange.Exchange, r *wire.Response) {
+	if r.Status < 200 && r.Status != 101 {
+		return
+	}
+	n, chunked, untilClose := r.BodyLength(x.Request.Method)
+	b.left, b.chunked, b.untilClose = max(n, 0), chunked, untilClose
+	b.bodiless = r.Status == 204 || r.Status == 304 || string(x.Request.Method) == "HEAD"
+	b.bodyEnd = !chunked && !untilClose && b.left == 0
+	b.keep = !r.Close && !untilClose && r.Status != 101
+	if chunked {
+		b.chunks.Reset(wire.Limits{HeadBytes: headBytes, Fields: headFields})
+	}
+}
+
+func (b *h1Back) length() int64 {
+	switch {
+	case b.bodiless:
+		return noBody
+	case b.chunked || b.untilClose:
+		return -1
+	}
+	return b.left + b.got
+}
+
+func (b *h1Back) body() (p []byte, more bool, err error) {
+	for !b.bodyEnd {
+		if b.r < b.w {
+			p, err = b.nextBody()
+			if len(p) > 0 || err != nil {
+				b.got += int64(len(p))
+				return p, b.bodyEnd || b.chunked && bytes.HasSuffix(b.buf[b.r:b.w], noMoreChunks), err
+			}
+			continue
+		}
+		if err = b.fill(); err == io.EOF && b.untilClose {
+			b.bodyEnd = true
+		} else if err == io.EOF {
+			return nil, false, io.ErrUnexpectedEOF
+		} else if err != nil {
+			return nil, false, err
+		}
+	}
+	return nil, false, io.EOF
+}
+
+// nextBody takes body bytes that are in the buffer. Nothing: the buffer holds part of a chunk head.
+func (b *h1Back) nextBody() ([]byte, error) {
+	in := b.buf[b.r:b.w]
+	switch {
+	case b.chunked:
+		data, n, err := b.chunks.Next(in)
+		b.r += n
+		if err == io.EOF {
+			b.bodyEnd, err = true, nil
+		} else if err == nil && n == 0 && len(data) == 0 {
+			err = b.fill()
+			if err == io.EOF {
+				err = io.ErrUnexpectedEOF
+			}
+		}
+		return data, err
+	case b.untilClose:
+		b.r = b.w
+		return in, nil
+	}
+	p := in[:min(int64(len(in)), b.left)]
+	b.r += len(p)
+	b.left -= int64(len(p))
+	b.bodyEnd = b.left == 0
+	return p, nil
+}
+
+// fill reads more of the body into a buffer that grows with how much comes.
+func (b *h1Back) fill() error {
+	p := b.l.up.proxy
+	rest := b.buf[b.r:b.w]
+	if len(b.buf) != bulkSize && (b.left > bulkSize || b.got > bulkSize) {
+		bulk := p.heap.getBulk()
+		copy(bulk, rest)
+		p.heap.put(b.buf)
+		b.buf = bulk
+	} else {
+		copy(b.buf, rest)
+	}
+	b.r, b.w = 0, len(rest)
+	if b.w == len(b.buf) {
+		return wire.ErrBadChunk
+	}
+	p.sweep.arm(&b.watched, until(b.deadline, b.l.up.cfg().Timeouts.Idle))
+	n, err := b.sock.read(b.buf[b.w:])
+	b.w += n
+	return err
+}
+
+func (b *h1Back) trailers() []wire.Field {
+	if !b.chunked {
+		return nil
+	}
+	return b.chunks.Trailers()
+}
+
+func (b *h1Back) cancel() {
+	b.cancelled.Store(true)
+	b.conn.SetDeadline(longAgo)
+}
+
+func (b *h1Back) release(reuse bool) {
+	b.disarm()
+	rest := b.w - b.r
+	if b.buf != nil {
+		b.l.up.proxy.heap.put(b.buf)
+		b.buf, b.r, b.w = nil, 0, 0
+	}
+	if reuse && b.keep && b.bodyEnd && b.sentAll && rest == 0 && !b.cancelled.Load() && !b.hit.Load() && b.l.put(b) {
+		return
+	}
+	b.close()
+}
+
+// close ends the connection for good.
+func (b *h1Back) close() {
+	b.l.up.proxy.sweep.remove(&b.watched)
+	b.conn.Close()
+}
+
+// timedOut tells deadlines from other errors.
+func timedOut(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
+
+// until is how long d is at most, when deadline is zero or later.
+func until(deadline time.Time, d time.Duration) time.Duration {
+	if deadline.IsZero() {
+		return d
+	}
+	return min(d, max(time.Until(deadline), 0))
+}

@@ -1,0 +1,311 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/even-keel/evenkeel/exchange"
+	"github.com/even-keel/evenkeel/wire"
+)
+
+// What the send stage says when an endpoint does not answer.
+var (
+	refuseConnect     = &exchange.Refusal{Stage: "send", Reason: "connect_failed", Status: 502, Detail: "The service could not be reached."}
+	refuseConnectTime = &exchange.Refusal{Stage: "send", Reason: "connect_timeout", Status: 504, Detail: "The service could not be reached in time."}
+	refuseConnections = &exchange.Refusal{Stage: "send", Reason: "endpoint_connections", Status: 503, Detail: "The service takes no more connections.", RetryAfter: time.Second}
+	refuseBroken      = &exchange.Refusal{Stage: "send", Reason: "endpoint_broken", Status: 502, Detail: "The service ended the connection without an answer."}
+	refuseBadAnswer   = &exchange.Refusal{Stage: "send", Reason: "endpoint_bad_answer", Status: 502, Detail: "The service gave an answer that is not valid HTTP."}
+	refuseTimeout     = &exchange.Refusal{Stage: "send", Reason: "endpoint_timeout", Status: 504, Detail: "The service did not answer in time."}
+	refuseDeadline    = &exchange.Refusal{Stage: "send", Reason: "deadline", Status: 504, Detail: "The deadline of the request passed."}
+	refuseBodySlow    = &exchange.Refusal{Stage: "send", Reason: "body_too_slow", Status: 408, Detail: "The request body came too slowly.", Close: true}
+	refuseBodyLarge   = &exchange.Refusal{Stage: "send", Reason: "body_too_large", Status: 413, Detail: "The request body is larger than allowed.", Close: true}
+	refuseBodyBad     = &exchange.Refusal{Stage: "send", Reason: "bad_body", Status: 400, Detail: "The request body is not well formed.", Close: true}
+)
+
+// Send is the last handler of every list of stages: it carries x to x.Endpoint and the answer back.
+// x.Result says what the attempt showed of the endpoint.
+func Send(x *exchange.Exchange) *exchange.Refusal {
+	switch x.Protocol {
+	case exchange.TCP:
+		return relayTCP(x)
+	case exchange.UDP:
+		return openUDP(x)
+	}
+	f := x.Front.(front)
+	l := x.Endpoint.Link.(*Link)
+	if limit := maxBody(x); limit > 0 && x.Request.ContentLength > limit {
+		x.Result = exchange.Result{Kind: exchange.Cancelled}
+		return refuseBodyLarge
+	}
+	for fresh := false; ; fresh = true {
+		b, used, err := l.reach(x, fresh)
+		if err != nil {
+			return connectFailed(x, err)
+		}
+		a := attempt{x: x, f: f, b: b, start: time.Now()}
+		r := a.run()
+		// A connection that was unused may have been closed by the endpoint just as the request went out.
+		// One more try on a new one, when repeating is safe: not for requests that change something, unless
+		// the endpoint provably saw nothing of them.
+		if r != nil && used && x.Result.Kind == exchange.Broken && x.Replayable && (x.Result.Unsent || x.Request.IsIdempotent()) {
+			continue
+		}
+		return r
+	}
+}
+
+// maxBody is the limit for the request body of x; 0: none.
+func maxBody(x *exchange.Exchange) int64 {
+	if x.Route != nil && x.Route.MaxBody > 0 {
+		return x.Route.MaxBody
+	}
+	return int64(x.Listener.Limits.BodyBytes)
+}
+
+func connectFailed(x *exchange.Exchange, err error) *exchange.Refusal {
+	reason := connectReason(err)
+	x.Result = exchange.Result{Kind: exchange.ConnectFailed, Reason: reason, Unsent: true}
+	switch reason {
+	case "connections", "own_limit":
+		x.Result.Kind = exchange.Cancelled // says nothing about the endpoint's health
+		return refuseConnections
+	case "timeout":
+		return refuseConnectTime
+	}
+	return refuseConnect
+}
+
+// attempt is one try at an endpoint.
+type attempt struct {
+	x     *exchange.Exchange
+	f     front
+	b     back
+	start time.Time
+	pump  *pump // nil: the body went out with the head
+}
+
+func (a *attempt) run() *exchange.Refusal {
+	x, s := a.x, a.f.scratch()
+	s.requestFields(x)
+	body, whole := a.f.pending()
+	if limit := maxBody(x); limit > 0 && int64(len(body)) > limit { // HTTP/2 need not say the length before
+		a.b.release(false)
+		x.Result = exchange.Result{Kind: exchange.Cancelled}
+		return refuseBodyLarge
+	}
+	a.f.watchCancel(a.b)
+	if unsent, err := a.b.send(x, s, body, whole); err != nil {
+		return a.fail(unsent, err)
+	}
+	x.Outcome.BytesIn = int64(len(body))
+	if !whole {
+		a.pump = startPump(a.f, a.b, maxBody(x))
+	}
+	for {
+		unsent, err := a.b.head(x, &s.resp)
+		if err != nil {
+			return a.fail(unsent, err)
+		}
+		if s.resp.Status == 101 && x.Request.Upgrade != nil {
+			return a.upgrade(s)
+		}
+		if s.resp.Status >= 200 {
+			break
+		}
+		if s.resp.Status == 101 { // nobody asked for it
+			return a.fail(false, wire.ErrBadStatusLine)
+		}
+		if err := a.f.inform(&s.resp); err != nil {
+			return a.clientLeft()
+		}
+	}
+	x.Outcome.FirstByte = time.Since(x.Start)
+	x.Result = exchange.Result{Kind: exchange.Answered, Status: s.resp.Status, Latency: time.Since(a.start)}
+	length := a.b.length()
+	s.responseFields(x, &s.resp, length == noBody)
+	if err := a.f.begin(x, s.resp.Status, s.fields, length); err != nil {
+		return a.clientLeft()
+	}
+	return a.answer()
+}
+
+// answer carries the body of the answer.
+func (a *attempt) answer() *exchange.Refusal {
+	out := &a.x.Outcome
+	for {
+		p, more, err := a.b.body()
+		if len(p) > 0 {
+			if err := a.f.write(p, more); err != nil {
+				return a.clientLeft()
+			}
+			out.BytesOut += int64(len(p))
+		}
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			a.f.abort()
+			a.finish(false)
+			out.Truncated = true
+			a.x.Result.Reason = "truncated"
+			return nil
+		}
+	}
+	if err := a.f.end(a.b.trailers()); err != nil {
+		return a.clientLeft()
+	}
+	a.finish(true)
+	return nil
+}
+
+// finish ends the attempt: the pump has ended when it returns, and the connection went back or was closed.
+func (a *attempt) finish(reuse bool) {
+	if a.pump != nil {
+		if !a.pump.ended() {
+			a.f.stopBody()
+			a.b.cancel()
+			reuse = false
+		}
+		n, err := a.pump.wait()
+		a.x.Outcome.BytesIn += n
+		reuse = reuse && err == nil
+	}
+	a.f.watchCancel(nil)
+	a.b.release(reuse)
+}
+
+// clientLeft ends an attempt whose client cannot be written to any more.
+func (a *attempt) clientLeft() *exchange.Refusal {
+	a.finish(false)
+	if a.x.Result.Kind != exchange.Answered || a.x.Result.Status == 0 {
+		a.x.Result = exchange.Result{Kind: exchange.Cancelled}
+	}
+	a.x.Outcome.Aborted = true
+	a.f.abort()
+	return nil
+}
+
+// fail ends an attempt that brought no answer, and says why.
+func (a *attempt) fail(unsent bool, err error) *exchange.Refusal {
+	var bodyErr error
+	if a.pump != nil {
+		bodyErr = a.pump.clientErr()
+	}
+	a.finish(false)
+	x := a.x
+	a.f.scratch().resp.Reset()
+	x.Result = exchange.Result{Kind: exchange.Broken, Reason: "broken", Unsent: unsent}
+	var bad *wire.Error
+	switch {
+	case bodyErr != nil:
+		x.Result = exchange.Result{Kind: exchange.Cancelled}
+		return a.badBody(bodyErr)
+	case errors.Is(err, errClientGone):
+		x.Result = exchange.Result{Kind: exchange.Cancelled}
+		x.Outcome.Aborted = true
+		a.f.abort()
+		return nil
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		x.Result.Kind, x.Result.Reason = exchange.TimedOut, "timeout"
+		if !x.Deadline.IsZero() && !time.Now().Before(x.Deadline) {
+			return refuseDeadline
+		}
+		return refuseTimeout
+	case errors.As(err, &bad):
+		x.Result.Reason = bad.Reason
+		return refuseBadAnswer
+	}
+	return refuseBroken
+}
+
+// badBody is the answer when the client's body was the reason.
+func (a *attempt) badBody(err error) *exchange.Refusal {
+	var bad *wire.Error
+	switch {
+	case errors.Is(err, errBodySlow):
+		return refuseBodySlow
+	case errors.Is(err, errBodyLarge):
+		return refuseBodyLarge
+	case errors.As(err, &bad):
+		return refuseBodyBad
+	}
+	a.x.Outcome.Aborted = true
+	a.f.abort()
+	return nil
+}
+
+// errClientGone is what a back end's calls return after its client left.
+var errClientGone = errors.New("the client left")
+
+// pump carries a request body on a goroutine of its own, so that the answer may begin, or be over, while it still comes.
+type pump struct {
+	done chan struct{}
+	mu   sync.Mutex
+	n    int64
+	from error // the client's side failed
+	to   error // the endpoint's side failed
+}
+
+func startPump(f front, b back, limit int64) *pump {
+	p := &pump{done: make(chan struct{})}
+	go p.run(f, b, limit)
+	return p
+}
+
+func (p *pump) run(f front, b back, limit int64) {
+	defer close(p.done)
+	var n int64
+	for {
+		data, err := f.readBody()
+		if err == io.EOF {
+			p.set(n, nil, b.endBody(f.requestTrailers()))
+			return
+		}
+		n += int64(len(data))
+		if err == nil && limit > 0 && n > limit {
+			err = errBodyLarge
+		}
+		if err != nil {
+			p.set(n, err, nil)
+			b.cancel()
+			return
+		}
+		if err := b.sendBody(data); err != nil {
+			// The endpoint takes no more, perhaps because it has answered already: its answer decides.
+			p.set(n, nil, err)
+			return
+		}
+	}
+}
+
+func (p *pump) set(n int64, from, to error) {
+	p.mu.Lock()
+	p.n, p.from, p.to = n, from, to
+	p.mu.Unlock()
+}
+
+// ended reports whether the pump is done.
+func (p *pump) ended() bool {
+	select {
+	case <-p.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// clientErr is the failure of the client's side so far.
+func (p *pump) clientErr() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.from
+}
+
+// wait waits for the end and returns the bytes carried and why it ended early.
+func (p *pump) wait() (int64, error) {
+	<-p.done
+	return p.n, errors.Join(p.from, p.to)
+}

@@ -1,0 +1,38 @@
+package proxy
+
+import (
+	"io"
+
+	"github.com/even-keel/evenkeel/exchange"
+	"github.com/even-keel/evenkeel/wire"
+)
+
+// upgrade answers 101 and joins the two connections: what follows is no HTTP any more (RFC 9110 §7.8). It
+// returns when the upgraded connection has ended.
+func (a *attempt) upgrade(s *scratch) *exchange.Refusal {
+	x := a.x
+	w, isH1 := a.f.(*h1Work)
+	b, toH1 := a.b.(*h1Back)
+	if !isH1 || !toH1 {
+		return a.fail(false, io.ErrUnexpectedEOF)
+	}
+	x.Result = exchange.Result{Kind: exchange.Answered, Status: 101}
+	s.responseFields(x, &s.resp, true)
+	s.fields = append(s.fields, wire.Field{Name: nameUpgrade, Value: s.resp.Upgrade})
+	if w.begin(x, 101, s.fields, noBody) != nil || w.flush(nil, nil) != nil {
+		return a.clientLeft()
+	}
+	w.ended, w.closing = true, true
+	h := w.h
+	first, early := h.buf[h.r:h.w], b.buf[b.r:b.w]
+	h.r, b.r = h.w, b.w
+	b.disarm()
+	h.c.disarm()
+	in, out, err := h.p.relay(h.c.Conn, b.conn, relayOptions{
+		watched: &h.c.watched, idle: idleTimeout(h.c.cfg, b.l.up.cfg()), toEndpoint: first, toClient: early, shard: x.Shard,
+	})
+	x.Outcome.BytesIn, x.Outcome.BytesOut = in, out
+	x.Outcome.Aborted = err != nil
+	a.finish(false)
+	return nil
+}
