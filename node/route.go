@@ -40,17 +40,9 @@ func (t *route) Serve(x *exchange.Exchange, next exchange.Handler) *exchange.Ref
 		x.Route, x.Class = found.route, found.route.Class
 		return next(x)
 	}
-	if string(x.Request.Method) == "CONNECT" {
-		return refuseConnect
-	}
-	var buf [256]byte // longer paths that need it cost an allocation
-	view, ok := matchPath(x.Path, buf[:0])
-	if !ok {
-		return refuseAmbiguousPath
-	}
-	found := t.table.find(x.Host, view, x.Request)
-	if found == nil {
-		return refuseNoRoute
+	found, refusal := t.lookup(x)
+	if refusal != nil {
+		return refusal
 	}
 	r := found.route
 	x.Route, x.Class = r, r.Class
@@ -68,6 +60,26 @@ func (t *route) Serve(x *exchange.Exchange, next exchange.Handler) *exchange.Ref
 		return refuseAmbiguousPath
 	}
 	return next(x)
+}
+
+// lookup finds the rule for a request. It is not inlined, so that its buffer is not on the stack of every connection
+// that waits in a later stage.
+//
+//go:noinline
+func (t *route) lookup(x *exchange.Exchange) (*rule, *exchange.Refusal) {
+	if string(x.Request.Method) == "CONNECT" {
+		return nil, refuseConnect
+	}
+	var buf [256]byte // longer paths that need it cost an allocation
+	view, ok := matchPath(x.Path, buf[:0])
+	if !ok {
+		return nil, refuseAmbiguousPath
+	}
+	found := t.table.find(x.Host, view, x.Request)
+	if found == nil {
+		return nil, refuseNoRoute
+	}
+	return found, nil
 }
 
 // redirect sends the client elsewhere. Location always is absolute, so that a path that starts with // names no other host.

@@ -75,7 +75,7 @@ func (n *Node) step(s step) error {
 	return err
 }
 
-// awaitReload waits for a reload or upgrade under way. The lock is kept: none begins any more.
+// awaitReload waits for a reload or upgrade under way. Later ones see that the node stops, and do nothing.
 func (n *Node) awaitReload(ctx context.Context) error {
 	for !n.reloading.TryLock() {
 		select {
@@ -84,6 +84,7 @@ func (n *Node) awaitReload(ctx context.Context) error {
 		case <-time.After(readyTick):
 		}
 	}
+	n.reloading.Unlock()
 	return nil
 }
 

@@ -6,9 +6,10 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"os/exec"
+	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -64,28 +65,43 @@ func (n *Node) handOver(ctx context.Context, command []string) (pid int, err err
 	}
 	defer ready.Close()
 
-	cmd := exec.Command(command[0], command[1:]...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	if command[0] != os.Args[0] && len(os.Args) > 0 && len(command) == len(os.Args) {
-		cmd.Args[0] = os.Args[0] // the path may have been found anew, the name stays
-	}
-	cmd.ExtraFiles = append(slices.Clone(files), report)
-	cmd.Env = append(os.Environ(),
+	env := append(os.Environ(),
 		fmt.Sprintf("%s=%d", envFDs, len(files)), envNames+"="+strings.Join(names, ":"),
 		fmt.Sprintf("%s=%d", envReadyFD, firstFD+len(files)))
-	err = cmd.Start()
+	successor, err := startProcess(command, env, append([]*os.File{os.Stdin, os.Stdout, os.Stderr}, append(files, report)...))
 	report.Close()
 	if err != nil {
 		return 0, fmt.Errorf("successor cannot be started: %w", err)
 	}
 	if err := awaitReport(ctx, ready, n.abort); err != nil {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
+		_ = successor.Kill()
+		_, _ = successor.Wait()
 		return 0, err
 	}
-	pid = cmd.Process.Pid
 	// It outlives us: nobody waits for it here.
-	return pid, cmd.Process.Release()
+	pid = successor.Pid
+	return pid, successor.Release()
+}
+
+// startProcess starts a program with files as its descriptors from 0 on. os/exec would make the files block, and with them
+// our own listeners, which share their state: an accept that blocks cannot be ended any more.
+func startProcess(command, env []string, files []*os.File) (*os.Process, error) {
+	fds := make([]uintptr, len(files))
+	for i, f := range files {
+		raw, err := f.SyscallConn()
+		if err != nil {
+			return nil, err
+		}
+		if err := raw.Control(func(fd uintptr) { fds[i] = fd }); err != nil {
+			return nil, err
+		}
+	}
+	pid, err := syscall.ForkExec(command[0], command, &syscall.ProcAttr{Env: env, Files: fds})
+	runtime.KeepAlive(files)
+	if err != nil {
+		return nil, err
+	}
+	return os.FindProcess(pid)
 }
 
 // awaitReport reads the successor's word. Its end without a word shows as the end of the pipe.

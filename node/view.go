@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"syscall"
 	"time"
@@ -132,12 +133,17 @@ func (n *Node) viewRoute(name string, cfg *site.Route, s *sums) console.Route {
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
-// sample steps the rates once a second.
+// sample steps the rates once a second, and gives memory back when the node falls quiet.
 func (n *Node) sample(ctx context.Context) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
+	var trim trimmer
 	for {
-		n.rates.step(time.Now(), n.counters())
+		counters := n.counters()
+		n.rates.step(time.Now(), counters)
+		if trim.step(counters[nodeKey]) {
+			debug.FreeOSMemory()
+		}
 		select {
 		case <-ctx.Done():
 			return nil

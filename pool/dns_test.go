@@ -29,13 +29,20 @@ type nameServer struct {
 
 func serveNames(t *testing.T) *nameServer {
 	t.Helper()
-	tcp, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	udp, err := net.ListenPacket("udp", tcp.Addr().String())
-	if err != nil {
-		t.Skip("the udp port of the same number is taken: ", err)
+	var tcp net.Listener
+	var udp net.PacketConn
+	for i := 0; udp == nil; i++ { // the same number may be taken in the other protocol
+		var err error
+		if tcp, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+			t.Fatal(err)
+		}
+		if udp, err = net.ListenPacket("udp", tcp.Addr().String()); err != nil {
+			tcp.Close()
+			if i == 20 {
+				t.Fatal(err)
+			}
+			udp = nil
+		}
 	}
 	s := &nameServer{address: tcp.Addr().String()}
 	for _, server := range []*dns.Server{{Listener: tcp, Handler: s.over("tcp")}, {PacketConn: udp, Handler: s.over("udp")}} {

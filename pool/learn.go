@@ -157,10 +157,11 @@ func (c *ewma) choose(q ask) *member {
 
 // Numbers of prequal (Wydrowski et al., NSDI 2024), as far as they carry over.
 const (
-	curveLen    = 12   // latency is kept for 0, 1, 2-3, 4-7, … requests in flight
-	hotQuantile = 0.84 // members above this quantile of requests in flight are hot
-	prequalPool = 5    // members looked at per pick; the paper's pool of 16 probes is filled by 3 each
-	curveFor    = 0.1  // part that one answer moves the latency at its load by
+	curveLen    = 12           // latency is kept for 0, 1, 2-3, 4-7, … requests in flight
+	hotQuantile = 0.84         // members above this quantile of requests in flight are hot
+	prequalPool = 5            // members looked at per pick; the paper's pool of 16 probes is filled by 3 each
+	sinkhole    = penalty / 10 // members that failures cost more than this are the last choice: failing fast, they are never hot
+	curveFor    = 0.1          // part that one answer moves the latency at its load by
 )
 
 // prequal looks at a few random members, sets the hot ones apart (in flight above the 0.84 quantile of what was
@@ -180,7 +181,7 @@ func (t *quantile) at() float64 { return math.Float64frombits(t.word.Load()) }
 
 func (t *quantile) see(x float64) {
 	old := t.at()
-	step := 0.05 * max(1, old/8)
+	step := 0.2 * max(1, old/8)
 	if x > old {
 		old += step * hotQuantile
 	} else {
@@ -190,7 +191,7 @@ func (t *quantile) see(x float64) {
 }
 
 func (c *prequal) choose(q ask) *member {
-	var cold, least *member
+	var cold, least, failing *member
 	var coldCost, leastLoad float64
 	limit, rnd := c.hot.at(), q.rnd
 	for i := range prequalPool + tries {
@@ -203,8 +204,12 @@ func (c *prequal) choose(q ask) *member {
 			continue
 		}
 		busy := m.InFlight.Load()
-		if i == 0 {
+		if i == 0 && q.rnd&7 == 0 { // a sample of picks will do, and keeps the shared word out of most of them
 			c.hot.see(float64(busy))
+		}
+		if m.fault.at(q.now, 0) > sinkhole {
+			failing = m
+			continue
 		}
 		if load := float64(busy+1) * m.load(); least == nil || load < leastLoad {
 			least, leastLoad = m, load
@@ -221,6 +226,8 @@ func (c *prequal) choose(q ask) *member {
 		return cold
 	case least != nil:
 		return least
+	case failing != nil:
+		return failing
 	}
 	return anyOf(c.list, q)
 }

@@ -114,7 +114,7 @@ func (p *Pool) merge(now time.Time) {
 func (p *Pool) join(m *member, e site.Endpoint, now time.Time) *member {
 	if m == nil {
 		m = newMember(p.name, e)
-		m.probed = p.watch != nil
+		m.probed = p.probes()
 		p.byName[e.Address] = m
 		if p.deps.Attach != nil {
 			p.deps.Attach(&m.Endpoint)
@@ -185,13 +185,17 @@ func (p *Pool) bondTo(m *member) {
 	m.bond.Store(newBond(p.cfg.Affinity, m.id))
 }
 
+// probes reports whether the endpoints are probed. The lock is held.
+func (p *Pool) probes() bool { return p.watch != nil && (p.cfg.Probe == nil || !p.cfg.Probe.Off) }
+
 // watchOver starts to probe m, once the pool runs. The lock is held.
 func (p *Pool) watchOver(m *member) {
 	m.health.Rise, m.health.Fall = 1, 3 // as the site file does
 	if p.cfg.Probe != nil {
 		m.health.Rise, m.health.Fall = p.cfg.Probe.Rise, p.cfg.Probe.Fall
 	}
-	if p.watch == nil || !p.running || m.stop != nil {
+	m.probed = p.probes()
+	if !m.probed || !p.running || m.stop != nil {
 		return
 	}
 	m.born++

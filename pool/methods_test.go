@@ -262,6 +262,41 @@ func TestHashMovesOnlyKeysOfTheSick(t *testing.T) {
 	}
 }
 
+// While a priority spills, a client must stay on one side.
+func TestHashKeepsClientsWhileSpilling(t *testing.T) {
+	cfg := *setup(t, site.MethodHash, 8).cfg
+	for i := range cfg.Endpoints {
+		cfg.Endpoints[i].Priority = 1 + i/4
+	}
+	p, err := New(&cfg, Deps{Seed: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range cfg.Endpoints[:2] {
+		if err := p.SetState(e.Address, StateDown); err != nil {
+			t.Fatal(err)
+		}
+	}
+	spilled := 0.0
+	for i := range 2000 {
+		first := pickOf(t, p, from(i))
+		p.Done(from(i), first, exchange.Result{})
+		for range 5 {
+			x := from(i)
+			x.Shard = uint32(i * 7)
+			e := pickOf(t, p, x)
+			p.Done(x, e, exchange.Result{})
+			if e != first {
+				t.Fatalf("client %d goes to %s and then to %s", i, first.Address, e.Address)
+			}
+		}
+		if seat(first).priority == 2 {
+			spilled += 1.0 / 2000
+		}
+	}
+	within(t, "part of clients on priority 2", spilled, 0.3, 0.04)
+}
+
 func TestHashBoundsLoad(t *testing.T) {
 	p := setup(t, site.MethodHash, 5, 1, 1, 2, 1, 1)
 	for range 600 {

@@ -32,8 +32,11 @@ type Deps struct {
 	Attach   func(*exchange.Endpoint)                  // called once before an endpoint is first picked
 	Detach   func(*exchange.Endpoint)                  // called once after it left and has ended what it had
 	Log      *slog.Logger                              // state changes; nil discards
-	Event    func(kind, text string)                   // the same, for people; it must not call the pool
-	Seed     uint64                                    // of random picks; 0: a random one
+	// Event gets state changes for people, with their cause: endpoint_ and the new state (up, down, drain, ejected,
+	// unknown, slow_start), endpoint_ with joined, left, drained or kept (not ejected, for want of capacity);
+	// pool_ready, pool_panic, pool_calm; membership_held, membership_applied. Attach, Detach and Event must not call the pool.
+	Event func(kind, text string)
+	Seed  uint64 // of random picks; 0: a random one
 }
 
 // watchFunc starts probing; stop ends it.

@@ -115,7 +115,7 @@ func TestProbesFollowMembersAndConfiguration(t *testing.T) {
 		stop := running(t, p)
 		synctest.Wait()
 		f.say("10.0.0.1:80", true)
-		late := f.on["10.0.0.1:80"]
+		late := f.on["10.0.0.2:80"]
 		cfg := *p.cfg
 		cfg.Endpoints = cfg.Endpoints[1:]
 		if err := p.Update(&cfg); err != nil {
@@ -124,7 +124,6 @@ func TestProbesFollowMembersAndConfiguration(t *testing.T) {
 		if len(f.on) != 2 || f.on["10.0.0.1:80"] != nil {
 			t.Errorf("%d endpoints are probed, want the two that stayed", len(f.on))
 		}
-		late(probe.Verdict{Healthy: false}) // passed over
 		started := f.started
 		if err := p.Update(p.cfg); err != nil || f.started != started {
 			t.Errorf("an update that changes nothing starts %d probes (%v)", f.started-started, err)
@@ -133,6 +132,10 @@ func TestProbesFollowMembersAndConfiguration(t *testing.T) {
 		next.Probe = &site.Probe{TCP: &site.ProbeTCP{}, Every: time.Second, Rise: 2, Fall: 2}
 		if err := p.Update(&next); err != nil || f.started != started+2 {
 			t.Errorf("another probe starts %d probes, want 2 (%v)", f.started-started, err)
+		}
+		late(probe.Verdict{Healthy: false})
+		if e := p.Status().Endpoints[0]; e.State != StateUnknown || len(e.Verdicts) != 0 {
+			t.Errorf("a verdict of the probe that was stopped is taken: %+v", e)
 		}
 		pass(time.Second)
 		synctest.Wait()
@@ -300,8 +303,87 @@ func TestPoolWithProber(t *testing.T) {
 	}
 	again, err := net.Listen("tcp", sick)
 	if err != nil {
-		t.Skip("the port was taken meanwhile: ", err)
+		t.Fatal(err)
 	}
 	defer again.Close()
 	wait("endpoint_slow_start pool shop: endpoint " + sick + " is slow_start, was down: probe passed: ")
+}
+
+// A source that was asked before the configuration changed must not bring its set back.
+func TestLateSourceIsPassedOver(t *testing.T) {
+	p := setup(t, site.MethodLeastRequests, 1)
+	cfg := *p.cfg
+	cfg.Discover = &site.Discover{File: &site.DiscoverFile{Path: "/nowhere"}}
+	if err := p.Update(&cfg); err != nil {
+		t.Fatal(err)
+	}
+	no := p.sourceNo
+	p.refresh(no, setOf(4), nil)
+	if len(p.members) != 4 {
+		t.Fatalf("%d members, want 4", len(p.members))
+	}
+	none := cfg
+	none.Discover = nil
+	if err := p.Update(&none); err != nil {
+		t.Fatal(err)
+	}
+	p.refresh(no, setOf(4), nil)
+	if len(p.members) != 1 {
+		t.Errorf("%d members after discovery was taken away, want 1", len(p.members))
+	}
+}
+
+// A set that shrinks lets endpoints go with what they have in flight.
+func TestLeavingEndpointsDrain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var gone []string
+		cfg := *setup(t, site.MethodRoundRobin, 2).cfg
+		p, err := New(&cfg, Deps{Seed: 1, Detach: func(e *exchange.Endpoint) { gone = append(gone, e.Address) }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer running(t, p)()
+		e := pickOf(t, p, from(1))
+		none := cfg
+		none.Endpoints = nil
+		if err := p.Update(&none); err != nil {
+			t.Fatal(err)
+		}
+		if _, no := p.Pick(from(1)); no == nil || !e.Gone.Load() {
+			t.Errorf("an endpoint that left is picked (%v), gone %v", no, e.Gone.Load())
+		}
+		pass(2 * time.Second)
+		synctest.Wait()
+		if len(gone) != 1 || gone[0] == e.Address {
+			t.Errorf("detached %v, want the idle endpoint only", gone)
+		}
+		p.Done(from(1), e, exchange.Result{Status: 200})
+		pass(time.Second)
+		synctest.Wait()
+		if len(gone) != 2 || len(p.Status().Endpoints) != 0 {
+			t.Errorf("detached %v, want both", gone)
+		}
+	})
+}
+
+func probeVerdict(healthy bool) probe.Verdict { return probe.Verdict{Healthy: healthy} }
+
+// Between two looks of Run a failed endpoint must be out already.
+func TestEjectionIsAtOnce(t *testing.T) {
+	for _, method := range methods {
+		p := setup(t, method, 4)
+		p.running = true // as if Run had no time
+		e := pickOf(t, p, from(1))
+		p.Done(from(1), e, exchange.Result{Kind: exchange.ConnectFailed})
+		if !e.Gone.Load() {
+			t.Errorf("%s: idle connections stay with an ejected endpoint", method)
+		}
+		for i := range 200 {
+			got := pickOf(t, p, from(i))
+			if got == e {
+				t.Fatalf("%s: an ejected endpoint is picked", method)
+			}
+			p.Done(from(i), got, exchange.Result{Status: 200})
+		}
+	}
 }

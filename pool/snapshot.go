@@ -92,6 +92,11 @@ const (
 )
 
 // arrange makes the plan for members. It is pure.
+//
+// The panic rule holds when less than the panic share of the known capacity is healthy and no priority, nor all of
+// them together, can carry everything by the rule of spill: a whole second site that waits for the loss of the first is no
+// reason to send to the first. Within panic a priority that lost too much uses all its members; when nothing is healthy
+// at all, everybody is used.
 func arrange(members []*member, zone string, cfg *site.Pool) plan {
 	tiers, out := tally(members, zone), plan{share: 1}
 	over := max(float64(cfg.Overprovision), 1)

@@ -55,11 +55,11 @@ func (p *Proxy) connectIP(to netip.AddrPort, d time.Duration) (*endpointConn, er
 	if err != nil {
 		return nil, connectError(to, err)
 	}
-	err = connectFD(fd, to)
+	err = rawConnect(uintptr(fd), to)
 	if err == syscall.EINPROGRESS {
 		// On a loopback or virtual network the answer is often here by now. A second connect says
 		// so, and returns the error if there was one.
-		err = connectFD(fd, to)
+		err = rawConnect(uintptr(fd), to)
 	}
 	if err != nil && err != syscall.EALREADY {
 		syscall.Close(fd)
@@ -86,7 +86,7 @@ func (p *Proxy) awaitConnect(s *endpointConn, d time.Duration) error {
 	p.sweep.arm(&w, d)
 	var failed error
 	err = raw.Write(func(fd uintptr) bool {
-		failed = connectFD(int(fd), s.remote)
+		failed = rawConnect(fd, s.remote)
 		return failed != syscall.EALREADY && failed != syscall.EINPROGRESS
 	})
 	late := w.at.Swap(0) == 0
@@ -116,20 +116,6 @@ func socketFor(to netip.AddrPort) (int, error) {
 		return -1, err
 	}
 	return fd, nil
-}
-
-func connectFD(fd int, to netip.AddrPort) error {
-	for {
-		var err error
-		if to.Addr().Is4() {
-			err = syscall.Connect(fd, &syscall.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()})
-		} else {
-			err = syscall.Connect(fd, &syscall.SockaddrInet6{Port: int(to.Port()), Addr: to.Addr().As16()})
-		}
-		if err != syscall.EINTR {
-			return err
-		}
-	}
 }
 
 func connectError(to netip.AddrPort, err error) error {

@@ -68,7 +68,7 @@ func (b *h2Back) send(x *exchange.Exchange, s *scratch, body []byte, whole bool)
 		return true, errH2Gone
 	}
 	if len(h.streams) == 0 {
-		h.p.sweep.arm(&h.watch, watchTick)
+		h.wakeIn(watchTick)
 	}
 	if h.last == 0 {
 		h.last = 1
@@ -164,7 +164,7 @@ func (b *h2Back) endBody(trailers []wire.Field) error {
 	if b.localEnd || b.err != nil {
 		return b.err
 	}
-	if b.final == false && b.due != 0 { // the whole request is out: the time for the answer's head begins now
+	if !b.final && b.due != 0 { // the whole request is out: the time for the answer's head begins now
 		b.due = max(b.due, b.h.p.sweep.clock.Load()+int64(until(b.deadline, b.client.link.l.up.cfg().Timeouts.FirstByte))+int64(watchTick))
 	}
 	if len(trailers) == 0 {

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
-	"golang.org/x/net/http2/h2c"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
@@ -41,7 +40,9 @@ func h2Through(t testing.TB, pool *site.Pool, address string) (*h2Rig, *exchange
 	}
 	e := &exchange.Endpoint{Pool: pool.Name, Address: address}
 	up.Attach(e)
-	rig := newH2RigOn(t, p, testLimits(), func(x *exchange.Exchange) *exchange.Refusal {
+	limits := testLimits()
+	limits.Streams = 1000
+	rig := newH2RigOn(t, p, limits, func(x *exchange.Exchange) *exchange.Refusal {
 		x.Endpoint = e
 		return Send(x)
 	})
@@ -56,7 +57,8 @@ func h2cServer(t testing.TB, handler http.HandlerFunc) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := &http.Server{Handler: h2c.NewHandler(handler, &http2.Server{MaxConcurrentStreams: 50})}
+	srv := &http.Server{Handler: handler, Protocols: new(http.Protocols), HTTP2: &http.HTTP2Config{MaxConcurrentStreams: 50}}
+	srv.Protocols.SetUnencryptedHTTP2(true)
 	go srv.Serve(ln)
 	t.Cleanup(func() { srv.Close() })
 	return ln.Addr().String()
@@ -150,7 +152,6 @@ func TestH2BackOpensMore(t *testing.T) {
 		mu.Unlock()
 	})
 	rig, e := h2Through(t, testPool(), addr)
-	rig.cfg.Limits.Streams = 1000
 	var wg sync.WaitGroup
 	bad := 0
 	for range 180 {
@@ -317,7 +318,8 @@ var grpcEcho = grpc.ServiceDesc{ServiceName: "test.Echo", HandlerType: (*any)(ni
 		}},
 	}}
 
-func TestH2GRPC(t *testing.T) {
+// grpcThrough is a gRPC client whose calls go through both ends.
+func grpcThrough(t *testing.T) *grpc.ClientConn {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -325,13 +327,18 @@ func TestH2GRPC(t *testing.T) {
 	srv := grpc.NewServer()
 	srv.RegisterService(&grpcEcho, struct{}{})
 	go srv.Serve(ln)
-	defer srv.Stop()
+	t.Cleanup(srv.Stop)
 	rig, _ := h2Through(t, testPool(), ln.Addr().String())
 	cc, err := grpc.NewClient(rig.addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer cc.Close()
+	t.Cleanup(func() { cc.Close() })
+	return cc
+}
+
+func TestH2GRPC(t *testing.T) {
+	cc := grpcThrough(t)
 	ctx, stop := context.WithTimeout(context.Background(), 15*time.Second)
 	defer stop()
 	big := &bytesValue{Value: bytes.Repeat([]byte("m"), 300_000)}

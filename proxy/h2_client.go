@@ -69,7 +69,9 @@ func (h *h2Client) hello() {
 // run serves the connection until it ends.
 func (h *h2Client) run() {
 	h.p.sweep.add(&h.watch, &h2Alarm{h: &h.h2Conn})
-	h.p.sweep.arm(&h.watch, watchTick)
+	h.mu.Lock()
+	h.wakeIn(watchTick)
+	h.mu.Unlock()
 	err := h.read()
 	h.usable.Store(false)
 	why := h.finish(err)
@@ -189,7 +191,7 @@ func (h *h2Client) tick(now int64) {
 		h.unused(now)
 		return
 	}
-	h.p.sweep.arm(&h.watch, watchTick)
+	h.wakeIn(watchTick)
 	for _, s := range h.streams {
 		s.back.timeOut(now)
 	}

@@ -87,6 +87,7 @@ type h2Conn struct {
 	quit    bool     // the connection ends once out is written
 	end     error    // set when the connection has ended
 	ending  *h2Error // why a deadline ended it
+	wakeAt  int64    // when the next alarm is, on the sweeper's clock
 	pinged  int64    // a PING of ours waits for its answer since; 0: none
 }
 
@@ -207,13 +208,23 @@ func (a *h2Alarm) SetDeadline(time.Time) error {
 	if h.end != nil {
 		return nil
 	}
-	h.p.sweep.arm(&h.watch, h2Wake)
+	if now < h.wakeAt { // too early for an alarm: everything that is open is cut off
+		h.stop(&h2Error{http2.ErrCodeNo, closedDrain})
+		return nil
+	}
+	h.wakeIn(h2Wake)
 	if due := h.due.Load(); due != 0 && due <= now {
 		h.stop(&h2Error{http2.ErrCodeEnhanceYourCalm, closedHead})
 		return nil
 	}
 	h.side.tick(now)
 	return nil
+}
+
+// wakeIn sets the alarm. The lock is held, or nobody else knows h.
+func (h *h2Conn) wakeIn(d time.Duration) {
+	h.wakeAt = h.p.sweep.clock.Load() + int64(d)
+	h.p.sweep.arm(&h.watch, d)
 }
 
 // stop makes the reader end the connection for that reason. The lock is held.

@@ -125,6 +125,5 @@ var (
 	errH2Stopped = errors.New("the HTTP/2 stream was stopped")
 	errH2Cut     = errors.New("the HTTP/2 stream broke the protocol")
 	errH2Slow    = errors.New("the peer moved fewer bytes than the minimum rate")
-	errH2Full    = errors.New("the endpoint's HTTP/2 connections are all in use")
 	errH2Length  = errors.New("the HTTP/2 body is longer or shorter than its content-length")
 )

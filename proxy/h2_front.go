@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"log/slog"
+	"runtime/debug"
 	"strconv"
 
 	"golang.org/x/net/http2"
@@ -60,6 +62,7 @@ func (f *h2Front) start(h *h2Server, id uint32, end bool) {
 
 // work runs the request through the stages. It is the task of a worker.
 func (f *h2Front) work() {
+	defer f.recovered()
 	r := refuseHead
 	if !f.fields.over {
 		r = (*f.server.c.listener.handler.Load())(&f.x)
@@ -74,6 +77,18 @@ func (f *h2Front) work() {
 			f.h.mu.Unlock()
 		}
 	}
+	f.finish()
+}
+
+// recovered makes a panic of a stage or an engine cost one request, not the process.
+func (f *h2Front) recovered() {
+	v := recover()
+	if v == nil {
+		return
+	}
+	p := f.server.p
+	p.panics.Add(1)
+	p.log.Error("an HTTP/2 request panicked", slog.String("listener", f.server.c.listener.name), slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
 	f.finish()
 }
 

@@ -13,7 +13,10 @@ const hpackTableSize = 4096
 // hpackOverhead is what RFC 7541 §4.1 adds for each field.
 const hpackOverhead = 32
 
-var errHpack = errors.New("the header block is not HPACK as RFC 7541 has it")
+var (
+	errHpack     = errors.New("the header block is not HPACK as RFC 7541 has it")
+	errHpackLate = errors.New("the header block changes the table's size after its first field")
+)
 
 // hpackEntry is one field of the dynamic table.
 type hpackEntry struct {
@@ -80,7 +83,10 @@ func (d *hpackDecoder) decode(p []byte, f *h2Fields) error {
 		case b&0xe0 == 0x20:
 			var n int
 			n, p, err = hpackInt(p, 5)
-			if err == nil && (begun || n > hpackTableSize) {
+			if err == nil && begun {
+				err = errHpackLate
+			}
+			if err == nil && n > hpackTableSize {
 				err = errHpack
 			}
 			if err == nil {

@@ -44,7 +44,9 @@ func (p *Proxy) serveHTTP2(c *conn, first []byte) {
 	h.maxBlock = 2 * int(limits.HeaderBytes)
 	h.sock.idle, h.sock.rate = limits.IdleTimeout, int64(limits.MinRate)
 	p.sweep.add(&h.watch, &h2Alarm{h: &h.h2Conn})
-	p.sweep.arm(&h.watch, h2Wake)
+	h.mu.Lock()
+	h.wakeIn(h2Wake)
+	h.mu.Unlock()
 	err := h.preface(first)
 	if err == nil {
 		err = h.read()
@@ -103,6 +105,7 @@ func (h *h2Server) headers(id uint32, block []byte, end bool) error {
 	}
 	f.server, f.x.Start = h, time.Now()
 	well := f.fields.over || f.understand()
+	f.fields.over = f.fields.over || len(f.req.Fields) > limits.Headers
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.last = id
@@ -206,14 +209,14 @@ func (h *h2Server) hurry(s *h2Stream, now int64) {
 	if !s.blocked {
 		s.stuckSend = 0
 	} else if s.stuckSend == 0 {
-		s.stuckSend, s.movedSend, s.seenSent = now, now, s.sent
+		s.stuckSend, s.seenSent = now, s.sent
 	} else {
-		if s.sent != s.seenSent && now-s.stuckSend < int64(stallGrace) {
-			s.movedSend = now
-		}
 		moved, took := s.sent-s.seenSent, now-s.stuckSend
-		if moved == 0 && took > int64(limits.IdleTimeout) || moved > 0 && tooSlow(moved, took, int64(limits.MinRate)) {
+		switch {
+		case moved == 0 && took > int64(limits.IdleTimeout), moved > 0 && tooSlow(moved, took, int64(limits.MinRate)):
 			s.reset(http2.ErrCodeCancel, errH2Slow)
+		case moved > 0 && took > 2*int64(stallGrace): // fast enough: what comes next is looked at anew
+			s.stuckSend, s.seenSent = now, s.sent
 		}
 	}
 	if !s.waiting || s.remoteEnd || s.localEnd || s.front.patient {

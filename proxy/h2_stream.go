@@ -42,9 +42,9 @@ type h2Stream struct {
 	trail h2Fields // trailers of the peer
 
 	// What the sweeper last saw, to tell standing still from moving.
-	seenSent, seenGot     int64
-	stuckSend, stuckRead  int64 // since when waiting, on the sweeper's clock; 0: not waiting
-	movedSend, movedStart int64 // where sent and got were then
+	seenSent, seenGot    int64
+	stuckSend, stuckRead int64 // since when waiting, on the sweeper's clock; 0: not waiting
+	movedSend            int64 // where sent and got were then
 }
 
 // open readies s for a stream of h; the lock is held, or nobody else knows s.

@@ -5,7 +5,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/netip"
 	"sync"
 	"testing"
 	"time"
@@ -161,5 +160,3 @@ func say(t testing.TB, c net.Conn, text string) string {
 	}
 	return string(b)
 }
-
-func mustAddrPort(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }

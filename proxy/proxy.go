@@ -32,6 +32,7 @@ type Proxy struct {
 	relays  sync.Pool // *relayRun
 	runs    sync.Pool // *tcpRun
 	pipes   pipePool
+	crew    crew
 
 	draining atomic.Bool
 	handed   atomic.Bool // a successor has the sockets too
@@ -105,6 +106,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	p.h2.close()
 	p.spare.empty()
 	p.pipes.empty()
+	p.crew.dismiss()
 	return nil
 }
 

@@ -58,7 +58,7 @@ func (p *Proxy) relay(client, endpoint net.Conn, o relayOptions) (in, out int64,
 	r.up.join(client, endpoint, o.in)
 	r.down.join(endpoint, client, o.out)
 	r.done.Add(1)
-	go r.runDown()
+	p.crew.give(p, job{relay: r})
 	r.fail(&r.up, r.up.run(o.toEndpoint))
 	r.done.Wait()
 	if o.watched != nil && o.idle > 0 {
@@ -89,7 +89,7 @@ func newRelayRun(p *Proxy) *relayRun {
 	r := &relayRun{proxy: p}
 	for _, h := range []*half{&r.up, &r.down} {
 		h.of = r
-		h.fillFn, h.pullFn, h.pushFn = h.fill, h.pull, h.push
+		h.fillFn, h.sendFn, h.pullFn, h.pushFn = h.fill, h.send, h.pull, h.push
 	}
 	r.up.readErr, r.up.writeErr = errRelayClient, errRelayEndpoint
 	r.down.readErr, r.down.writeErr = errRelayEndpoint, errRelayClient
@@ -141,12 +141,12 @@ type half struct {
 	readErr, writeErr error
 
 	// What the functions under RawConn leave here. They are bound once, so that waiting allocates nothing.
-	fillFn, pullFn, pushFn func(fd uintptr) bool
-	buf                    *[relayBuffer]byte
-	pipe                   pipe
-	piped                  bool // pipe is open
-	n, held                int  // held: bytes in the pipe
-	err                    error
+	fillFn, sendFn, pullFn, pushFn func(fd uintptr) bool
+	buf                            *[relayBuffer]byte
+	pipe                           pipe
+	piped                          bool // pipe is open
+	n, sent, held                  int  // read; sent of it; in the pipe
+	err                            error
 }
 
 func (h *half) join(src, dst net.Conn, count *tally) {
@@ -234,7 +234,15 @@ func (h *half) copy() error {
 	if h.n == 0 {
 		return io.EOF
 	}
-	_, err := h.dst.Write(h.buf[:h.n])
+	h.sent = 0
+	var err error
+	if h.to != nil {
+		if err = h.to.Write(h.sendFn); err == nil {
+			err = h.err
+		}
+	} else {
+		_, err = h.dst.Write(h.buf[:h.n])
+	}
 	h.of.proxy.buffers.Put(h.buf)
 	h.buf = nil
 	if err != nil {
@@ -244,10 +252,26 @@ func (h *half) copy() error {
 	return nil
 }
 
+// send sends what fill has read. It reports false when dst takes no more now.
+func (h *half) send(fd uintptr) bool {
+	for h.sent < h.n {
+		n, err := rawSend(fd, h.buf[h.sent:h.n])
+		if err == syscall.EAGAIN {
+			return false
+		}
+		if err != nil {
+			h.err = err
+			return true
+		}
+		h.sent += n
+	}
+	return true
+}
+
 // fill reads once. It reports false when nothing is there.
 func (h *half) fill(fd uintptr) bool {
 	buf := h.of.proxy.buffers.Get().(*[relayBuffer]byte)
-	h.n, h.err = ignoringEINTR(func() (int, error) { return syscall.Read(int(fd), buf[:]) })
+	h.n, h.err = rawRead(fd, buf[:])
 	if h.err == syscall.EAGAIN {
 		h.of.proxy.buffers.Put(buf)
 		return false
@@ -390,11 +414,15 @@ func rawOf(c net.Conn) syscall.RawConn {
 // abort closes a connection with a reset.
 func abort(c net.Conn) {
 	b := bare(c)
-	if t, ok := b.(interface{ SetLinger(int) error }); ok {
-		t.SetLinger(0)
+	if raw := rawOf(b); raw == nil || raw.Control(resetFD) != nil {
+		if t, ok := b.(interface{ SetLinger(int) error }); ok {
+			t.SetLinger(0)
+		}
 	}
 	b.Close()
 }
+
+func resetFD(fd uintptr) { _ = rawReset(fd) }
 
 // closeWrite ends one direction of a connection.
 func closeWrite(c net.Conn) error {

@@ -86,6 +86,10 @@ func (l *listener) welcome(raw *net.TCPConn, shard uint32) {
 	p.clients.add(cl)
 	p.sweep.add(&cl.watched, raw)
 	p.work.Add(1)
+	if cfg.Protocol == site.ProtocolTCP {
+		p.crew.give(p, job{client: cl})
+		return
+	}
 	go p.serve(cl)
 }
 

@@ -75,7 +75,7 @@ func inheritable(network, _ string, c syscall.RawConn) error {
 
 // is reports whether s already listens as cfg says.
 func (s *socket) is(cfg *site.Listener) bool {
-	return s.listen == cfg.Listen && (s.udp != nil) == (cfg.Protocol == site.ProtocolUDP)
+	return (s.listen == cfg.Listen || s.addr().String() == cfg.Listen) && (s.udp != nil) == (cfg.Protocol == site.ProtocolUDP)
 }
 
 // addr is where the socket listens.

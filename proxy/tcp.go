@@ -11,9 +11,8 @@ import (
 
 // Refusals of tcp and udp. Nobody reads their status; it says how an HTTP client would have been told.
 var (
-	refusedConnect  = &exchange.Refusal{Stage: "send", Reason: "connect", Status: 502, Detail: "The service could not be reached."}
-	refusedNoRoute  = &exchange.Refusal{Stage: "send", Reason: "no_endpoint", Status: 503, Detail: "The service has no endpoint."}
-	refusedBySender = &exchange.Refusal{Stage: "send", Reason: "protocol", Status: 500, Detail: "The service is not set up for this protocol."}
+	refusedConnect = &exchange.Refusal{Stage: "send", Reason: "connect", Status: 502, Detail: "The service could not be reached."}
+	refusedNoRoute = &exchange.Refusal{Stage: "send", Reason: "no_endpoint", Status: 503, Detail: "The service has no endpoint."}
 )
 
 // tcpRun is the front of a tcp exchange.
@@ -82,7 +81,7 @@ func relayTCP(x *exchange.Exchange) *exchange.Refusal {
 		to.SetWriteDeadline(time.Time{})
 	}
 	x.Outcome.Started = true
-	x.Outcome.FirstByte = time.Since(x.Start)
+	x.Outcome.FirstByte = began.Add(took).Sub(x.Start)
 	in, out, err := p.relay(c.Conn, to, relayOptions{
 		watched: &c.watched, idle: idleTimeout(c.cfg, cfg), in: &c.listener.in, out: &c.listener.out, shard: c.shard,
 	})

@@ -118,11 +118,10 @@ func (r *udpRelay) take(b, oob []byte, from netip.AddrPort) {
 		go s.run()
 		return
 	}
-	if s.send(b) {
-		s.listener.in.add(s.x.Shard, int64(len(b)))
-		return
+	s.listener.in.add(s.x.Shard, int64(len(b)))
+	if !s.send(b) {
+		s.listener.dropped.Add(1)
 	}
-	s.listener.dropped.Add(1)
 }
 
 // begin makes a session if the limits allow one.

@@ -132,7 +132,7 @@ func (p *Proxy) commit(ch *change, listeners map[string]*site.Listener, handlers
 	for name, cfg := range listeners {
 		l := p.listeners[name]
 		if l == nil {
-			l = &listener{proxy: p, name: name}
+			l = p.listenerNamed(name)
 			p.listeners[name] = l
 		}
 		h := handlers[name]
@@ -150,6 +150,19 @@ func (p *Proxy) commit(ch *change, listeners map[string]*site.Listener, handlers
 			p.start(s)
 		}
 	}
+}
+
+// listenerNamed is a new listener, or one of that name that was removed and still has connections.
+func (p *Proxy) listenerNamed(name string) *listener {
+	for i, l := range p.retired {
+		if l.name == name {
+			p.retired = slices.Delete(p.retired, i, i+1)
+			l.leaving.Store(0)
+			l.draining.Store(false)
+			return l
+		}
+	}
+	return &listener{proxy: p, name: name}
 }
 
 // leaveOut retires listeners that are gone and sockets that nobody keeps.

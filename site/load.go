@@ -78,6 +78,7 @@ func (l *loader) watch(path string) { l.files = append(l.files, path) }
 
 // finish fills what hangs on other fields: names, and defaults that no tag can say. given says whether the file has a path.
 func finish(s *Site, given func(path string) bool) {
+	var probeless []*Pool // the file says nothing of probes
 	for name, l := range s.Listeners {
 		l.Name = name
 		if l.Limits.ConnectionsPerIP == 0 {
@@ -92,6 +93,7 @@ func finish(s *Site, given func(path string) bool) {
 		if p.Probe == nil {
 			p.Probe = new(Probe)
 			setDefaults(reflect.ValueOf(p.Probe).Elem())
+			probeless = append(probeless, p)
 		}
 		if p.Probe.kinds() == 0 {
 			p.Probe.TCP = &ProbeTCP{}
@@ -110,6 +112,38 @@ func finish(s *Site, given func(path string) bool) {
 			r.Name = fmt.Sprintf("route-%d", i+1)
 		}
 	}
+	for _, l := range s.Listeners {
+		l.Sniff = l.Protocol == ProtocolTCP && l.TLS == nil && s.anyRoute(l, func(r *Route) bool { return len(r.Hosts) > 0 })
+	}
+	for _, p := range probeless {
+		p.Probe.Off = s.onlyUDP(p)
+	}
+}
+
+// anyRoute reports whether one of the routes that l may take is of a kind.
+func (s *Site) anyRoute(l *Listener, is func(*Route) bool) bool {
+	for _, r := range s.Routes {
+		if r.Takes(l) && is(r) {
+			return true
+		}
+	}
+	return false
+}
+
+// onlyUDP reports whether udp listeners, and no others, lead to p.
+func (s *Site) onlyUDP(p *Pool) bool {
+	leads := func(r *Route) bool { return r.Pool == p.Name }
+	udp := false
+	for _, l := range s.Listeners {
+		switch {
+		case !s.anyRoute(l, leads):
+		case l.Protocol != ProtocolUDP:
+			return false
+		default:
+			udp = true
+		}
+	}
+	return udp
 }
 
 func (p *Probe) kinds() int {

@@ -202,6 +202,7 @@ type Probe struct {
 	TLS     *ProbeTLS     `yaml:"tls" doc:"by a TLS handshake"`
 	GRPC    *ProbeGRPC    `yaml:"grpc" doc:"by grpc.health.v1.Health/Check"`
 	Exec    *ProbeExec    `yaml:"exec" doc:"by a command; exit code 0 is healthy"`
+	Off     bool          `yaml:"off" doc:"do not probe: every endpoint counts as healthy until requests fail; the default of pools that only udp listeners use, which no probe here can ask"`
 	Every   time.Duration `yaml:"every" default:"5s" min:"10ms" doc:"time between two probes of one endpoint"`
 	Timeout time.Duration `yaml:"timeout" default:"2s" min:"1ms" doc:"a probe that takes longer has failed"`
 	Rise    int           `yaml:"rise" default:"1" min:"1" max:"100" doc:"successes in a row that make a sick endpoint healthy"`
