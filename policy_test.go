@@ -25,7 +25,7 @@ var floors = map[string]int{
 	"quorum": 1, "bus": 1, "monitor": 1,
 	"console": 1,
 	"node":    2,
-	"cmd":     3, "bench": 3, "script": 3,
+	"cmd":     3, "bench": 3, "script": 3, "e2e": 3,
 }
 
 // sideways are the edges between neighbours, each with its reason.

@@ -251,7 +251,7 @@ func (h *h2Conn) onReset(f *h2Frame) error {
 		switch {
 		case h.client && code == http2.ErrCodeRefusedStream:
 			s.fail(errH2Refused)
-		case h.client && code == http2.ErrCodeNo && s.remoteEnd: // the answer is whole, only the rest of our body is unwanted
+		case h.client && s.remoteEnd: // the answer is whole, only the rest of our body is unwanted
 			s.localEnd = true
 			s.readOnly()
 		default:

@@ -44,7 +44,6 @@ type h2Stream struct {
 	// What the sweeper last saw, to tell standing still from moving.
 	seenSent, seenGot    int64
 	stuckSend, stuckRead int64 // since when waiting, on the sweeper's clock; 0: not waiting
-	movedSend            int64 // where sent and got were then
 }
 
 // open readies s for a stream of h; the lock is held, or nobody else knows s.
@@ -208,12 +207,12 @@ func (s *h2Stream) take() (p []byte, err error) {
 	s.taken = s.taken[:0]
 	for len(s.recv) == 0 {
 		switch {
-		case s.err != nil:
-			return nil, s.err
 		case s.readErr != nil:
 			return nil, s.readErr
-		case s.remoteEnd:
+		case s.remoteEnd: // whole, whatever came after it
 			return nil, io.EOF
+		case s.err != nil:
+			return nil, s.err
 		}
 		s.waiting = true
 		s.canRead.Wait()
