@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"errors"
 	"log/slog"
 	"runtime/debug"
 	"strconv"
@@ -246,6 +247,19 @@ func (f *h2Front) abort() {
 	f.h.mu.Lock()
 	f.reset(http2.ErrCodeInternal, errH2Stopped)
 	f.h.mu.Unlock()
+}
+
+// cutOff is abort after the endpoint's answer failed with err. An endpoint's CANCEL is handed on to HTTP/2 clients as it is: gRPC
+// clients tell by it that a deadline passed and nothing is broken.
+func cutOff(f front, err error) {
+	h2, is := f.(*h2Front)
+	if !is || !errors.Is(err, errH2Cancelled) {
+		f.abort()
+		return
+	}
+	h2.h.mu.Lock()
+	h2.reset(http2.ErrCodeCancel, errH2Stopped)
+	h2.h.mu.Unlock()
 }
 
 var _ front = (*h2Front)(nil)

@@ -251,6 +251,8 @@ func (h *h2Conn) onReset(f *h2Frame) error {
 		switch {
 		case h.client && code == http2.ErrCodeRefusedStream:
 			s.fail(errH2Refused)
+		case h.client && code == http2.ErrCodeCancel:
+			s.fail(errH2Cancelled)
 		case h.client && s.remoteEnd: // the answer is whole, only the rest of our body is unwanted
 			s.localEnd = true
 			s.readOnly()

@@ -151,7 +151,7 @@ func (a *attempt) answer() *exchange.Refusal {
 			break
 		}
 		if err != nil {
-			a.f.abort()
+			cutOff(a.f, err)
 			a.finish(false)
 			out.Truncated = true
 			a.x.Result.Reason = "truncated"
@@ -212,6 +212,12 @@ func (a *attempt) fail(unsent bool, err error) *exchange.Refusal {
 		x.Outcome.Aborted = true
 		a.f.abort()
 		return nil
+	case errors.Is(err, errH2Cancelled) && hasDeadline(x):
+		// The client's deadline passed at the endpoint first. A 502 would call that a broken service, to the client and to the pool.
+		x.Result = exchange.Result{Kind: exchange.Cancelled}
+		x.Outcome.Aborted = true
+		cutOff(a.f, err)
+		return nil
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		x.Result.Kind, x.Result.Reason = exchange.TimedOut, "timeout"
 		if !x.Deadline.IsZero() && !time.Now().Before(x.Deadline) {
@@ -223,6 +229,12 @@ func (a *attempt) fail(unsent bool, err error) *exchange.Refusal {
 		return refuseBadAnswer
 	}
 	return refuseBroken
+}
+
+// hasDeadline reports whether a gRPC client told the endpoint how long it may take.
+func hasDeadline(x *exchange.Exchange) bool {
+	_, told := wire.FieldNamed(x.Request.Fields, "grpc-timeout")
+	return told
 }
 
 // badBody is the answer when the client's body was the reason.
