@@ -29,7 +29,6 @@ func TestH2BulkIsStreamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	if n, err := io.Copy(io.Discard, res.Body); n != size || err != nil {
-		rig.l.closed.each(func(r string, n uint64) { t.Log(r, n) })
 		t.Fatalf("%d bytes came down, %v", n, err)
 	}
 	res, err = client.Post("http://"+rig.addr+"/", "text/plain", io.LimitReader(zeros{}, size))
