@@ -67,7 +67,9 @@ pools: {echo: {endpoints: [%q]}}
 		}
 	}
 	for _, url := range []string{"ws://" + g.at["web"], "wss://" + g.at["secure"]} {
-		t.Run(url[:3], func(t *testing.T) { talk(t, url, &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: a.pool}}}) })
+		t.Run(url[:3], func(t *testing.T) {
+			talk(t, url, &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: a.pool}}})
+		})
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 type step struct {
 	name  string
 	bound time.Duration
+	waits bool // only for others: Abort ends it
 	do    func(ctx context.Context) error
 }
 
@@ -28,13 +29,13 @@ func (n *Node) stop() error {
 	var left []error
 	for _, s := range []step{
 		// A reload under way would open what is about to be closed.
-		{"reload", partStop, n.awaitReload},
+		{"reload", partStop, true, n.awaitReload},
 		// First nothing new comes in, and what came in is answered.
-		{"drain", drain, n.drain},
+		{"drain", drain, true, n.drain},
 		// Listeners, connections, pools, prober, access log: nobody needs them any more.
-		{"parts", partStop, n.stopParts},
+		{"parts", partStop, false, n.stopParts},
 		// Last, so that people could watch.
-		{"admin", partStop, n.closeAdmin},
+		{"admin", partStop, false, n.closeAdmin},
 	} {
 		if err := n.step(s); err != nil {
 			left = append(left, fmt.Errorf("stop: %s: %w", s.name, err))
@@ -58,8 +59,17 @@ func (n *Node) step(s step) error {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(context.Background(), s.bound)
 	defer cancel()
-	over := make(chan struct{})
-	done := make(chan struct{})
+	if s.waits {
+		defer n.cutOnAbort(cancel)()
+	}
+	err := s.do(ctx)
+	n.log.Debug("stop step ended", "step", s.name, "took", time.Since(began), "err", err)
+	return err
+}
+
+// cutOnAbort calls cancel when Abort is called before the returned function, which ends that.
+func (n *Node) cutOnAbort(cancel func()) (end func()) {
+	over, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
 		select {
@@ -68,11 +78,10 @@ func (n *Node) step(s step) error {
 		case <-over:
 		}
 	}()
-	err := s.do(ctx)
-	close(over)
-	<-done
-	n.log.Debug("stop step ended", "step", s.name, "took", time.Since(began), "err", err)
-	return err
+	return func() {
+		close(over)
+		<-done
+	}
 }
 
 // awaitReload waits for a reload or upgrade under way. Later ones see that the node stops, and do nothing.

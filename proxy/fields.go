@@ -23,7 +23,6 @@ var (
 	nameContentType    = []byte("Content-Type")
 	nameRetryAfter     = []byte("Retry-After")
 	nameCacheControl   = []byte("Cache-Control")
-	nameLocation       = []byte("Location")
 	nameSetCookie      = []byte("Set-Cookie")
 	valueTrailers      = []byte("trailers")
 	valueHTTP          = []byte("http")

@@ -2,10 +2,8 @@ package proxy
 
 import (
 	"bytes"
-	"errors"
 	"io"
 	"net"
-	"os"
 	"sync/atomic"
 	"time"
 
@@ -344,9 +342,6 @@ func (b *h1Back) close() {
 	b.l.up.proxy.sweep.remove(&b.watched)
 	b.conn.Close()
 }
-
-// timedOut tells deadlines from other errors.
-func timedOut(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
 
 // until is how long d is at most, when deadline is zero or later.
 func until(deadline time.Time, d time.Duration) time.Duration {

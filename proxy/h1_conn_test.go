@@ -112,7 +112,7 @@ func TestH1DeadEndpointIs502(t *testing.T) {
 
 func TestH1EarlyAnswer(t *testing.T) {
 	p, addr := startProxy(t, h1Limits(), nil)
-	to := httpEndpoint(t, func(w http.ResponseWriter, r *http.Request) { http.Error(w, "no", 403) })
+	to := httpEndpoint(t, func(w http.ResponseWriter, r *http.Request) { http.Error(w, "no", http.StatusForbidden) })
 	p.setHandler(sendTo(t, p.Proxy, h1Pool(), to, nil))
 	c, r := dialRaw(t, addr)
 	fmt.Fprint(c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\nonly the beginning")

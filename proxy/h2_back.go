@@ -289,10 +289,17 @@ func (b *h2Back) release(bool) {
 
 // timeOut ends the request when its endpoint took too long. The lock is held.
 func (b *h2Back) timeOut(now int64) {
-	if b.due != 0 && b.due <= now {
-		b.due = 0
-		b.stop(os.ErrDeadlineExceeded)
+	if b.due == 0 || b.due > now {
+		return
 	}
+	// While the request's body moves, the time for the answer's head has not begun.
+	if !b.final && !b.localEnd && b.sent != b.seenSent && (b.deadline.IsZero() || time.Now().Before(b.deadline)) {
+		b.seenSent = b.sent
+		b.arm(until(b.deadline, b.client.link.l.up.cfg().Timeouts.FirstByte))
+		return
+	}
+	b.due = 0
+	b.stop(os.ErrDeadlineExceeded)
 }
 
 // checkHead looks whether an answer head is as RFC 9113 §8.3.2 wants it.

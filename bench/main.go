@@ -1,0 +1,73 @@
+// Command bench measures what evenkeel costs beside other proxies, and shows what it stands.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+
+	"github.com/even-keel/evenkeel/bench/cost"
+	"github.com/even-keel/evenkeel/bench/stress"
+)
+
+const usage = `usage: bench cost [flags]              CPU and memory beside HAProxy and nginx
+       bench stress [flags] NAME...    experiments with a verdict each; all stands for all
+
+Flags are shown by bench cost -h and bench stress -h.
+exit code: 0 held, 1 did not hold, 2 wrong use, 3 could not run
+`
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:])
+	stop()
+	os.Exit(code)
+}
+
+func run(ctx context.Context, args []string) int {
+	if len(args) > 0 {
+		switch args[0] {
+		case "cost":
+			return cost.Main(ctx, args[1:])
+		case "stress":
+			return stress.Main(ctx, args[1:])
+		case "worker":
+			return worker(args[1:])
+		}
+	}
+	fmt.Fprint(os.Stderr, usage)
+	return 2
+}
+
+// worker is a process of a measurement: the program starts itself for what must not share a process with it.
+func worker(args []string) int {
+	kind, address, numbers := "", "", [2]int{}
+	if len(args) > 1 {
+		kind, address = args[0], args[1]
+	}
+	for i := range min(len(args)-2, len(numbers)) {
+		n, err := strconv.Atoi(args[2+i])
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "bench worker:", err)
+			return 2
+		}
+		numbers[i] = n
+	}
+	var err error
+	switch kind {
+	case "service":
+		err = cost.Serve(address)
+	case "endpoint":
+		err = stress.Serve(address)
+	default:
+		err = cost.Work(kind, address, numbers[0], numbers[1])
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench worker:", err)
+		return 3
+	}
+	return 0
+}
