@@ -80,6 +80,9 @@ func (w *h1Work) readBody() ([]byte, error) {
 		p := w.nextBody()
 		if len(p) > 0 {
 			w.taken += int64(len(p))
+			if w.bodyEnd { // known before the endpoint can have answered
+				w.bodyDone.Store(true)
+			}
 			return p, nil
 		}
 		if w.bodyErr == nil && !w.bodyEnd {
@@ -154,7 +157,14 @@ func (w *h1Work) fillBody() {
 	}
 }
 
-func (w *h1Work) stopBody() { w.h.c.SetReadDeadline(longAgo) }
+func (w *h1Work) bodyRead() bool { return w.bodyDone.Load() }
+
+// stopBody leaves a connection alone whose next bytes belong to the next request.
+func (w *h1Work) stopBody() {
+	if !w.bodyRead() {
+		w.h.c.SetReadDeadline(longAgo)
+	}
+}
 
 func (w *h1Work) inform(r *wire.Response) error {
 	if w.req.Minor == 0 {
@@ -167,7 +177,7 @@ func (w *h1Work) inform(r *wire.Response) error {
 		}
 	}
 	w.out = append(w.out, "\r\n"...)
-	return w.flush(nil, nil)
+	return w.flush()
 }
 
 func (w *h1Work) begin(x *exchange.Exchange, status int, fields []wire.Field, length int64) error {
@@ -213,9 +223,9 @@ func (w *h1Work) write(p []byte, more bool) error {
 		if more && len(w.out) < bufferSize {
 			return nil
 		}
-		return w.flush(nil, nil)
+		return w.flush()
 	}
-	return w.flush(p, tail)
+	return w.sendOut(p, tail)
 }
 
 var (
@@ -231,11 +241,13 @@ func (w *h1Work) end(trailers []wire.Field) error {
 	if len(w.out) == 0 {
 		return nil
 	}
-	return w.flush(nil, nil)
+	return w.flush()
 }
 
-// flush sends what waits, and then p and tail.
-func (w *h1Work) flush(p, tail []byte) error {
+func (w *h1Work) flush() error { return w.sendOut(nil, nil) }
+
+// sendOut sends what waits, and then p and tail.
+func (w *h1Work) sendOut(p, tail []byte) error {
 	_, err := w.h.sock.write(w.out, p, tail)
 	w.out = w.out[:0]
 	if err != nil {
