@@ -5,7 +5,7 @@ BENCHTIME ?= 1s
 FUZZTIME  ?= 1m
 export GO
 
-.PHONY: run demo build test tools lint fmt vet staticcheck policy unit alloc fuzz fuzz-short bench microbench cover clean
+.PHONY: screenshots run demo build test tools lint fmt vet staticcheck policy unit alloc fuzz fuzz-short bench microbench cover clean
 
 run: ## serve: make run ARGS="--listen 127.0.0.1:8080 --to http://127.0.0.1:3000"
 	$(GO) run ./cmd/evenkeel run $(ARGS)
@@ -57,6 +57,9 @@ microbench: ## every Go benchmark for BENCHTIME
 cover: ## which lines tests reach, as cover.html
 	$(GO) test -coverpkg=./... -coverprofile=cover.prof ./...
 	$(GO) tool cover -html=cover.prof -o cover.html
+
+screenshots: ## the pictures of the documents, from a running demo
+	@.ci/screenshots
 
 clean:
 	rm -f evenkeel cover.prof cover.html
