@@ -69,9 +69,10 @@ func (h *h1Conn) busy() bool {
 	for again && h.r < h.w {
 		again = h.serve(w)
 	}
+	w.req.Reset()
+	w.x.Reset()
 	w.x.Front, w.x.Listener = nil, nil
 	h.p.heap.putWork(w)
-	w.req.Reset()
 	if again {
 		h.p.heap.put(h.buf)
 		h.buf = nil
