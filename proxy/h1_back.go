@@ -325,13 +325,13 @@ func (b *h1Back) cancel() {
 }
 
 func (b *h1Back) release(reuse bool) {
-	b.disarm()
+	late := b.disarm()
 	rest := b.w - b.r
 	if b.buf != nil {
 		b.l.up.proxy.heap.put(b.buf)
 		b.buf, b.r, b.w = nil, 0, 0
 	}
-	if reuse && b.keep && b.bodyEnd && b.sentAll && rest == 0 && !b.cancelled.Load() && !b.hit.Load() && b.l.put(b) {
+	if reuse && b.keep && b.bodyEnd && b.sentAll && rest == 0 && !b.cancelled.Load() && !late && b.l.put(b) {
 		return
 	}
 	b.close()

@@ -55,9 +55,8 @@ func (h *h1Conn) await() bool {
 	if err != nil {
 		return false
 	}
-	c.disarm()
 	h.buf, h.r, h.w = buf, 0, n
-	return true
+	return h.p.sweep.settle(&c.watched)
 }
 
 // busy serves every request that is at hand. false: the connection is finished.
@@ -120,8 +119,8 @@ func (h *h1Conn) head(w *h1Work) (int, error) {
 		}
 		n, err := w.req.Parse(in, limits)
 		if n > 0 || err != nil {
-			if armed {
-				h.c.disarm()
+			if armed && !h.p.sweep.settle(&h.c.watched) {
+				return 0, net.ErrClosed
 			}
 			return n, err
 		}

@@ -181,15 +181,18 @@ func (s *sock) write(a, b, c []byte) (int, error) {
 	total := len(a) + len(b) + len(c)
 	s.out, s.writeErr = [3][]byte{a, b, c}, nil
 	err := s.raw.Write(s.writeFn)
-	if s.stalled {
-		s.sweep.remove(&s.writeDog)
-		s.stalled = false
-	}
-	left := len(s.out[0]) + len(s.out[1]) + len(s.out[2])
-	s.out = [3][]byte{}
 	if err == nil {
 		err = s.writeErr
 	}
+	if s.stalled {
+		s.stalled = false
+		s.sweep.remove(&s.writeDog)
+		if s.writeDog.disarm() && err == nil { // in time by a hair, but the connection was woken and is of no more use
+			err = os.ErrDeadlineExceeded
+		}
+	}
+	left := len(s.out[0]) + len(s.out[1]) + len(s.out[2])
+	s.out = [3][]byte{}
 	return total - left, err
 }
 
