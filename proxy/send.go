@@ -150,6 +150,9 @@ func (a *attempt) answer() *exchange.Refusal {
 		if err == io.EOF {
 			break
 		}
+		if err != nil && (errors.Is(err, errClientGone) || a.pump != nil && a.pump.clientErr() != nil) {
+			return a.clientLeft() // or its body was bad: the endpoint is not to blame
+		}
 		if err != nil {
 			a.f.abort()
 			a.finish(false)
@@ -201,7 +204,8 @@ func (a *attempt) fail(unsent bool, err error) *exchange.Refusal {
 	a.finish(false)
 	x := a.x
 	a.f.scratch().resp.Reset()
-	x.Result = exchange.Result{Kind: exchange.Broken, Reason: "broken", Unsent: unsent}
+	// What the pump took of the body is gone: nobody can send it again.
+	x.Result = exchange.Result{Kind: exchange.Broken, Reason: "broken", Unsent: unsent && a.pump == nil}
 	var bad *wire.Error
 	switch {
 	case bodyErr != nil:

@@ -70,7 +70,7 @@ func (s *sock) read(p []byte) (int, error) {
 // the buffer when the error is nil; otherwise it was given back.
 func (s *sock) readLent(lend func() []byte, giveBack func([]byte)) ([]byte, int, error) {
 	if s.raw == nil {
-		return s.readLentTLS(lend, giveBack)
+		return s.readLentTLS(lend)
 	}
 	s.lend, s.giveBack, s.lent, s.in = lend, giveBack, true, nil
 	n, err := s.finishRead()
@@ -87,15 +87,8 @@ func (s *sock) readLent(lend func() []byte, giveBack func([]byte)) ([]byte, int,
 
 // askLent is write(a, b, nil) followed by readLent. What is read is the answer to what is written, so the
 // read that would find nothing is left out: the runtime forgets the readiness of the socket before the write and
-// is told of the answer after it. sent is how many bytes the kernel took.
+// is told of the answer after it. sent is how many bytes the kernel took. Not for TLS.
 func (s *sock) askLent(a, b []byte, lend func() []byte, giveBack func([]byte)) (buf []byte, n, sent int, err error) {
-	if s.raw == nil {
-		if sent, err = s.write(a, b, nil); err != nil {
-			return nil, 0, sent, err
-		}
-		buf, n, err = s.readLentTLS(lend, giveBack)
-		return buf, n, sent, err
-	}
 	total := len(a) + len(b)
 	s.out, s.writeErr, s.ask = [3][]byte{a, b, nil}, nil, true
 	buf, n, err = s.readLent(lend, giveBack)
@@ -116,20 +109,16 @@ func (s *sock) askLent(a, b []byte, lend func() []byte, giveBack func([]byte)) (
 	return buf, n, total - left + sent, err
 }
 
-// readLentTLS waits with one byte: crypto/tls keeps the rest of the record, and the next Read has it without waiting.
-func (s *sock) readLentTLS(lend func() []byte, giveBack func([]byte)) ([]byte, int, error) {
+// readLentTLS waits with one byte: crypto/tls keeps the rest of the record, and the next read has it without waiting. That
+// read is left to the caller: a peer that sends one byte and no more must not be waited for here, on the time of an idle connection.
+func (s *sock) readLentTLS(lend func() []byte) ([]byte, int, error) {
 	var first [1]byte
 	if _, err := io.ReadFull(s.conn, first[:]); err != nil {
 		return nil, 0, err
 	}
 	buf := lend()
 	buf[0] = first[0]
-	n, err := s.conn.Read(buf[1:])
-	if err != nil {
-		giveBack(buf)
-		return nil, 0, err
-	}
-	return buf, n + 1, nil
+	return buf, 1, nil
 }
 
 func (s *sock) finishRead() (int, error) {
@@ -295,6 +284,25 @@ func (s *sock) writeTLS(a, b, c []byte) (n int, err error) {
 		}
 	}
 	return n, nil
+}
+
+// reset reports whether the peer has reset the connection. A peer that has only ended its sending side is still there.
+func (s *sock) reset() bool {
+	tcp, ok := bare(s.conn).(*net.TCPConn)
+	if !ok {
+		return false
+	}
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return true
+	}
+	gone := false
+	err = raw.Control(func(fd uintptr) {
+		fds := [1]unix.PollFd{{Fd: int32(fd)}}
+		n, e := unix.Poll(fds[:], 0)
+		gone = e == nil && n > 0 && fds[0].Revents&(unix.POLLERR|unix.POLLHUP) != 0
+	})
+	return err != nil || gone
 }
 
 // silent reports whether the connection is open and has nothing to read: an endpoint's unused connection
