@@ -60,6 +60,10 @@ func Send(x *exchange.Exchange) *exchange.Refusal {
 	}
 }
 
+// maxInformational is how many 1xx answers an endpoint may send before the last one: a sign of life every half minute for
+// an hour, while an endpoint that sends nothing else cannot keep a request, and what it costs, for ever.
+const maxInformational = 120
+
 // maxBody is the limit for the request body of x; 0: none.
 func maxBody(x *exchange.Exchange) int64 {
 	if x.Route != nil && x.Route.MaxBody > 0 {
@@ -107,7 +111,7 @@ func (a *attempt) run() *exchange.Refusal {
 	if !whole {
 		a.pump = startPump(a.f, a.b, maxBody(x))
 	}
-	for {
+	for n := 0; ; n++ {
 		unsent, err := a.b.head(x, &s.resp)
 		if err != nil {
 			return a.fail(unsent, err)
@@ -118,7 +122,7 @@ func (a *attempt) run() *exchange.Refusal {
 		if s.resp.Status >= 200 {
 			break
 		}
-		if s.resp.Status == 101 { // nobody asked for it
+		if s.resp.Status == 101 || n == maxInformational { // nobody asked for it, or for so many
 			return a.fail(false, wire.ErrBadStatusLine)
 		}
 		if err := a.f.inform(&s.resp); err != nil {
