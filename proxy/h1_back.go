@@ -63,6 +63,7 @@ type h1Back struct {
 	headed atomic.Bool  // the answer's head is there
 	late   bool         // a wake-up may still come, or came
 	stuck  bool         // the request cannot go out whole
+	doubt  bool         // the last answer may be followed by a body that it must not have
 }
 
 func newH1Back(l *Link, c net.Conn) (*h1Back, error) {
@@ -218,6 +219,9 @@ func (b *h1Back) head(x *exchange.Exchange, r *wire.Response) (unsent bool, err 
 		if b.buf != nil && b.r < b.w {
 			n, err := r.Parse(b.buf[b.r:b.w], limits)
 			if err != nil {
+				if b.used { // perhaps the rest of what it sent before
+					b.l.wary.Store(true)
+				}
 				return false, err
 			}
 			if n > 0 {
@@ -341,6 +345,7 @@ func (b *h1Back) startBody(x *exchange.Exchange, r *wire.Response) {
 	b.left, b.chunked, b.untilClose = max(n, 0), chunked, untilClose
 	b.bodiless = r.Status == 204 || r.Status == 304 || string(x.Request.Method) == "HEAD"
 	b.bodyEnd = !chunked && !untilClose && b.left == 0
+	b.doubt = b.bodiless && (r.Chunked || r.ContentLength > 0)
 	b.keep = !r.Close && !untilClose && r.Status != 101
 	if chunked {
 		b.chunks.Reset(wire.Limits{HeadBytes: headBytes, Fields: headFields})
@@ -459,6 +464,9 @@ func (b *h1Back) release(reuse bool) {
 	}
 	if reuse && b.keep && b.bodyEnd && b.sentAll && rest == 0 && !b.cancelled.Load() && !late && b.l.put(b) {
 		return
+	}
+	if rest > 0 && reuse && b.keep && b.bodyEnd {
+		b.l.wary.Store(true)
 	}
 	b.close()
 }

@@ -16,6 +16,7 @@ var (
 	refuseConnect     = &exchange.Refusal{Stage: "send", Reason: "connect_failed", Status: 502, Detail: "The service could not be reached."}
 	refuseConnectTime = &exchange.Refusal{Stage: "send", Reason: "connect_timeout", Status: 504, Detail: "The service could not be reached in time."}
 	refuseConnections = &exchange.Refusal{Stage: "send", Reason: "endpoint_connections", Status: 503, Detail: "The service takes no more connections.", RetryAfter: time.Second}
+	refuseOwnLimit    = &exchange.Refusal{Stage: "send", Reason: "own_limit", Status: 503, Detail: "The gateway has no connections left to give.", RetryAfter: time.Second}
 	refuseBroken      = &exchange.Refusal{Stage: "send", Reason: "endpoint_broken", Status: 502, Detail: "The service ended the connection without an answer."}
 	refuseBadAnswer   = &exchange.Refusal{Stage: "send", Reason: "endpoint_bad_answer", Status: 502, Detail: "The service gave an answer that is not valid HTTP."}
 	refuseTimeout     = &exchange.Refusal{Stage: "send", Reason: "endpoint_timeout", Status: 504, Detail: "The service did not answer in time."}
@@ -76,10 +77,17 @@ func connectFailed(x *exchange.Exchange, err error) *exchange.Refusal {
 	reason := connectReason(err)
 	x.Result = exchange.Result{Kind: exchange.ConnectFailed, Reason: reason, Unsent: true}
 	switch reason {
-	case "connections", "own_limit":
+	case "connections":
 		x.Result.Kind = exchange.Cancelled // says nothing about the endpoint's health
 		return refuseConnections
+	case "own_limit":
+		x.Result.Kind = exchange.Cancelled
+		return refuseOwnLimit
 	case "timeout":
+		if !x.Deadline.IsZero() && !time.Now().Before(x.Deadline) { // the endpoint may not have had its time
+			x.Result.Kind = exchange.Cancelled
+			return refuseDeadline
+		}
 		return refuseConnectTime
 	}
 	return refuseConnect

@@ -21,6 +21,7 @@ const stallGrace = 5 * time.Second
 type sock struct {
 	conn  net.Conn
 	raw   syscall.RawConn // nil for TLS
+	under syscall.RawConn // the TCP connection, also below TLS
 	sweep *sweeper
 
 	readFn, writeFn func(fd uintptr) bool // method values made once: making them per call would allocate
@@ -46,14 +47,20 @@ type sock struct {
 // init readies s for c; tcp is nil when c is not plain TCP.
 func (s *sock) init(c net.Conn, tcp *net.TCPConn, sweep *sweeper) error {
 	s.conn, s.sweep = c, sweep
+	below := tcp
 	if tcp == nil {
-		return nil
+		if below, _ = bare(c).(*net.TCPConn); below == nil {
+			return nil
+		}
 	}
-	raw, err := tcp.SyscallConn()
+	raw, err := below.SyscallConn()
 	if err != nil {
 		return err
 	}
-	s.raw, s.readFn, s.writeFn = raw, s.tryRead, s.waitWrite
+	s.under = raw
+	if tcp != nil {
+		s.raw, s.readFn, s.writeFn = raw, s.tryRead, s.waitWrite
+	}
 	return nil
 }
 
@@ -288,16 +295,11 @@ func (s *sock) writeTLS(a, b, c []byte) (n int, err error) {
 
 // reset reports whether the peer has reset the connection. A peer that has only ended its sending side is still there.
 func (s *sock) reset() bool {
-	tcp, ok := bare(s.conn).(*net.TCPConn)
-	if !ok {
+	if s.under == nil {
 		return false
 	}
-	raw, err := tcp.SyscallConn()
-	if err != nil {
-		return true
-	}
 	gone := false
-	err = raw.Control(func(fd uintptr) {
+	err := s.under.Control(func(fd uintptr) {
 		fds := [1]unix.PollFd{{Fd: int32(fd)}}
 		n, e := unix.Poll(fds[:], 0)
 		gone = e == nil && n > 0 && fds[0].Revents&(unix.POLLERR|unix.POLLHUP) != 0
@@ -306,13 +308,14 @@ func (s *sock) reset() bool {
 }
 
 // silent reports whether the connection is open and has nothing to read: an endpoint's unused connection
-// that is readable was closed by it, or says what nobody asked for.
+// that is readable was closed by it, or says what nobody asked for; below TLS it may be a session ticket that
+// comes late, and costs a connection.
 func (s *sock) silent() bool {
-	if s.raw == nil {
-		return true // TLS: only a read would tell
+	if s.under == nil {
+		return true
 	}
 	quiet := false
-	err := s.raw.Control(func(fd uintptr) {
+	err := s.under.Control(func(fd uintptr) {
 		var b [1]byte
 		_, _, e := unix.RawSyscall6(unix.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&b[0])), 1, unix.MSG_PEEK|unix.MSG_DONTWAIT, 0, 0)
 		quiet = e == unix.EAGAIN
