@@ -56,6 +56,8 @@ func (w *h1Work) startBody() {
 
 func (w *h1Work) scratch() *scratch { return &w.scr }
 
+func (w *h1Work) date() []byte { return w.h.p.sweep.date.Load().text }
+
 func (w *h1Work) watchCancel(back) {} // a client that left is seen when something is written to it
 
 func (w *h1Work) pending() (p []byte, whole bool) {

@@ -3,6 +3,7 @@ package proxy
 import (
 	"errors"
 	"io"
+	"net/http"
 	"os"
 	"sync"
 	"time"
@@ -140,12 +141,37 @@ func (a *attempt) run() *exchange.Refusal {
 	now := time.Now()
 	x.Outcome.FirstByte = now.Sub(x.Start)
 	x.Result = exchange.Result{Kind: exchange.Answered, Status: s.resp.Status, Latency: now.Sub(a.start)}
+	if s.resp.Status == 429 || s.resp.Status == 503 {
+		x.Result.RetryAfter = retryAfter(s.resp.Field(wire.RetryAfter), now)
+	}
 	length := a.b.length()
 	s.responseFields(x, &s.resp, length == noBody)
 	if err := a.f.begin(x, s.resp.Status, s.fields, length); err != nil {
 		return a.clientLeft()
 	}
 	return a.answer()
+}
+
+// retryAfterMax bounds what an endpoint may ask for. Who asks for more means "not today".
+const retryAfterMax = 24 * time.Hour
+
+// retryAfter is what a Retry-After asks for, in seconds or as a date (RFC 9110 §10.2.3); 0 when it is absent, malformed or past.
+func retryAfter(v []byte, now time.Time) time.Duration {
+	if len(v) == 0 || len(v) > 64 {
+		return 0
+	}
+	seconds := int64(0)
+	for _, c := range v {
+		if c < '0' || c > '9' {
+			at, err := http.ParseTime(string(v))
+			if err != nil {
+				return 0
+			}
+			return min(max(at.Sub(now), 0), retryAfterMax)
+		}
+		seconds = min(seconds*10+int64(c-'0'), int64(retryAfterMax/time.Second))
+	}
+	return time.Duration(seconds) * time.Second
 }
 
 // answer carries the body of the answer.

@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"net"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,6 +35,7 @@ type watched struct {
 type sweeper struct {
 	clock  atomic.Int64 // ns since start, moved every tick
 	start  time.Time
+	date   atomic.Pointer[dateText]
 	next   atomic.Uint32
 	shards [16]watchShard
 }
@@ -44,7 +46,24 @@ type watchShard struct {
 	_    [32]byte
 }
 
-func newSweeper() *sweeper { return &sweeper{start: time.Now()} }
+func newSweeper() *sweeper {
+	s := &sweeper{start: time.Now()}
+	s.tellDate(s.start)
+	return s
+}
+
+// dateText is a Date as RFC 9110 §5.6.7 wants it, with the second that it tells.
+type dateText struct {
+	second int64
+	text   []byte
+}
+
+// tellDate renews the text of the Date field, which so costs an answer one load.
+func (s *sweeper) tellDate(now time.Time) {
+	if old := s.date.Load(); old == nil || old.second != now.Unix() {
+		s.date.Store(&dateText{now.Unix(), now.UTC().AppendFormat(make([]byte, 0, len(http.TimeFormat)), http.TimeFormat)})
+	}
+}
 
 // add starts to watch over c.
 func (s *sweeper) add(w *watched, c net.Conn) {
@@ -114,6 +133,7 @@ func (s *sweeper) run(ctx context.Context) {
 			return
 		case <-t.C:
 			s.tick(int64(time.Since(s.start)))
+			s.tellDate(time.Now())
 		}
 	}
 }
