@@ -362,6 +362,8 @@ func (b *h1Back) length() int64 {
 	return b.left + b.got
 }
 
+func (b *h1Back) ready() bool { return b.bodyEnd || b.r < b.w }
+
 func (b *h1Back) body() (p []byte, more bool, err error) {
 	for !b.bodyEnd {
 		if b.r < b.w {

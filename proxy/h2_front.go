@@ -138,6 +138,12 @@ func (f *h2Front) readBody() ([]byte, error) {
 
 func (f *h2Front) requestTrailers() []wire.Field { return f.trail.list }
 
+func (f *h2Front) bodyRead() bool {
+	f.h.mu.Lock()
+	defer f.h.mu.Unlock()
+	return f.remoteEnd && len(f.recv) == 0
+}
+
 func (f *h2Front) stopBody() {
 	f.h.mu.Lock()
 	if f.readErr == nil {
@@ -207,6 +213,14 @@ func (f *h2Front) flushHead() error {
 	}
 	f.waits = false
 	return f.sendHead(f.head, 0)
+}
+
+func (f *h2Front) flush() error {
+	f.h.mu.Lock()
+	defer f.h.mu.Unlock()
+	err := f.flushHead()
+	f.h.kick()
+	return err
 }
 
 func (f *h2Front) write(p []byte, more bool) error {

@@ -149,6 +149,11 @@ func (a *attempt) run() *exchange.Refusal {
 	if err := a.f.begin(x, s.resp.Status, s.fields, length); err != nil {
 		return a.clientLeft()
 	}
+	if length == -1 && !a.b.ready() { // a stream of events may say nothing for long, and its client waits for the head
+		if err := a.f.flush(); err != nil {
+			return a.clientLeft()
+		}
+	}
 	return a.answer()
 }
 
@@ -209,7 +214,7 @@ func (a *attempt) answer() *exchange.Refusal {
 // finish ends the attempt: the pump has ended when it returns, and the connection went back or was closed.
 func (a *attempt) finish(reuse bool) {
 	if a.pump != nil {
-		if !a.pump.ended() {
+		if !a.pump.ended() && !(a.f.bodyRead() && a.pump.soon()) {
 			a.f.stopBody()
 			a.b.cancel()
 			reuse = false
@@ -351,6 +356,22 @@ func (p *pump) ended() bool {
 	case <-p.done:
 		return true
 	default:
+		return false
+	}
+}
+
+// pumpGrace is how long a pump that has read its whole body may take to end by itself. It mostly needs to be scheduled only:
+// the endpoint answers the last bytes before the pump has seen that they were the last. Without it, both connections were closed then.
+const pumpGrace = 10 * time.Millisecond
+
+// soon reports whether the pump ends within a grace.
+func (p *pump) soon() bool {
+	grace := time.NewTimer(pumpGrace)
+	defer grace.Stop()
+	select {
+	case <-p.done:
+		return true
+	case <-grace.C:
 		return false
 	}
 }
