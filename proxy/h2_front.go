@@ -119,6 +119,8 @@ func (f *h2Front) checkSize(more int) {
 
 func (f *h2Front) scratch() *scratch { return &f.scr }
 
+func (f *h2Front) date() []byte { return f.h.p.sweep.date.Load().text }
+
 func (f *h2Front) pending() ([]byte, bool) {
 	f.h.mu.Lock()
 	defer f.h.mu.Unlock()

@@ -22,6 +22,8 @@ type front interface {
 	// watchCancel makes the front call b.cancel, from another goroutine, when it learns that the client left. nil ends that.
 	watchCancel(b back)
 
+	// date is the time now as the value of a Date field.
+	date() []byte
 	// scratch is the memory for preparing fields; it lives as long as the exchange.
 	scratch() *scratch
 	// inform sends a 1xx answer at once.
