@@ -35,10 +35,10 @@ func (f *flight) sum() (n int64) {
 }
 
 // Serve implements exchange.Stage.
-func (s *record) Serve(x *exchange.Exchange, next exchange.Handler) *exchange.Refusal {
+func (s *record) Serve(x *exchange.Exchange, next *exchange.Next) *exchange.Refusal {
 	gauge := &s.flight.shards[x.Shard%shardCount].n
 	gauge.Add(1)
-	refusal := next(x)
+	refusal := next.Do(x)
 	gauge.Add(-1)
 
 	took := time.Since(x.Start)
