@@ -3,6 +3,7 @@ package proxy
 import (
 	"bufio"
 	"bytes"
+	"crypto/tls"
 	"flag"
 	"fmt"
 	"io"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"github.com/even-keel/evenkeel/exchange"
+	"github.com/even-keel/evenkeel/site"
 )
 
 var (
@@ -216,7 +218,8 @@ func dribble(c net.Conn, r *rand.Rand, b []byte, cut int, how string, stall time
 func fail(c net.Conn, how string, stall time.Duration) {
 	switch how {
 	case "reset":
-		c.(*net.TCPConn).SetLinger(0)
+		bare(c).(*net.TCPConn).SetLinger(0)
+		bare(c).Close()
 	case "stall":
 		<-time.After(stall)
 	}
@@ -228,6 +231,7 @@ type diffRun struct {
 	t      *testing.T
 	seed   uint64
 	faults bool
+	pair   *tls.Certificate // TLS on both sides; nil: plain
 	mu     sync.Mutex
 	seen   map[int]int // requests that the endpoint saw, by id
 	bad    []string
@@ -247,8 +251,13 @@ func (d *diffRun) complain(format string, args ...any) {
 }
 
 // endpoint serves one connection.
-func (d *diffRun) endpoint(c *net.TCPConn) {
-	c.SetDeadline(time.Now().Add(diffDeadline))
+func (d *diffRun) endpoint(tcp *net.TCPConn) {
+	tcp.SetDeadline(time.Now().Add(diffDeadline))
+	var c net.Conn = tcp
+	if d.pair != nil {
+		c = tls.Server(tcp, &tls.Config{Certificates: []tls.Certificate{*d.pair}})
+		defer c.Close()
+	}
 	in := bufio.NewReader(c)
 	for {
 		req, err := http.ReadRequest(in)
@@ -301,6 +310,9 @@ func (d *diffRun) client(addr string, first, most int) int {
 	if err != nil {
 		d.complain("dial: %v", err)
 		return most
+	}
+	if d.pair != nil {
+		c = tls.Client(c, &tls.Config{InsecureSkipVerify: true})
 	}
 	defer c.Close()
 	c.SetDeadline(time.Now().Add(diffDeadline))
@@ -415,14 +427,25 @@ func (d *diffRun) run(addr string, n int) {
 	all.Wait()
 }
 
-func testDiff(t *testing.T, faults bool, n int) {
+func testDiff(t *testing.T, faults, secure bool, n int) {
 	d := &diffRun{t: t, seed: *diffSeed, faults: faults, seen: map[int]int{}}
-	p, addr := startProxy(t, h1Limits(), nil)
+	cfg := testListener("web", site.ProtocolHTTP)
+	cfg.Limits = h1Limits()
+	if secure {
+		pair := writeCert(t, t.TempDir(), "both", certOptions{names: []string{"a"}})
+		d.pair = loaded(t, pair)
+		cfg.TLS = &site.TLS{Certificates: []site.Certificate{pair}, ClientAuth: "none", MinVersion: "1.2"}
+	}
+	p := &testProxy{Proxy: started(t, Deps{})}
+	addr := serving(t, p.Proxy, cfg, func(x *exchange.Exchange) *exchange.Refusal { return (*p.handler.Load())(x) })
 	pool := h1Pool()
 	if faults {
 		pool.Timeouts.FirstByte, pool.Timeouts.Idle = diffPatience, diffPatience
 	} else {
 		pool.Timeouts.FirstByte, pool.Timeouts.Idle = diffDeadline, diffDeadline
+	}
+	if secure {
+		pool.TLS = &site.EndpointTLS{}
 	}
 	u, err := p.Upstream(pool)
 	if err != nil {
@@ -468,7 +491,13 @@ func testDiff(t *testing.T, faults bool, n int) {
 }
 
 // TestH1Differential carries random valid exchanges, in random pieces: what arrives equals what was sent.
-func TestH1Differential(t *testing.T) { testDiff(t, false, *diffExchanges) }
+func TestH1Differential(t *testing.T) { testDiff(t, false, false, *diffExchanges) }
 
 // TestH1Faults has clients and endpoints reset, close and stall anywhere: never a wrong body, a hang, a repeated POST or a leak.
-func TestH1Faults(t *testing.T) { testDiff(t, true, *diffExchanges/3) }
+func TestH1Faults(t *testing.T) { testDiff(t, true, false, *diffExchanges/3) }
+
+// TestH1OverTLS is both with TLS on both sides.
+func TestH1OverTLS(t *testing.T) {
+	testDiff(t, false, true, *diffExchanges/4)
+	testDiff(t, true, true, *diffExchanges/8)
+}
