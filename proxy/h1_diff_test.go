@@ -21,7 +21,7 @@ import (
 )
 
 var (
-	diffExchanges = flag.Int("exchanges", 1200, "exchanges of the randomized end-to-end tests")
+	diffExchanges = flag.Int("exchanges", 800, "exchanges of the randomized end-to-end tests")
 	diffSeed      = flag.Uint64("seed", 1, "seed of the randomized end-to-end tests")
 )
 
@@ -431,6 +431,9 @@ func testDiff(t *testing.T, faults, secure bool, n int) {
 	d := &diffRun{t: t, seed: *diffSeed, faults: faults, seen: map[int]int{}}
 	cfg := testListener("web", site.ProtocolHTTP)
 	cfg.Limits = h1Limits()
+	if !faults {
+		cfg.Limits.IdleTimeout, cfg.Limits.HeaderTimeout, cfg.Limits.MinRate = diffDeadline, diffDeadline, 0
+	}
 	if secure {
 		pair := writeCert(t, t.TempDir(), "both", certOptions{names: []string{"a"}})
 		d.pair = loaded(t, pair)
