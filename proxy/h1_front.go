@@ -184,8 +184,8 @@ func (w *h1Work) inform(r *wire.Response) error {
 	}
 	w.out = wire.AppendStatusLine(w.out[:0], r.Status)
 	for i := range r.Fields {
-		if !wire.HopByHop(r.Fields[i].ID) {
-			w.out = wire.AppendField(w.out, r.Fields[i].Name, r.Fields[i].Value)
+		if f := &r.Fields[i]; !wire.HopByHop(f.ID) && !r.NamedByConnection(f.Name) {
+			w.out = wire.AppendField(w.out, f.Name, f.Value)
 		}
 	}
 	w.out = append(w.out, "\r\n"...)
