@@ -317,7 +317,10 @@ func (b *h1Back) room() {
 
 // unseen reports whether the endpoint closed the connection before it could have seen the request: its
 // FIN was there and it never acknowledged a byte of what was sent since (RFC 9112 §9.3.1 lets such a
-// request be repeated whatever its method). The kernel counts the SYN as one acknowledged byte.
+// request be repeated whatever its method). The kernel counts the SYN as one acknowledged byte. It is not inlined
+// into what waits for an answer, whose stack should stay small.
+//
+//go:noinline
 func (b *h1Back) unseen() bool {
 	if b.sock.raw == nil {
 		return false
@@ -361,6 +364,8 @@ func (b *h1Back) length() int64 {
 	}
 	return b.left + b.got
 }
+
+func (b *h1Back) ready() bool { return b.bodyEnd || b.r < b.w }
 
 func (b *h1Back) body() (p []byte, more bool, err error) {
 	for !b.bodyEnd {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -79,6 +80,8 @@ func TestH1ClientGoneWhileWaiting(t *testing.T) {
 func testClientGone(t *testing.T, path string, half bool) {
 	p, addr := startProxy(t, h1Limits(), nil)
 	arrived, gone := make(chan struct{}, 10), make(chan struct{}, 10)
+	var answers atomic.Int64 // after how many ns
+	answers.Store(int64(1200 * time.Millisecond))
 	to := httpEndpoint(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/begun" {
 			w.(http.Flusher).Flush()
@@ -87,7 +90,7 @@ func testClientGone(t *testing.T, path string, half bool) {
 		select {
 		case <-r.Context().Done():
 			gone <- struct{}{}
-		case <-time.After(1200 * time.Millisecond):
+		case <-time.After(time.Duration(answers.Load())):
 		}
 		io.WriteString(w, "done")
 	})
@@ -112,13 +115,14 @@ func testClientGone(t *testing.T, path string, half bool) {
 			t.Errorf("half-closed: %+v", r)
 		}
 	}
+	answers.Store(int64(testDeadline))
 	c, _ := dialRaw(t, addr)
 	fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: a\r\n\r\n", path)
 	<-arrived
 	reset(c.(*net.TCPConn))
 	select {
 	case <-gone:
-	case <-time.After(3 * time.Second):
+	case <-time.After(testDeadline - time.Second):
 		t.Fatal("the endpoint's connection did not end")
 	}
 	if r := <-results; path == "/" && r.Kind != exchange.Cancelled {

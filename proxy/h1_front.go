@@ -170,9 +170,11 @@ func (w *h1Work) fillBody() {
 	}
 }
 
+func (w *h1Work) bodyRead() bool { return w.bodyDone.Load() }
+
 // stopBody does nothing once the body was read to its end: the connection may carry another request then.
 func (w *h1Work) stopBody() {
-	if !w.bodyDone.Load() {
+	if !w.bodyRead() {
 		w.stopped.Store(true)
 		w.h.c.SetReadDeadline(longAgo)
 	}
@@ -189,7 +191,7 @@ func (w *h1Work) inform(r *wire.Response) error {
 		}
 	}
 	w.out = append(w.out, "\r\n"...)
-	return w.flush(nil, nil)
+	return w.flush()
 }
 
 func (w *h1Work) begin(x *exchange.Exchange, status int, fields []wire.Field, length int64) error {
@@ -238,9 +240,9 @@ func (w *h1Work) write(p []byte, more bool) error {
 		if more && len(w.out) < bufferSize {
 			return nil
 		}
-		return w.flush(nil, nil)
+		return w.flush()
 	}
-	return w.flush(p, tail)
+	return w.sendOut(p, tail)
 }
 
 var (
@@ -256,11 +258,13 @@ func (w *h1Work) end(trailers []wire.Field) error {
 	if len(w.out) == 0 {
 		return nil
 	}
-	return w.flush(nil, nil)
+	return w.flush()
 }
 
-// flush sends what waits, and then p and tail.
-func (w *h1Work) flush(p, tail []byte) error {
+func (w *h1Work) flush() error { return w.sendOut(nil, nil) }
+
+// sendOut sends what waits, and then p and tail.
+func (w *h1Work) sendOut(p, tail []byte) error {
 	_, err := w.h.sock.write(w.out, p, tail)
 	w.out = w.out[:0]
 	if err != nil {

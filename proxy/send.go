@@ -55,7 +55,7 @@ func Send(x *exchange.Exchange) *exchange.Refusal {
 		// A connection that was unused may have been closed by the endpoint just as the request went out.
 		// One more try on a new one, when repeating is safe: not for requests that change something, unless
 		// the endpoint provably saw nothing of them.
-		if r != nil && used && x.Result.Kind == exchange.Broken && x.Replayable && (x.Result.Unsent || x.Request.IsIdempotent()) {
+		if r != nil && used && !fresh && x.Result.Kind == exchange.Broken && x.Replayable && (x.Result.Unsent || x.Request.IsIdempotent()) {
 			continue
 		}
 		return r
@@ -149,6 +149,11 @@ func (a *attempt) run() *exchange.Refusal {
 	if err := a.f.begin(x, s.resp.Status, s.fields, length); err != nil {
 		return a.clientLeft()
 	}
+	if length == -1 && !a.b.ready() { // a stream of events may say nothing for long, and its client waits for the head
+		if err := a.f.flush(); err != nil {
+			return a.clientLeft()
+		}
+	}
 	return a.answer()
 }
 
@@ -192,7 +197,7 @@ func (a *attempt) answer() *exchange.Refusal {
 			return a.clientLeft() // or its body was bad: the endpoint is not to blame
 		}
 		if err != nil {
-			a.f.abort()
+			cutOff(a.f, err)
 			a.finish(false)
 			out.Truncated = true
 			a.x.Result.Reason = "truncated"
@@ -209,7 +214,7 @@ func (a *attempt) answer() *exchange.Refusal {
 // finish ends the attempt: the pump has ended when it returns, and the connection went back or was closed.
 func (a *attempt) finish(reuse bool) {
 	if a.pump != nil {
-		if !a.pump.ended() {
+		if !a.pump.ended() && !(a.f.bodyRead() && a.pump.soon()) {
 			a.f.stopBody()
 			a.b.cancel()
 			reuse = false
@@ -254,6 +259,12 @@ func (a *attempt) fail(unsent bool, err error) *exchange.Refusal {
 		x.Outcome.Aborted = true
 		a.f.abort()
 		return nil
+	case errors.Is(err, errH2Cancelled) && hasDeadline(x):
+		// The client's deadline passed at the endpoint first. A 502 would call that a broken service, to the client and to the pool.
+		x.Result = exchange.Result{Kind: exchange.Cancelled}
+		x.Outcome.Aborted = true
+		cutOff(a.f, err)
+		return nil
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		x.Result.Kind, x.Result.Reason = exchange.TimedOut, "timeout"
 		if !x.Deadline.IsZero() && !time.Now().Before(x.Deadline) {
@@ -265,6 +276,12 @@ func (a *attempt) fail(unsent bool, err error) *exchange.Refusal {
 		return refuseBadAnswer
 	}
 	return refuseBroken
+}
+
+// hasDeadline reports whether a gRPC client told the endpoint how long it may take.
+func hasDeadline(x *exchange.Exchange) bool {
+	_, told := wire.FieldNamed(x.Request.Fields, "grpc-timeout")
+	return told
 }
 
 // badBody is the answer when the client's body was the reason.
@@ -339,6 +356,22 @@ func (p *pump) ended() bool {
 	case <-p.done:
 		return true
 	default:
+		return false
+	}
+}
+
+// pumpGrace is how long a pump that has read its whole body may take to end by itself. It mostly needs to be scheduled only:
+// the endpoint answers the last bytes before the pump has seen that they were the last. Without it, both connections were closed then.
+const pumpGrace = 10 * time.Millisecond
+
+// soon reports whether the pump ends within a grace.
+func (p *pump) soon() bool {
+	grace := time.NewTimer(pumpGrace)
+	defer grace.Stop()
+	select {
+	case <-p.done:
+		return true
+	case <-grace.C:
 		return false
 	}
 }

@@ -97,19 +97,25 @@ func (s *sock) readLent(lend func() []byte, giveBack func([]byte)) ([]byte, int,
 // is told of the answer after it. sent is how many bytes the kernel took. Not for TLS.
 func (s *sock) askLent(a, b []byte, lend func() []byte, giveBack func([]byte)) (buf []byte, n, sent int, err error) {
 	total := len(a) + len(b)
-	s.out, s.writeErr, s.ask = [3][]byte{a, b, nil}, nil, true
+	s.out[0], s.out[1], s.out[2] = a, b, nil
+	s.writeErr, s.ask = nil, true
 	buf, n, err = s.readLent(lend, giveBack)
-	left := len(s.out[0]) + len(s.out[1])
 	s.ask = false
-	if left == 0 || s.writeErr != nil {
-		if s.writeErr != nil {
-			err = s.writeErr
-		}
-		s.out = [3][]byte{}
-		return buf, n, total - left, err
+	left := len(s.out[0]) + len(s.out[1])
+	if left > 0 && s.writeErr == nil {
+		return s.askRest(total, lend, giveBack)
 	}
-	// The kernel did not take all of it at once: wait for room.
-	a, b = s.out[0], s.out[1]
+	s.out[0], s.out[1] = nil, nil
+	if s.writeErr != nil {
+		err = s.writeErr
+	}
+	return buf, n, total - left, err
+}
+
+// askRest goes on with a question of which the kernel did not take all at once: it waits for room.
+func (s *sock) askRest(total int, lend func() []byte, giveBack func([]byte)) (buf []byte, n, sent int, err error) {
+	a, b := s.out[0], s.out[1]
+	left := len(a) + len(b)
 	if sent, err = s.write(a, b, nil); err == nil {
 		buf, n, err = s.readLent(lend, giveBack)
 	}

@@ -28,7 +28,7 @@ func (a *attempt) upgrade(s *scratch) *exchange.Refusal {
 	x.Result = exchange.Result{Kind: exchange.Answered, Status: 101}
 	s.responseFields(x, &s.resp, true)
 	s.fields = append(s.fields, wire.Field{Name: nameUpgrade, Value: s.resp.Upgrade})
-	if w.begin(x, 101, s.fields, noBody) != nil || w.flush(nil, nil) != nil {
+	if w.begin(x, 101, s.fields, noBody) != nil || w.flush() != nil {
 		return a.clientLeft()
 	}
 	w.ended, w.closing = true, true
