@@ -3,6 +3,7 @@ package proxy
 import (
 	"bufio"
 	"bytes"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/even-keel/evenkeel/exchange"
+	"github.com/even-keel/evenkeel/site"
 )
 
 // TestH1UpgradeWithBody: what went out as the body of the request is not the beginning of the tunnel too.
@@ -141,5 +143,68 @@ func TestConnectReason(t *testing.T) {
 		if r := connectFailed(x, err); r != want || x.Result.Kind != exchange.Cancelled {
 			t.Errorf("%v: %v, %+v", err, r, x.Result)
 		}
+	}
+}
+
+// TestH1CutAnswerOverTLS: without a length and without chunks only the missing close_notify tells that an answer is not whole.
+func TestH1CutAnswerOverTLS(t *testing.T) {
+	pair := writeCert(t, t.TempDir(), "a", certOptions{names: []string{"a"}})
+	cfg := testListener("web", site.ProtocolHTTP)
+	cfg.TLS = &site.TLS{Certificates: []site.Certificate{pair}, ClientAuth: "none", MinVersion: "1.2"}
+	p := started(t, Deps{})
+	to := startEndpoint(t, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n4\r\nhalf\r\n").ln.Addr().String()
+	at := serving(t, p, cfg, sendTo(t, p, h1Pool(), to, nil))
+	c, err := tls.Dial("tcp", at, &tls.Config{InsecureSkipVerify: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(testDeadline))
+	fmt.Fprint(c, "GET / HTTP/1.0\r\n\r\n")
+	if got, err := io.ReadAll(c); err == nil {
+		t.Errorf("a cut answer ends as a whole one: %q", got)
+	}
+}
+
+// TestH1LastAnswerArrives: a client that had more on its way when evenkeel ended the connection still gets the answers so far.
+func TestH1LastAnswerArrives(t *testing.T) {
+	limits := h1Limits()
+	limits.Requests = 2
+	_, addr := startProxy(t, limits, func(x *exchange.Exchange) *exchange.Refusal {
+		return Answer(x, 200, nil, bytes.Repeat([]byte("x"), 100<<10))
+	})
+	for range 20 {
+		c, r := dialRaw(t, addr)
+		go func() {
+			for range 400 { // until evenkeel has gone
+				if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\n\r\n"); err != nil {
+					return
+				}
+			}
+		}()
+		for i := range 2 {
+			if resp, body := readAnswer(t, r, "GET"); len(body) != 100<<10 || resp.Close != (i == 1) {
+				t.Fatalf("answer %d: %d bytes, close %v", i, len(body), resp.Close)
+			}
+		}
+	}
+}
+
+// TestH1RefusedBodyKeepsTheConnection: a refusal does not cost the client its connection when the body is small.
+func TestH1RefusedBodyKeepsTheConnection(t *testing.T) {
+	_, addr := startProxy(t, h1Limits(), func(*exchange.Exchange) *exchange.Refusal {
+		return &exchange.Refusal{Stage: "limit", Reason: "per_ip", Status: 429}
+	})
+	c, r := dialRaw(t, addr)
+	for range 3 {
+		fmt.Fprint(c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 40000\r\n\r\n")
+		if resp, _ := readAnswer(t, r, "POST"); resp.StatusCode != 429 || resp.Close {
+			t.Fatalf("got %d, close %v", resp.StatusCode, resp.Close)
+		}
+		c.Write(make([]byte, 40000))
+	}
+	fmt.Fprint(c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4000000\r\n\r\n")
+	if resp, _ := readAnswer(t, r, "POST"); resp.StatusCode != 429 || !resp.Close {
+		t.Fatalf("a large body: got %d, close %v", resp.StatusCode, resp.Close)
 	}
 }

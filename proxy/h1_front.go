@@ -27,7 +27,7 @@ var (
 func (w *h1Work) reset() {
 	w.x.Reset()
 	w.x.Request, w.x.Front = &w.req, w
-	w.taken, w.bodyErr, w.bodyEnd = 0, nil, false
+	w.taken, w.bodyErr, w.bodyEnd, w.tried = 0, nil, false, false
 	if w.stopped.Load() || w.bodyLate.Load() { // storing costs more than looking
 		w.stopped.Store(false)
 		w.bodyLate.Store(false)
@@ -58,7 +58,8 @@ func (w *h1Work) scratch() *scratch { return &w.scr }
 
 func (w *h1Work) date() []byte { return w.h.p.sweep.date.Load().text }
 
-func (w *h1Work) watchCancel(back) {} // a client that left is seen when something is written to it
+// watchCancel needs no watch: who waits for the endpoint looks now and then, see (*h1Back).again.
+func (w *h1Work) watchCancel(b back) { w.tried = w.tried || b != nil }
 
 func (w *h1Work) pending() (p []byte, whole bool) {
 	h := w.h
@@ -185,8 +186,8 @@ func (w *h1Work) inform(r *wire.Response) error {
 	}
 	w.out = wire.AppendStatusLine(w.out[:0], r.Status)
 	for i := range r.Fields {
-		if !wire.HopByHop(r.Fields[i].ID) {
-			w.out = wire.AppendField(w.out, r.Fields[i].Name, r.Fields[i].Value)
+		if f := &r.Fields[i]; !wire.HopByHop(f.ID) && !r.NamedByConnection(f.Name) {
+			w.out = wire.AppendField(w.out, f.Name, f.Value)
 		}
 	}
 	w.out = append(w.out, "\r\n"...)
@@ -196,7 +197,7 @@ func (w *h1Work) inform(r *wire.Response) error {
 func (w *h1Work) begin(x *exchange.Exchange, status int, fields []wire.Field, length int64) error {
 	w.begun, w.bodyless = true, length == noBody
 	x.Outcome.Status, x.Outcome.Started = status, true
-	if !w.x.Replayable && !w.bodyDone.Load() || w.stopped.Load() {
+	if !w.x.Replayable && !w.bodyDone.Load() && !w.skippable() || w.stopped.Load() {
 		w.closing = true // an answer before the end of the request: the rest of the body is in the way of the next
 	}
 	if w.bodyLate.Load() { // the body's deadline woke the connection, and nobody reads any more: let the answer go out
@@ -274,8 +275,13 @@ func (w *h1Work) sendOut(p, tail []byte) error {
 
 func (w *h1Work) abort() {
 	w.broken = true
-	if tcp, ok := w.h.c.Conn.(*net.TCPConn); ok && !w.framed {
-		tcp.SetLinger(0) // without chunks only a reset tells a cut answer from a whole one
+	tcp, ok := bare(w.h.c.Conn).(*net.TCPConn)
+	if !ok || w.framed {
+		return
+	}
+	tcp.SetLinger(0) // without chunks only a reset tells a cut answer from a whole one
+	if w.h.c.tls != nil {
+		tcp.Close() // and no close_notify, which would say that this was all
 	}
 }
 
@@ -297,10 +303,16 @@ func (w *h1Work) finish() bool {
 		}
 		h.c.disarm()
 	}
-	if ok && w.closing && !w.bodyEnd {
+	if ok && w.closing && (!w.bodyEnd || h.r < h.w || !w.req.Close) { // the client may be sending, and not know that we close
 		h.linger()
 	}
 	return ok && !w.closing
+}
+
+// skippable reports whether a request that no endpoint was tried with has so little body that reading it costs less than a new
+// connection, which is what clients that are refused would make.
+func (w *h1Work) skippable() bool {
+	return !w.tried && !w.req.Expect100 && !w.chunked && w.left <= drainLimit
 }
 
 // skipBody reads the rest of a request body that nobody wanted, when that is little.

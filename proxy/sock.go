@@ -262,6 +262,14 @@ func (s *sock) watchStall() {
 		s.sweep.add(&s.writeDog, s.conn)
 		s.stallEnd = s.sweep.clock.Load() + int64(stallTime(s.rate, int64(len(s.out[0])+len(s.out[1])+len(s.out[2]))))
 	}
+	s.armStall()
+}
+
+// armStall sets the deadline of the next step of a write.
+func (s *sock) armStall() {
+	if s.idle == 0 {
+		return
+	}
 	wait := s.idle
 	if s.rate > 0 {
 		wait = max(min(wait, time.Duration(s.stallEnd-s.sweep.clock.Load())), 0)
@@ -280,24 +288,33 @@ func stallTime(rate, n int64) time.Duration {
 func (s *sock) writeTLS(a, b, c []byte) (n int, err error) {
 	if s.idle != 0 {
 		s.sweep.add(&s.writeDog, s.conn)
-		s.sweep.arm(&s.writeDog, s.idle)
-		defer s.sweep.remove(&s.writeDog)
+		s.stallEnd = s.sweep.clock.Load() + int64(stallTime(s.rate, int64(len(a)+len(b)+len(c))))
+		defer func() {
+			s.sweep.remove(&s.writeDog)
+			if s.writeDog.disarm() && err == nil {
+				err = os.ErrDeadlineExceeded
+			}
+		}()
 	}
 	if len(b) > 0 && len(b)+len(c) <= cap(a)-len(a) {
 		a, b, c = append(append(a, b...), c...), nil, nil // one record instead of three
 	}
 	for _, p := range [3][]byte{a, b, c} {
-		if len(p) == 0 {
-			continue
-		}
-		k, err := s.conn.Write(p)
-		n += k
-		if err != nil {
-			return n, err
+		for len(p) > 0 {
+			s.armStall()
+			k, err := s.conn.Write(p[:min(len(p), tlsPiece)])
+			n += k
+			if err != nil {
+				return n, err
+			}
+			p = p[k:]
 		}
 	}
 	return n, nil
 }
+
+// tlsPiece is how much of a write over TLS must move within the idle time: one record, as crypto/tls would write it anyway.
+const tlsPiece = 16 << 10
 
 // reset reports whether the peer has reset the connection. A peer that has only ended its sending side is still there.
 func (s *sock) reset() bool {
