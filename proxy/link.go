@@ -392,6 +392,10 @@ func (l *Link) reach(x *exchange.Exchange, fresh bool) (b back, used bool, err e
 		}
 	}
 	c, proto, err := l.dialTLS(context.Background(), x.Request.Upgrade != nil, true)
+	if errors.Is(err, errTooManyConnections) && l.alpn.Load() && x.Request.Upgrade == nil {
+		s, err := l.h2.open(context.Background()) // meanwhile the endpoint was found to speak HTTP/2
+		return s, false, err
+	}
 	if err != nil {
 		return nil, false, err
 	}

@@ -53,7 +53,7 @@ func Send(x *exchange.Exchange) *exchange.Refusal {
 		// A connection that was unused may have been closed by the endpoint just as the request went out.
 		// One more try on a new one, when repeating is safe: not for requests that change something, unless
 		// the endpoint provably saw nothing of them.
-		if r != nil && used && x.Result.Kind == exchange.Broken && x.Replayable && (x.Result.Unsent || x.Request.IsIdempotent()) {
+		if r != nil && used && !fresh && x.Result.Kind == exchange.Broken && x.Replayable && (x.Result.Unsent || x.Request.IsIdempotent()) {
 			continue
 		}
 		return r
