@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -88,7 +90,8 @@ func malformed(ctx context.Context, t *trial) error {
 	t.say("%d heads of the corpus must be refused", refused)
 	n := pick(t.lab, int64(1_000_000), int64(5000))
 	var next, unanswered, hung, passedOn atomic.Int64
-	var statuses [6]atomic.Int64
+	var mu sync.Mutex
+	statuses := map[int]int{} // guarded by mu
 	var example atomic.Value
 	var wg sync.WaitGroup
 	began := time.Now()
@@ -105,7 +108,9 @@ func malformed(ctx context.Context, t *trial) error {
 				case a.status == 0:
 					unanswered.Add(1)
 				default:
-					statuses[min(a.status/100, 5)].Add(1)
+					mu.Lock()
+					statuses[a.status]++
+					mu.Unlock()
 				}
 				if a.byEndpoint {
 					passedOn.Add(1)
@@ -115,8 +120,12 @@ func malformed(ctx context.Context, t *trial) error {
 		})
 	}
 	wg.Wait()
-	t.say("%d mutations in %.0f s: %d answered with 2xx or 3xx, %d with 4xx, %d with 5xx; %d closed without an answer; %d without any answer for %s; %d passed on and refused by the endpoint",
-		n, time.Since(began).Seconds(), statuses[2].Load()+statuses[3].Load(), statuses[4].Load(), statuses[5].Load(), unanswered.Load(), hung.Load(), patience, passedOn.Load())
+	var list []string
+	for _, status := range slices.Sorted(maps.Keys(statuses)) {
+		list = append(list, fmt.Sprintf("%d x %d", statuses[status], status))
+	}
+	t.say("%d mutations in %.0f s: answered %s; %d closed without an answer, %d neither for %s; %d were passed on and refused by the endpoint",
+		n, time.Since(began).Seconds(), strings.Join(list, ", "), unanswered.Load(), hung.Load(), patience, passedOn.Load())
 	if e, ok := example.Load().(string); ok {
 		t.say("an example: %s", e)
 	}
