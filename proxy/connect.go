@@ -89,7 +89,7 @@ func (p *Proxy) awaitConnect(s *endpointConn, d time.Duration) error {
 		failed = rawConnect(fd, s.remote)
 		return failed != syscall.EALREADY && failed != syscall.EINPROGRESS
 	})
-	late := w.at.Swap(0) == 0
+	late := w.disarm()
 	p.sweep.remove(&w)
 	switch {
 	case late:

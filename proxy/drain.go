@@ -121,8 +121,8 @@ func (p *Proxy) cut() {
 		h := &s.shards[i]
 		h.mu.Lock()
 		for _, w := range h.list {
-			w.at.Store(0)
-			w.hit.Store(true)
+			w.at.Store(woken)
+			w.cut.Store(true)
 			w.conn.SetDeadline(longAgo)
 		}
 		h.mu.Unlock()

@@ -119,6 +119,8 @@ func (f *h2Front) checkSize(more int) {
 
 func (f *h2Front) scratch() *scratch { return &f.scr }
 
+func (f *h2Front) date() []byte { return f.h.p.sweep.date.Load().text }
+
 func (f *h2Front) pending() ([]byte, bool) {
 	f.h.mu.Lock()
 	defer f.h.mu.Unlock()
@@ -135,6 +137,12 @@ func (f *h2Front) readBody() ([]byte, error) {
 }
 
 func (f *h2Front) requestTrailers() []wire.Field { return f.trail.list }
+
+func (f *h2Front) bodyRead() bool {
+	f.h.mu.Lock()
+	defer f.h.mu.Unlock()
+	return f.remoteEnd && len(f.recv) == 0
+}
 
 func (f *h2Front) stopBody() {
 	f.h.mu.Lock()
@@ -205,6 +213,14 @@ func (f *h2Front) flushHead() error {
 	}
 	f.waits = false
 	return f.sendHead(f.head, 0)
+}
+
+func (f *h2Front) flush() error {
+	f.h.mu.Lock()
+	defer f.h.mu.Unlock()
+	err := f.flushHead()
+	f.h.kick()
+	return err
 }
 
 func (f *h2Front) write(p []byte, more bool) error {

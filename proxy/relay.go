@@ -62,7 +62,7 @@ func (p *Proxy) relay(client, endpoint net.Conn, o relayOptions) (in, out int64,
 	r.fail(&r.up, r.up.run(o.toEndpoint))
 	r.done.Wait()
 	if o.watched != nil && o.idle > 0 {
-		r.idled(o.watched.at.Swap(0) == 0)
+		r.idled(o.watched.disarm())
 		o.watched.retarget(bare(client))
 	}
 	in, out, err = r.up.moved, r.down.moved, r.err
