@@ -13,9 +13,9 @@ func TestOneDescriptorServesAll(t *testing.T) {
 	to := httpEndpoint(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "ok") })
 	pool := h1Pool()
 	pool.Timeouts.Connect = testDeadline
-	p.setHandler(sendTo(t, p.Proxy, pool, to, nil))
 	const clients = 20
-	p.room.all = clients + 1
+	p.room.all = clients + 1 // before the handler is there that reads it
+	p.setHandler(sendTo(t, p.Proxy, pool, to, nil))
 	var all sync.WaitGroup
 	for range clients {
 		all.Go(func() {
