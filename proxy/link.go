@@ -107,7 +107,7 @@ func EndpointTLS(cfg *site.Pool) (*tls.Config, error) {
 
 // Attach makes a link and hangs it on e. It is called once for each endpoint, before it is picked.
 func (u *Upstream) Attach(e *exchange.Endpoint) {
-	l := &Link{up: u, e: e, shards: make([]idleShard, idleShards())}
+	l := &Link{up: u, e: e, shards: make([]idleShard, idleShards()), freed: make(chan struct{}, 1)}
 	if a, err := netip.ParseAddrPort(e.Address); err == nil {
 		l.addr = net.TCPAddrFromAddrPort(a)
 	}
@@ -186,7 +186,9 @@ type Link struct {
 	// it is silent, so that no such bytes are taken for the answer to somebody else's request.
 	wary atomic.Bool
 
-	shards []idleShard
+	shards  []idleShard
+	waiting atomic.Int32  // exchanges in await
+	freed   chan struct{} // holds one: a connection was put back while somebody waited
 }
 
 // idleShard is a stack of unused connections: the one used last is used next, so that a few stay warm
@@ -232,13 +234,17 @@ func (l *Link) dial(ctx context.Context, shared bool) (*linkConn, error) {
 		l.open.Add(-1)
 		return nil, errTooManyConnections
 	}
+	if shared && !l.up.proxy.holdFD(1) {
+		l.open.Add(-1)
+		return nil, errNoDescriptors
+	}
 	c, err := l.connect(ctx, cfg.Timeouts.Connect)
 	if err != nil {
 		l.open.Add(-1)
+		if shared {
+			l.up.proxy.holdFD(-1)
+		}
 		return nil, err
-	}
-	if shared {
-		l.up.proxy.holdFD(1)
 	}
 	return &linkConn{TCPConn: c, l: l, held: shared}, nil
 }
@@ -329,6 +335,12 @@ func (l *Link) put(b *h1Back) bool {
 		s.list = append(s.list, b)
 	}
 	s.mu.Unlock()
+	if ok && l.waiting.Load() > 0 {
+		select {
+		case l.freed <- struct{}{}:
+		default:
+		}
+	}
 	return ok
 }
 
@@ -409,6 +421,11 @@ func (l *Link) reach(x *exchange.Exchange, fresh bool) (b back, used bool, err e
 		s, err := l.h2.open(ctx) // meanwhile the endpoint was found to speak HTTP/2
 		return s, false, err
 	}
+	if err != nil && connectReason(err) == "own_limit" {
+		if b := l.await(ctx, x); b != nil {
+			return b, true, nil
+		}
+	}
 	if err != nil {
 		return nil, false, err
 	}
@@ -441,7 +458,7 @@ func connectReason(err error) string {
 	switch {
 	case errors.Is(err, errTooManyConnections):
 		return "connections"
-	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE), errors.Is(err, syscall.EADDRNOTAVAIL),
+	case errors.Is(err, errNoDescriptors), errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE), errors.Is(err, syscall.EADDRNOTAVAIL),
 		errors.Is(err, syscall.ENOBUFS), errors.Is(err, syscall.ENOMEM): // before the rest: names cannot be looked up then either
 		return "own_limit"
 	case errors.Is(err, syscall.ECONNREFUSED):

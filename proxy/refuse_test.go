@@ -1,16 +1,11 @@
 package proxy
 
 import (
-	"context"
-	"crypto/tls"
 	"fmt"
-	"net"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
-
-	"golang.org/x/net/http2"
 
 	"github.com/even-keel/evenkeel/exchange"
 )
@@ -67,9 +62,8 @@ func mustRequest(t *testing.T, url string) *http.Request {
 func TestGRPCRefusal(t *testing.T) {
 	refusal := &exchange.Refusal{Stage: "limit", Reason: "per_ip", Status: 429, RetryAfter: 1500 * time.Millisecond}
 	_, addr := startProxy(t, h1Limits(), func(*exchange.Exchange) *exchange.Refusal { return refusal })
-	tr := &http2.Transport{AllowHTTP: true, DialTLSContext: func(ctx context.Context, network, to string, _ *tls.Config) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, network, to)
-	}}
+	tr := &http.Transport{Protocols: new(http.Protocols)}
+	tr.Protocols.SetUnencryptedHTTP2(true)
 	defer tr.CloseIdleConnections()
 	r := mustRequest(t, "http://"+addr+"/a.B/C")
 	r.Method = "POST"

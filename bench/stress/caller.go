@@ -39,6 +39,7 @@ type caller struct {
 	path    string
 	posts   int           // every so many-th request is a POST; 0: none
 	fresh   int           // every so many-th request opens a new connection; 0: only when needed
+	short   bool          // a connection for each request, which says so
 	late    time.Duration // requests that no connection was free for within this after they were due are not sent; 0: 1 s
 
 	next    atomic.Int64
@@ -216,11 +217,14 @@ func (l *line) ask(c *caller, method, body string, id int64) error {
 		}
 	}
 	_ = l.conn.SetDeadline(time.Now().Add(patience))
-	length := ""
+	more := ""
 	if body != "" {
-		length = fmt.Sprintf("Content-Length: %d\r\n", len(body))
+		more = fmt.Sprintf("Content-Length: %d\r\n", len(body))
 	}
-	_, err := fmt.Fprintf(l.conn, "%s %s HTTP/1.1\r\nHost: localhost\r\nX-Id: %d\r\n%s\r\n%s", method, c.path, id, length, body)
+	if c.short {
+		more += "Connection: close\r\n"
+	}
+	_, err := fmt.Fprintf(l.conn, "%s %s HTTP/1.1\r\nHost: localhost\r\nX-Id: %d\r\n%s\r\n%s", method, c.path, id, more, body)
 	if err == nil {
 		_, err = l.in.Peek(1)
 	}

@@ -95,8 +95,8 @@ func idleMany(ctx context.Context, t *trial) error {
 	return nil
 }
 
-// dribble opens n connections and lets each do as it is told until it fails or the time is over. It says how many ended
-// before, and returns that number.
+// dribble opens n connections and lets each do as it is told until it fails, or the time is over, which bounds the experiment and is
+// several times what evenkeel's limits say. It says how many ended before, and returns that number.
 func (t *trial) dribble(ctx context.Context, n int, d time.Duration, what func(c *net.TCPConn, step int) error) (ended int64) {
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
@@ -165,7 +165,7 @@ func closed(c *net.TCPConn) error {
 
 func slowHeaders(ctx context.Context, t *trial) error {
 	n := pick(t.lab, 5000, 200)
-	ended := t.dribble(ctx, n, pick(t.lab, 15*time.Second, 2*time.Second), func(c *net.TCPConn, step int) error {
+	ended := t.dribble(ctx, n, pick(t.lab, time.Minute, 2*time.Second), func(c *net.TCPConn, step int) error {
 		piece := "a"
 		if step == 0 {
 			piece = "GET /slow HTTP/1.1\r\nHost: localhost\r\nX-Slow: "
@@ -181,7 +181,7 @@ func slowHeaders(ctx context.Context, t *trial) error {
 
 func slowBody(ctx context.Context, t *trial) error {
 	n := pick(t.lab, 3000, 100)
-	ended := t.dribble(ctx, n, pick(t.lab, 30*time.Second, 2*time.Second), func(c *net.TCPConn, step int) error {
+	ended := t.dribble(ctx, n, pick(t.lab, time.Minute, 2*time.Second), func(c *net.TCPConn, step int) error {
 		piece := "b"
 		if step == 0 {
 			piece = "POST /slow HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n"
@@ -198,7 +198,7 @@ func slowBody(ctx context.Context, t *trial) error {
 func slowRead(ctx context.Context, t *trial) error {
 	n := pick(t.lab, 2000, 50)
 	one := make([]byte, 1)
-	ended := t.dribble(ctx, n, pick(t.lab, 75*time.Second, 2*time.Second), func(c *net.TCPConn, step int) error {
+	ended := t.dribble(ctx, n, pick(t.lab, 3*time.Minute, 2*time.Second), func(c *net.TCPConn, step int) error {
 		if step == 0 {
 			_ = c.SetReadBuffer(4096)
 			_, err := io.WriteString(c, "GET /big?bytes=268435456 HTTP/1.1\r\nHost: localhost\r\n\r\n")

@@ -39,6 +39,7 @@ type setup struct {
 	endpoints int
 	limits    string // of the listener, as in a site file
 	files     int    // ulimit -n of evenkeel; 0: as it is
+	short     bool   // the bystander opens a connection for each request
 	memory    int64  // bytes of resident memory that evenkeel may have at its peak
 }
 
@@ -57,6 +58,7 @@ func experiments() []experiment {
 		{"reloads", "changed site files by SIGHUP under load", setup{endpoints: 2, memory: 192 * mib}, reloads},
 		{"rolling", "rolling restarts of endpoints with drain, under load", setup{endpoints: 4, memory: 128 * mib}, rolling},
 		{"upgrade", "binary upgrades by SIGUSR2 under load", setup{endpoints: 2, memory: 128 * mib}, upgrade},
+		{"upgrade-short", "the same with a connection for each request, the bystander's too", setup{endpoints: 2, memory: 128 * mib, short: true}, upgrade},
 		{"certificate", "certificate files replaced under TLS load", setup{endpoints: 2, memory: 192 * mib}, certificate},
 		{"kill", "an endpoint killed by SIGKILL under load", setup{endpoints: 4, memory: 128 * mib}, kill},
 		{"idle-20k", "20,000 idle connections", setup{memory: 384 * mib}, idleMany},
@@ -245,7 +247,7 @@ func (l *lab) try(ctx context.Context, e experiment, logs string) *result {
 		return r
 	}
 	t := &trial{gateway: g, result: r}
-	bystander := &caller{address: g.web, rate: bystanderRate, workers: bystanderWorkers, path: "/bystander", late: patience}
+	bystander := &caller{address: g.web, rate: bystanderRate, workers: bystanderWorkers, path: "/bystander", late: patience, short: e.setup.short}
 	bystander.start(ctx)
 	time.Sleep(calm)
 	err = e.run(ctx, t)
