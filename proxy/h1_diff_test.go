@@ -462,20 +462,7 @@ func testDiff(t *testing.T, faults, secure bool, n int) {
 		return Send(x)
 	})
 	d.run(addr, n)
-	if len(d.bad) > 0 {
-		t.Errorf("seed %d: %d faults, the first:\n%s", d.seed, len(d.bad), strings.Join(d.bad[:min(len(d.bad), 10)], "\n"))
-	}
-	for _, what := range d.odd {
-		t.Log(what)
-	}
-	for id, times := range d.seen {
-		if m := makePlan(d.seed, id, faults).method; times > 1 && (m == "POST" || m == "X-OWN") {
-			t.Errorf("%s %d reached the endpoint %d times", m, id, times)
-		}
-	}
-	if !faults && len(d.seen) != n {
-		t.Errorf("the endpoint saw %d of %d exchanges", len(d.seen), n)
-	}
+	d.judge(n)
 	eventually(t, "all client connections end", func() bool { return statusOf(t, p.Proxy, "web").Open == 0 })
 	eventually(t, "only unused connections to the endpoint are left", func() bool {
 		s := u.Status()[0]
@@ -490,6 +477,27 @@ func testDiff(t *testing.T, faults, secure bool, n int) {
 			t.Errorf("%d connections are still watched", n)
 		}
 		s.mu.Unlock()
+	}
+}
+
+// judge says what was wrong.
+func (d *diffRun) judge(n int) {
+	d.mu.Lock() // the endpoint may still be at a request whose client failed
+	defer d.mu.Unlock()
+	t, faults := d.t, d.faults
+	if len(d.bad) > 0 {
+		t.Errorf("seed %d: %d faults, the first:\n%s", d.seed, len(d.bad), strings.Join(d.bad[:min(len(d.bad), 10)], "\n"))
+	}
+	for _, what := range d.odd {
+		t.Log(what)
+	}
+	for id, times := range d.seen {
+		if m := makePlan(d.seed, id, faults).method; times > 1 && (m == "POST" || m == "X-OWN") {
+			t.Errorf("%s %d reached the endpoint %d times", m, id, times)
+		}
+	}
+	if !faults && len(d.seen) != n {
+		t.Errorf("the endpoint saw %d of %d exchanges", len(d.seen), n)
 	}
 }
 
