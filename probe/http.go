@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/even-keel/evenkeel/site"
 	"golang.org/x/net/http/httpguts"
@@ -223,10 +224,11 @@ func failedH2(err error) finding {
 	switch {
 	case f.void, f.late:
 		return f
-	case strings.Contains(err.Error(), "HTTP/1.1"), strings.Contains(err.Error(), "PROTOCOL_ERROR"), strings.Contains(err.Error(), "FRAME_SIZE_ERROR"):
-		return bad("answer: not HTTP/2")
-	case errors.Is(err, io.ErrUnexpectedEOF), strings.Contains(err.Error(), "http2: client conn"):
-		return failed("answer", io.EOF)
+	case strings.Contains(err.Error(), "HTTP/1.1"), strings.Contains(err.Error(), "PROTOCOL_ERROR"), strings.Contains(err.Error(), "FRAME_SIZE_ERROR"),
+		errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE),
+		strings.Contains(err.Error(), "http2: client conn"):
+		// One word for both: which of them the transport reports depends on which of its goroutines sees the end first.
+		return bad("answer: not HTTP/2, or closed without one")
 	}
 	return f
 }

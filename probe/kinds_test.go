@@ -214,7 +214,7 @@ func TestGRPC(t *testing.T) {
 		{"unknown service", clear, "shop.None", "grpc status NOT_FOUND, want OK"},
 		{"over TLS", secure, "shop.Cart", "+SERVING"},
 		{"without a health service", bare, "", "grpc status UNIMPLEMENTED, want OK"},
-		{"plain to TLS", Target{Address: secure.Address}, "", "answer: closed without an answer"},
+		{"plain to TLS", Target{Address: secure.Address}, "", "answer: not HTTP/2, or closed without one"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			ask(t, c.at, &site.Probe{GRPC: &site.ProbeGRPC{Service: c.service}, Timeout: 20 * time.Second}, c.want)
