@@ -10,7 +10,7 @@ package node
 func matchPath(path, buf []byte) ([]byte, bool) {
 	plain := true
 	for i, c := range path {
-		if c == '%' || c == '\\' || c == '.' && i > 0 && path[i-1] == '/' || c == '/' && i > 0 && path[i-1] == '/' {
+		if c == '%' || c == '\\' || c == '.' && (i == 0 || path[i-1] == '/') || c == '/' && i > 0 && path[i-1] == '/' {
 			plain = false
 			break
 		}

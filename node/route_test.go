@@ -159,7 +159,7 @@ func TestL4Route(t *testing.T) {
 }
 
 func FuzzMatchPath(f *testing.F) {
-	for _, s := range []string{"/", "/a/../b", "/%2e./x", "/a//b", "/%", "/%2", "/..%5cx", "/a%00"} {
+	for _, s := range []string{"/", "/a/../b", "/%2e./x", "/a//b", "/%", "/%2", "/..%5cx", "/a%00", "."} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, path string) {
