@@ -8,12 +8,18 @@ import (
 	"syscall"
 	"time"
 	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // ferryBatch is how many events a ferry takes at a time.
 const ferryBatch = 128
 
-// ferriesMax bounds the ferries: one moves about 200,000 small messages per second.
+// ferryStreak is how many batches a ferry takes before it lets the runtime look for other work: while one goroutine
+// is always ready the runtime's poller is asked only every 10 ms, and a new connection would wait that long.
+const ferryStreak = 16
+
+// ferriesMax bounds the ferries: each has a buffer and two descriptors.
 const ferriesMax = 16
 
 // epollET is EPOLLET, which package syscall has as a negative number.
@@ -36,12 +42,14 @@ var errBulk = errors.New("the session has become a bulk transfer")
 type ferry struct {
 	ep   int
 	file *os.File // is ep
+	bell int      // an eventfd; to write to it makes the runtime's poller see ep as ready once more
 	raw  syscall.RawConn
 	buf  [relayBuffer]byte
 
 	waitFn func(fd uintptr) bool
 	events [ferryBatch]syscall.EpollEvent
 	n      int // events that are there
+	streak int // batches since the runtime's poller was asked
 
 	mu    sync.Mutex
 	all   []*passage // by number; one is used again, never dropped, so there are as many as there were sessions at once
@@ -60,15 +68,27 @@ func newFerry() (*ferry, error) {
 	}
 	f := &ferry{ep: ep, file: os.NewFile(uintptr(ep), "epoll"), ended: make(chan struct{})}
 	f.waitFn = f.wait
-	if f.raw, err = f.file.SyscallConn(); err == nil {
-		err = f.file.SetDeadline(time.Time{}) // fails when it is not polled
+	if f.bell, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+		f.file.Close()
+		return nil, os.NewSyscallError("eventfd", err)
+	}
+	err = syscall.EpollCtl(ep, syscall.EPOLL_CTL_ADD, f.bell, &syscall.EpollEvent{Events: syscall.EPOLLIN | epollET, Fd: bellNumber})
+	if err == nil {
+		err = f.file.SetDeadline(time.Time{}) // fails when the runtime does not poll it
+	}
+	if err == nil {
+		f.raw, err = f.file.SyscallConn()
 	}
 	if err != nil {
 		f.file.Close()
+		syscall.Close(f.bell)
 		return nil, err
 	}
 	return f, nil
 }
+
+// bellNumber stands for the bell in events.
+const bellNumber = -1
 
 // run moves bytes until the ferry is closed.
 func (f *ferry) run() {
@@ -80,6 +100,9 @@ func (f *ferry) run() {
 		woke := false
 		for i := range f.events[:f.n] {
 			ev := &f.events[i]
+			if ev.Fd == bellNumber {
+				continue
+			}
 			woke = all[ev.Fd>>1].event(f, ev) || woke
 		}
 		if woke { // while events keep coming nobody else would have a turn
@@ -88,16 +111,23 @@ func (f *ferry) run() {
 	}
 }
 
-// wait takes the events that are there. false: there are none.
+// wait takes the events that are there. false: the runtime's poller shall say when there are some.
 func (f *ferry) wait(fd uintptr) bool {
+	if f.streak++; f.streak > ferryStreak {
+		f.streak = 0
+		one := uint64(1)
+		_, _, e := syscall.RawSyscall(syscall.SYS_WRITE, uintptr(f.bell), uintptr(unsafe.Pointer(&one)), 8)
+		return e != 0 // cannot be: it would need 2⁶⁴ rings
+	}
 	for {
 		n, _, e := syscall.RawSyscall6(syscall.SYS_EPOLL_PWAIT, fd, uintptr(unsafe.Pointer(&f.events[0])), ferryBatch, 0, 0, 0)
 		if e != syscall.EINTR {
 			f.n = int(n)
-			if e != 0 {
-				f.n = 0
+			if e != 0 || n == 0 {
+				f.n, f.streak = 0, 0
+				return false
 			}
-			return f.n > 0
+			return true
 		}
 	}
 }
@@ -106,6 +136,7 @@ func (f *ferry) wait(fd uintptr) bool {
 func (f *ferry) close() {
 	f.file.Close()
 	<-f.ended
+	syscall.Close(f.bell)
 }
 
 // watch tells the epoll of c, with what its events say.
@@ -204,9 +235,14 @@ func (t *passage) event(f *ferry, ev *syscall.EpollEvent) bool {
 		if err := rawConnect(uintptr(c.fd), c.remote); err != syscall.EALREADY && err != syscall.EINPROGRESS {
 			t.finish(err)
 		}
-	} else {
-		t.move(int(ev.Fd&1), f.buf[:], ev.Events&ferryEnds != 0)
+		return t.over
 	}
+	side := int(ev.Fd & 1)
+	if l := &t.lanes[side]; l.ended && ev.Events&syscall.EPOLLERR != 0 { // nobody reads here any more who would notice
+		t.broke = true
+		t.finish(l.readErr)
+	}
+	t.move(side, f.buf[:], ev.Events&ferryEnds != 0)
 	return t.over
 }
 

@@ -16,7 +16,7 @@ import (
 // rawRead reads once.
 func rawRead(fd uintptr, b []byte) (int, error) {
 	for {
-		n, _, e := syscall.RawSyscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), 0, 0, 0)
+		n, _, e := syscall.RawSyscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), syscall.MSG_DONTWAIT, 0, 0)
 		if e == 0 {
 			return int(n), nil
 		}
@@ -29,9 +29,22 @@ func rawRead(fd uintptr, b []byte) (int, error) {
 // rawSend sends once.
 func rawSend(fd uintptr, b []byte) (int, error) {
 	for {
-		n, _, e := syscall.RawSyscall6(syscall.SYS_SENDTO, fd, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), syscall.MSG_NOSIGNAL, 0, 0)
+		n, _, e := syscall.RawSyscall6(syscall.SYS_SENDTO, fd, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), syscall.MSG_NOSIGNAL|syscall.MSG_DONTWAIT, 0, 0)
 		if e == 0 {
 			return int(n), nil
+		}
+		if e != syscall.EINTR {
+			return 0, e
+		}
+	}
+}
+
+// rawSplice moves up to n bytes, one of from and to being a pipe.
+func rawSplice(from, to uintptr, n int) (int, error) {
+	for {
+		k, _, e := syscall.RawSyscall6(syscall.SYS_SPLICE, from, 0, to, 0, uintptr(n), spliceMove)
+		if e == 0 {
+			return int(k), nil
 		}
 		if e != syscall.EINTR {
 			return 0, e
@@ -72,7 +85,8 @@ func rawConnectTo(fd uintptr, p unsafe.Pointer, size uintptr) error {
 	}
 }
 
-// rawAccept takes a waiting connection, and says where it comes from.
+// rawAccept takes a waiting connection, and says where it comes from. ln must not
+// block for long, see acceptWaits; when it does, EINTR says that the runtime wants something of this thread.
 func rawAccept(ln uintptr) (fd int, from netip.AddrPort, err error) {
 	var sa syscall.RawSockaddrInet6
 	for {
@@ -81,7 +95,7 @@ func rawAccept(ln uintptr) (fd int, from netip.AddrPort, err error) {
 		switch e {
 		case 0:
 			return int(n), addrPortOf(&sa), nil
-		case syscall.EINTR, syscall.ECONNABORTED: // reset before it was accepted
+		case syscall.ECONNABORTED: // reset before it was accepted
 		default:
 			return -1, netip.AddrPort{}, e
 		}

@@ -345,32 +345,25 @@ func (h *half) pull(fd uintptr) bool {
 			return true
 		}
 	}
-	h.held, h.err = ignoringEINTR(func() (int, error) {
-		n, err := syscall.Splice(int(fd), nil, h.pipe.w, nil, pipeSize, spliceMove)
-		return int(n), err
-	})
+	h.held, h.err = rawSplice(fd, uintptr(h.pipe.w), pipeSize)
 	if h.err == syscall.EAGAIN {
 		h.of.proxy.pipes.put(h.pipe, true)
 		h.piped, h.held = false, 0
 		return false
 	}
-	h.held = max(h.held, 0)
 	return true
 }
 
 // push moves bytes from the pipe to dst. It reports false when dst takes none now.
 func (h *half) push(fd uintptr) bool {
-	n, err := ignoringEINTR(func() (int, error) {
-		n, err := syscall.Splice(h.pipe.r, nil, int(fd), nil, h.held, spliceMove)
-		return int(n), err
-	})
+	n, err := rawSplice(uintptr(h.pipe.r), fd, h.held)
 	if err == syscall.EAGAIN {
 		return false
 	}
 	if err == nil && n == 0 {
 		err = io.ErrUnexpectedEOF
 	}
-	h.held, h.err = h.held-max(n, 0), err
+	h.held, h.err = h.held-n, err
 	return true
 }
 

@@ -64,10 +64,38 @@ func openSocket(p *Proxy, cfg *site.Listener) (*socket, error) {
 // setTCP makes ln what s listens on.
 func (s *socket) setTCP(ln *net.TCPListener) {
 	s.tcp = ln
-	s.door, _ = ln.File() // without it every connection is accepted through package net
+	s.door = doorOf(ln)
 	if at := addrPort(ln.Addr()); !at.Addr().IsUnspecified() {
 		s.bound = at
 	}
+}
+
+// acceptWaits is how long an accept on a listening socket that somebody made block may last. Sockets that are handed
+// over are shared with a successor, and whoever asks its os.File for the descriptor makes both block; an accept that the
+// scheduler was not told of would then hold up every goroutine until the next client comes.
+const acceptWaits = time.Millisecond
+
+// doorOf is a duplicate of ln that can be accepted from with raw calls. Without one, nil, every connection is accepted
+// through package net.
+func doorOf(ln *net.TCPListener) *os.File {
+	door, err := ln.File()
+	if err != nil {
+		return nil
+	}
+	raw, err := door.SyscallConn()
+	if err == nil {
+		wait := syscall.NsecToTimeval(int64(acceptWaits))
+		if e := raw.Control(func(fd uintptr) {
+			err = syscall.SetsockoptTimeval(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVTIMEO, &wait)
+		}); e != nil {
+			err = e
+		}
+	}
+	if err != nil {
+		door.Close()
+		return nil
+	}
+	return door
 }
 
 // inheritable sets options on a listening socket that the kernel copies to every accepted one, which saves four
@@ -194,10 +222,14 @@ func (a *acceptor) plainly(fd uintptr) bool {
 			return true
 		}
 		c, remote, err := rawAccept(fd)
-		if err == syscall.EAGAIN {
+		switch err {
+		case nil:
+		case syscall.EAGAIN:
 			return false
-		}
-		if a.err = err; err != nil {
+		case syscall.EINTR:
+			return true // to Go code, where the runtime gets what it wants
+		default:
+			a.err = err
 			return true
 		}
 		a.turn++
