@@ -5,7 +5,7 @@ BENCHTIME ?= 1s
 FUZZTIME  ?= 1m
 export GO
 
-.PHONY: run demo build test tools lint fmt vet staticcheck policy unit alloc fuzz fuzz-short bench microbench cover clean
+.PHONY: screenshots run demo build test tools lint fmt vet staticcheck policy unit alloc fuzz fuzz-short bench stress microbench cover clean
 
 run: ## serve: make run ARGS="--listen 127.0.0.1:8080 --to http://127.0.0.1:3000"
 	$(GO) run ./cmd/evenkeel run $(ARGS)
@@ -51,12 +51,18 @@ fuzz-short:
 bench: tools ## what evenkeel costs beside HAProxy and nginx: make bench ARGS="--cases h1-100B-64"
 	$(GO) run ./bench cost $(ARGS)
 
+stress: tools ## reloads, upgrades, kills and floods with a verdict each: make stress ARGS="--short reloads"
+	$(GO) run ./bench stress $(or $(ARGS),all)
+
 microbench: ## every Go benchmark for BENCHTIME
 	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
 
 cover: ## which lines tests reach, as cover.html
 	$(GO) test -coverpkg=./... -coverprofile=cover.prof ./...
 	$(GO) tool cover -html=cover.prof -o cover.html
+
+screenshots: ## the pictures of the documents, from a running demo
+	@.ci/screenshots
 
 clean:
 	rm -f evenkeel cover.prof cover.html

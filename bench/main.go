@@ -20,22 +20,20 @@ Flags are shown by bench cost -h and bench stress -h.
 exit code: 0 held, 1 did not hold, 2 wrong use, 3 could not run
 `
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:])
-	stop()
-	os.Exit(code)
-}
+func main() { os.Exit(run(os.Args[1:])) }
 
-func run(ctx context.Context, args []string) int {
+func run(args []string) int {
+	if len(args) > 0 && args[0] == "worker" {
+		return worker(args[1:]) // ends by any signal
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
 	if len(args) > 0 {
 		switch args[0] {
 		case "cost":
 			return cost.Main(ctx, args[1:])
 		case "stress":
 			return stress.Main(ctx, args[1:])
-		case "worker":
-			return worker(args[1:])
 		}
 	}
 	fmt.Fprint(os.Stderr, usage)

@@ -20,20 +20,23 @@ import (
 // patience is how long a test waits for what must happen.
 const patience = 20 * time.Second
 
-// program is the path of the binary, set when the tests are built together: a table, because package variables do not change.
-var program = filepath.Join(os.TempDir(), fmt.Sprintf("evenkeel-e2e-%d", os.Getpid()), "evenkeel")
-
 func TestMain(m *testing.M) { os.Exit(testMain(m)) }
 
-// testMain builds the program once.
+// testMain builds the program once and puts it into PATH. It has no race detector, whose memory would be measured with it.
 func testMain(m *testing.M) int {
-	defer os.RemoveAll(filepath.Dir(program))
-	build := exec.Command("go", "build", "-o", program, "github.com/even-keel/evenkeel/cmd/evenkeel")
+	dir, err := os.MkdirTemp("", "evenkeel-e2e")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	build := exec.Command("go", "build", "-o", filepath.Join(dir, "evenkeel"), "github.com/even-keel/evenkeel/cmd/evenkeel")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "the program cannot be built: %v\n%s", err, out)
 		return 1
 	}
+	os.Setenv("PATH", dir+string(filepath.ListSeparator)+os.Getenv("PATH"))
 	return m.Run()
 }
 
@@ -50,7 +53,7 @@ type gateway struct {
 // run starts `evenkeel run` with arguments and waits until it serves. It is ended with the test, and must end well.
 func run(t testing.TB, args ...string) *gateway {
 	t.Helper()
-	g := &gateway{t: t, cmd: exec.Command(program, append([]string{"run", "--admin", "127.0.0.1:0"}, args...)...), at: map[string]string{}, ended: make(chan struct{})}
+	g := &gateway{t: t, cmd: exec.Command("evenkeel", append([]string{"run", "--admin", "127.0.0.1:0"}, args...)...), at: map[string]string{}, ended: make(chan struct{})}
 	talk, err := g.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -146,7 +146,7 @@ func fronts(t testing.TB, g *gateway, a *authority) []front {
 		list = append(list, front{name: "tls-h1", url: "https://" + g.at["secure"], proto: "HTTP/1.1"}, front{name: "tls-h2", url: "https://" + g.at["secure"], proto: "HTTP/2.0"})
 	}
 	for i := range list {
-		tr := &http.Transport{Protocols: new(http.Protocols), DisableCompression: true, ExpectContinueTimeout: patience,
+		tr := &http.Transport{Protocols: new(http.Protocols), DisableCompression: true, ExpectContinueTimeout: patience, WriteBufferSize: 256 << 10, ReadBufferSize: 256 << 10,
 			HTTP2: &http.HTTP2Config{MaxReceiveBufferPerConnection: 4 << 20, MaxReceiveBufferPerStream: 1 << 20}}
 		switch list[i].name {
 		case "h1", "tls-h1":

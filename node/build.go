@@ -33,7 +33,7 @@ func (n *Node) handlers(s *site.Site, pools map[string]poolPart) map[string]exch
 func (n *Node) stages(s *site.Site, cfg *site.Listener, pools map[string]poolPart) *stages {
 	rec := &record{
 		none: n.tallies.get(cfg.Name, ""), noRoute: n.tallies.reasons(""),
-		flight: n.flight(cfg.Name), log: &n.accessLog, now: time.Now,
+		flight: n.flight(cfg.Name), log: &n.accessLog,
 	}
 	ret := &retry{now: time.Now}
 	var all []*rule

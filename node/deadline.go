@@ -7,9 +7,9 @@ import "github.com/even-keel/evenkeel/exchange"
 type deadline struct{}
 
 // Serve implements exchange.Stage.
-func (deadline) Serve(x *exchange.Exchange, next exchange.Handler) *exchange.Refusal {
+func (*deadline) Serve(x *exchange.Exchange, next *exchange.Next) *exchange.Refusal {
 	if d := x.Route.Deadline; d > 0 {
 		x.Deadline = x.Start.Add(d)
 	}
-	return next(x)
+	return next.Do(x)
 }

@@ -51,12 +51,12 @@ func limitInFlight(memory int64) int64 {
 }
 
 // Serve implements exchange.Stage.
-func (g *guard) Serve(x *exchange.Exchange, next exchange.Handler) *exchange.Refusal {
+func (g *guard) Serve(x *exchange.Exchange, next *exchange.Next) *exchange.Refusal {
 	s := &g.shards[x.Shard%shardCount]
 	if s.places.Add(-1) < 0 && !g.restock(s) {
 		return refuseOverloaded
 	}
-	r := next(x)
+	r := next.Do(x)
 	if s.places.Add(1) >= 2*guardBatch {
 		s.places.Add(-guardBatch)
 		g.stock.Add(guardBatch)

@@ -28,7 +28,17 @@ type identify struct {
 }
 
 // Serve implements exchange.Stage.
-func (s *identify) Serve(x *exchange.Exchange, next exchange.Handler) *exchange.Refusal {
+func (s *identify) Serve(x *exchange.Exchange, next *exchange.Next) *exchange.Refusal {
+	if refusal := s.facts(x); refusal != nil {
+		return refusal
+	}
+	return next.Do(x)
+}
+
+// facts fills in who asks and for what. It is not inlined, so that its work is not on the stack of an exchange that waits.
+//
+//go:noinline
+func (s *identify) facts(x *exchange.Exchange) *exchange.Refusal {
 	x.IP = x.Client.Addr().Unmap()
 	x.Trusted = s.trusts(x.IP)
 	var id []byte
@@ -51,7 +61,7 @@ func (s *identify) Serve(x *exchange.Exchange, next exchange.Handler) *exchange.
 	}
 	x.Host = hostOf(x.Request.Host, x.HostBuf[:0])
 	x.Path = pathOf(x.Request.Target)
-	return next(x)
+	return nil
 }
 
 // trusts reports whether a is a trusted proxy.

@@ -35,12 +35,12 @@ func TestClientBehindProxies(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			x := request(t, "GET / HTTP/1.1\nHost: a\n"+c.fields)
 			x.Client = netip.MustParseAddrPort(c.from)
-			s.Serve(x, func(x *exchange.Exchange) *exchange.Refusal {
-				if x.IP.String() != c.want {
-					t.Errorf("client is %v, want %v", x.IP, c.want)
-				}
-				return nil
-			})
+			if r := s.Serve(x, exchange.Then(ok)); r != nil {
+				t.Fatal(r)
+			}
+			if x.IP.String() != c.want {
+				t.Errorf("client is %v, want %v", x.IP, c.want)
+			}
 		})
 	}
 }
@@ -58,7 +58,7 @@ func TestHostPathAndRequestID(t *testing.T) {
 			head += "\nX-Request-Id: " + c.id
 		}
 		x := request(t, head)
-		if r := s.Serve(x, ok); r != nil {
+		if r := s.Serve(x, exchange.Then(ok)); r != nil {
 			t.Fatalf("%s: refused: %v", head, r)
 		}
 		if string(x.Host) != c.wantHost || string(x.Path) != c.wantPath {

@@ -174,7 +174,7 @@ func (n *Node) start(ctx context.Context) error {
 	n.mu.Lock()
 	n.phase = phaseServing
 	n.mu.Unlock()
-	n.events.add(time.Now(), "start", fmt.Sprintf("%s serves: %d listeners, %d pools, %d routes", n.site.Name, len(n.site.Listeners), len(pools), len(n.site.Routes)))
+	n.events.add(time.Now(), "start", n.site.Name+" serves: "+sizeOf(n.site))
 	return nil
 }
 

@@ -7,7 +7,7 @@ import "github.com/even-keel/evenkeel/exchange"
 type pick struct{}
 
 // Serve implements exchange.Stage.
-func (pick) Serve(x *exchange.Exchange, next exchange.Handler) *exchange.Refusal {
+func (*pick) Serve(x *exchange.Exchange, next *exchange.Next) *exchange.Refusal {
 	pool := x.Route.Pool
 	e, refusal := pool.Pick(x)
 	if refusal != nil {
@@ -16,7 +16,13 @@ func (pick) Serve(x *exchange.Exchange, next exchange.Handler) *exchange.Refusal
 		return refusal
 	}
 	x.Endpoint, x.Result = e, exchange.Result{}
-	refusal = next(x)
-	pool.Done(x, e, x.Result)
+	refusal = next.Do(x)
+	settle(x, e)
 	return refusal
 }
+
+// settle tells the pool what became of an attempt. It is not inlined, so that the copy of the result is not on the
+// stack of every exchange that waits for an endpoint.
+//
+//go:noinline
+func settle(x *exchange.Exchange, e *exchange.Endpoint) { x.Route.Pool.Done(x, e, x.Result) }

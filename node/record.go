@@ -15,7 +15,6 @@ type record struct {
 	noRoute *reasons
 	flight  *flight
 	log     *atomic.Pointer[accessLog] // nil inside: off
-	now     func() time.Time
 }
 
 // flight is how many exchanges a listener has in flight.
@@ -36,13 +35,13 @@ func (f *flight) sum() (n int64) {
 }
 
 // Serve implements exchange.Stage.
-func (s *record) Serve(x *exchange.Exchange, next exchange.Handler) *exchange.Refusal {
+func (s *record) Serve(x *exchange.Exchange, next *exchange.Next) *exchange.Refusal {
 	gauge := &s.flight.shards[x.Shard%shardCount].n
 	gauge.Add(1)
-	refusal := next(x)
+	refusal := next.Do(x)
 	gauge.Add(-1)
 
-	took := s.now().Sub(x.Start)
+	took := time.Since(x.Start)
 	t, why := s.none, s.noRoute
 	if x.Route != nil {
 		t, why = s.routes[x.Route.Index], s.reasons[x.Route.Index]

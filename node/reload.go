@@ -119,9 +119,19 @@ func (n *Node) change(next *site.Site) (err error) {
 	}
 	n.swap(next, pools)
 	n.retire(gone, old)
-	n.event("reload", fmt.Sprintf("site %s is in force: %d listeners, %d pools, %d routes",
-		n.revision, len(next.Listeners), len(next.Pools), len(next.Routes)))
+	n.event("reload", fmt.Sprintf("site %s is in force: %s", n.revision, sizeOf(next)))
 	return nil
+}
+
+// sizeOf says how much there is in a site.
+func sizeOf(s *site.Site) string {
+	count := func(n int, noun string) string {
+		if n != 1 {
+			noun += "s"
+		}
+		return fmt.Sprint(n, " ", noun)
+	}
+	return count(len(s.Listeners), "listener") + ", " + count(len(s.Pools), "pool") + ", " + count(len(s.Routes), "route")
 }
 
 // swap makes next the site that is shown and watched, and forgets counters of what it does not name.

@@ -25,11 +25,11 @@ type retry struct {
 }
 
 // Serve implements exchange.Stage.
-func (t *retry) Serve(x *exchange.Exchange, next exchange.Handler) *exchange.Refusal {
+func (t *retry) Serve(x *exchange.Exchange, next *exchange.Next) *exchange.Refusal {
 	b := t.budgets[x.Route.Index]
 	b.requests[x.Shard%shardCount].n.Add(1)
 	for x.Attempt = 1; ; x.Attempt++ {
-		refusal := next(x)
+		refusal := next.Do(x)
 		if refusal == nil || !repeatable(x) {
 			return refusal
 		}

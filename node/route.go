@@ -30,7 +30,7 @@ type route struct {
 }
 
 // Serve implements exchange.Stage.
-func (t *route) Serve(x *exchange.Exchange, next exchange.Handler) *exchange.Refusal {
+func (t *route) Serve(x *exchange.Exchange, next *exchange.Next) *exchange.Refusal {
 	if x.Request == nil {
 		x.Host = lowerHost(x.HostBuf[:0], x.SNI)
 		found := t.table.find(x.Host, nil, nil)
@@ -38,7 +38,7 @@ func (t *route) Serve(x *exchange.Exchange, next exchange.Handler) *exchange.Ref
 			return refuseNoRoute
 		}
 		x.Route, x.Class = found.route, found.route.Class
-		return next(x)
+		return next.Do(x)
 	}
 	found, refusal := t.lookup(x)
 	if refusal != nil {
@@ -59,7 +59,7 @@ func (t *route) Serve(x *exchange.Exchange, next exchange.Handler) *exchange.Ref
 		// The path matches only once decoded: which bytes the prefix is to be cut from is not clear.
 		return refuseAmbiguousPath
 	}
-	return next(x)
+	return next.Do(x)
 }
 
 // lookup finds the rule for a request. It is not inlined, so that its buffer is not on the stack of every connection

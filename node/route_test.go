@@ -191,7 +191,7 @@ func BenchmarkRoutes(b *testing.B) {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if st.route.Serve(x, ok) != nil {
+				if st.route.Serve(x, exchange.Then(ok)) != nil {
 					b.Fatal("no route")
 				}
 			}

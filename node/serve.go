@@ -18,13 +18,13 @@ type stages struct {
 // serveHTTP is THE way of a request through evenkeel, in order. What a later issue adds is one more line here.
 func (s *stages) serveHTTP(send exchange.Handler) exchange.Handler {
 	return exchange.Chain(send,
-		s.record,   // first, so that it counts whatever becomes of a request, refusals of every later stage too
-		s.guard,    // before any other work: a node at its limit must say no cheaper than it says yes
-		s.identify, // before routing, because routes, limits and logs speak about the real client and host
-		s.route,    // before everything that has settings per route; answers redirects and fixed texts itself
-		s.deadline, // before all waiting, so that no wait outlasts it
-		s.retry,    // around picking, so that a second attempt goes to another endpoint
-		s.pick,     // last before the wire, so that the choice is as fresh as can be; learns from the result
+		s.record,    // first, so that it counts whatever becomes of a request, refusals of every later stage too
+		s.guard,     // before any other work: a node at its limit must say no cheaper than it says yes
+		s.identify,  // before routing, because routes, limits and logs speak about the real client and host
+		s.route,     // before everything that has settings per route; answers redirects and fixed texts itself
+		&s.deadline, // before all waiting, so that no wait outlasts it
+		s.retry,     // around picking, so that a second attempt goes to another endpoint
+		&s.pick,     // last before the wire, so that the choice is as fresh as can be; learns from the result
 	)
 }
 
@@ -35,6 +35,6 @@ func (s *stages) serveL4(send exchange.Handler) exchange.Handler {
 		s.guard,  // connections and sessions in flight count like requests
 		s.route,  // by listener and SNI
 		s.retry,  // only connecting is tried again
-		s.pick,
+		&s.pick,
 	)
 }

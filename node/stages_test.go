@@ -184,7 +184,7 @@ func TestGuard(t *testing.T) {
 			return
 		}
 		x := &exchange.Exchange{Shard: uint32(left)}
-		if r := g.Serve(x, func(*exchange.Exchange) *exchange.Refusal { enter(left - 1); return nil }); r != nil {
+		if r := g.Serve(x, exchange.Then(func(*exchange.Exchange) *exchange.Refusal { enter(left - 1); return nil })); r != nil {
 			refused++
 			enter(left - 1)
 		}
@@ -197,7 +197,7 @@ func TestGuard(t *testing.T) {
 	if n := g.inFlight(); n != 0 {
 		t.Errorf("%d in flight after all ended", n)
 	}
-	if r := g.Serve(&exchange.Exchange{}, ok); r != nil {
+	if r := g.Serve(&exchange.Exchange{}, exchange.Then(ok)); r != nil {
 		t.Errorf("refused when nothing is in flight: %v", r)
 	}
 }

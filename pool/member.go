@@ -31,6 +31,7 @@ type member struct {
 	done     atomic.Int64
 	failures atomic.Int64
 	calm     atomic.Int64 // ns on the pool's clock until which a further 429 or 503 changes nothing
+	took     atomic.Int64 // ns: mean latency, for people; a lost update between two cores is one sample of many
 	rtt      estimate     // ewma and prequal: latency
 	fault    estimate     // ewma and prequal: what failures cost
 	curve    [curveLen]estimate

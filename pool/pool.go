@@ -205,11 +205,22 @@ func (p *Pool) Done(x *exchange.Exchange, e *exchange.Endpoint, r exchange.Resul
 	}
 	switch r.Kind {
 	case exchange.Answered:
+		if r.Latency > 0 {
+			m.took.Store(meanOf(m.took.Load(), int64(r.Latency)))
+		}
 		p.answered(m, &r)
 	case exchange.Cancelled:
 	default:
 		p.unanswered(m, &r)
 	}
+}
+
+// meanOf moves a mean towards a sample, as far as one in 16 counts.
+func meanOf(mean, sample int64) int64 {
+	if mean == 0 {
+		return sample
+	}
+	return mean + (sample-mean)/16
 }
 
 // bound is the member that the client's cookie names, when it may be picked.

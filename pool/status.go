@@ -44,7 +44,7 @@ type EndpointStatus struct {
 	Picks           int64           `json:"picks"`
 	Failures        int64           `json:"failures"`  // no answer, 5xx or 429
 	Ejections       int             `json:"ejections"` // in a row
-	EWMA            float64         `json:"ewma_ms"`   // of latency; only methods ewma and prequal know it
+	EWMA            float64         `json:"ewma_ms"`   // latency: as ewma and prequal weigh it, with other methods the mean of about the last 16 answers; 0: unknown
 	Leaving         bool            `json:"leaving,omitempty"`
 	Verdicts        []VerdictStatus `json:"verdicts,omitempty"` // the last 32, oldest first
 }
@@ -82,6 +82,7 @@ func (p *Pool) statusOf(m *member, now time.Time) EndpointStatus {
 	if !m.skip.Load() {
 		out.EffectiveWeight = float64(m.weight) * m.vitals.factor(now)
 	}
+	out.EWMA = float64(m.took.Load()) / float64(time.Millisecond)
 	if m.rtt.word.Load() != 0 {
 		out.EWMA = m.rtt.at(p.nanos(), 0) / float64(time.Millisecond)
 	}

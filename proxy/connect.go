@@ -65,7 +65,7 @@ func (p *Proxy) awaitConnect(c *plainConn, d time.Duration, shard uint32) error 
 	} else {
 		err = c.awaitConnect()
 	}
-	late := w.at.Swap(0) == 0
+	late := w.disarm()
 	p.sweep.remove(&w)
 	if late {
 		return os.ErrDeadlineExceeded

@@ -34,8 +34,9 @@ func (p *Proxy) Drain(ctx context.Context) error {
 	t := time.NewTicker(drainLook)
 	defer t.Stop()
 	for {
-		left := p.left()
-		if len(left) == 0 {
+		// In this order: what an accept loop took before it ended is counted by then. Looking at the
+		// connections alone once cut those that came in the last moment before an upgrade.
+		if p.accepting.Load() == 0 && len(p.left()) == 0 {
 			return nil
 		}
 		select {
@@ -120,8 +121,8 @@ func (p *Proxy) cut() {
 		h := &s.shards[i]
 		h.mu.Lock()
 		for _, w := range h.list {
-			w.at.Store(0)
-			w.hit.Store(true)
+			w.at.Store(woken)
+			w.cut.Store(true)
 			w.conn.SetDeadline(longAgo)
 		}
 		h.mu.Unlock()

@@ -281,7 +281,7 @@ func (t *passage) pass(l *lane, b []byte) {
 		l.count.add(t.opts.shard, int64(n))
 	}
 	if t.opts.watched != nil && t.opts.idle > 0 {
-		t.proxy.sweep.arm(t.opts.watched, t.opts.idle)
+		t.proxy.sweep.rearm(t.opts.watched, t.opts.idle)
 	}
 	if n < len(b) {
 		l.rest = append([]byte(nil), b[n:]...)

@@ -2,8 +2,10 @@ package proxy
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"net"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -52,7 +54,16 @@ type h1Back struct {
 	shard       uint32 // whose stack it goes back to
 	age         uint32 // of the link when it was made
 	cancelled   atomic.Bool
-	deadline    time.Time // of the exchange it carries
+	deadline    time.Time          // of the exchange it carries
+	x           *exchange.Exchange // nil while unused
+
+	end    atomic.Int64 // when the wait under way ends, on the sweeper's clock
+	apart  bool         // the request body is sent apart from the head, by another goroutine
+	moving atomic.Bool  // it still comes
+	headed atomic.Bool  // the answer's head is there
+	late   bool         // a wake-up may still come, or came
+	stuck  bool         // the request cannot go out whole
+	doubt  bool         // the last answer may be followed by a body that it must not have
 }
 
 func newH1Back(l *Link, c net.Conn) (*h1Back, error) {
@@ -65,14 +76,19 @@ func newH1Back(l *Link, c net.Conn) (*h1Back, error) {
 	if err := b.sock.init(c, tcp, p.sweep); err != nil {
 		return nil, err
 	}
-	b.sock.idle = l.up.cfg().Timeouts.Idle
 	p.sweep.add(&b.watched, c)
 	return b, nil
 }
 
 func (b *h1Back) send(x *exchange.Exchange, s *scratch, body []byte, whole bool) (unsent bool, err error) {
 	b.sentAll, b.keep, b.bodyEnd, b.got = false, false, false, 0
-	b.sentBefore, b.deadline = b.sentBytes, x.Deadline
+	b.sentBefore, b.deadline, b.x = b.sentBytes, x.Deadline, x
+	b.sock.idle = b.l.up.cfg().Timeouts.Idle
+	b.stuck, b.apart = false, !whole
+	if b.apart {
+		b.moving.Store(true)
+		b.headed.Store(false)
+	}
 	r := x.Request
 	out := wire.AppendRequestLine(s.out[:0], r.Method, s.target)
 	out = wire.AppendField(out, nameHost, s.host)
@@ -112,35 +128,72 @@ func (b *h1Back) send(x *exchange.Exchange, s *scratch, body []byte, whole bool)
 	return n == 0, err
 }
 
+// first reports whether sending goes before waiting for the answer, in a step of its own: TLS cannot go on after a write
+// that was woken, and an endpoint may answer a new connection unasked, which only a read that is tried would see.
+func (b *h1Back) first() bool { return !b.used || b.sock.raw == nil }
+
 // ask sends what send left, and waits for the first bytes of the answer.
 func (b *h1Back) ask(p *Proxy) (unsent bool, err error) {
 	out, body := b.toSend[0], b.toSend[1]
-	if out == nil {
+	b.toSend = [2][]byte{}
+	switch {
+	case out == nil && body == nil:
 		b.buf, b.w, err = b.sock.readLent(p.lend, p.giveBack)
 		return err == io.EOF && b.unseen(), err
+	case b.first():
+		n, err := b.sock.write(out, body, nil)
+		b.sentBytes += int64(n)
+		if err != nil {
+			b.stuck = true
+			return n == 0, err
+		}
+		b.sentAll = true
+		b.look()
+		b.buf, b.w, err = b.sock.readLent(p.lend, p.giveBack)
+		return err == io.EOF && b.unseen(), err
+	default:
+		var sent int
+		b.buf, b.w, sent, err = b.sock.askLent(out, body, p.lend, p.giveBack)
+		b.sentBytes += int64(sent)
+		if b.sentAll = sent == len(out)+len(body); !b.sentAll { // again sends the rest
+			k := min(sent, len(out))
+			b.toSend = [2][]byte{out[k:], body[sent-k:]}
+		}
 	}
-	b.toSend = [2][]byte{}
-	var sent int
-	b.buf, b.w, sent, err = b.sock.askLent(out, body, p.lend, p.giveBack)
-	b.sentBytes += int64(sent)
-	b.sentAll = sent == len(out)+len(body)
-	return sent == 0 || err == io.EOF && b.unseen(), err
+	return b.sentBytes == b.sentBefore || err == io.EOF && b.unseen(), err
 }
 
 func (b *h1Back) sendBody(p []byte) error {
-	// The answer's time runs from the end of the request: as long as the body moves there is no hurry.
-	defer b.l.up.proxy.sweep.arm(&b.watched, until(b.deadline, b.l.up.cfg().Timeouts.FirstByte))
-	if !b.sendChunked {
-		n, err := b.sock.write(p, nil, nil)
-		b.sentBytes += int64(n)
-		return err
+	var n int
+	var err error
+	if b.sendChunked {
+		n, err = b.sock.write(wire.AppendChunkHead(b.chunkHead[:0], len(p)), p, crlf)
+	} else {
+		n, err = b.sock.write(p, nil, nil)
 	}
-	n, err := b.sock.write(wire.AppendChunkHead(b.chunkHead[:0], len(p)), p, crlf)
 	b.sentBytes += int64(n)
+	if err != nil {
+		b.bodyOver()
+	}
 	return err
 }
 
+// bodyOver starts the time for the answer, which runs from the end of the request: while the body comes, its
+// client has the time that its listener gives it, and the endpoint is not to blame.
+func (b *h1Back) bodyOver() {
+	l := b.l.up
+	d := until(b.deadline, l.cfg().Timeouts.FirstByte)
+	if !b.headed.Load() {
+		b.end.Store(l.proxy.sweep.clock.Load() + int64(d))
+	}
+	b.moving.Store(false)
+	if !b.headed.Load() {
+		l.proxy.sweep.rearm(&b.watched, min(d, lookEvery))
+	}
+}
+
 func (b *h1Back) endBody(trailers []wire.Field) error {
+	defer b.bodyOver()
 	if b.sendChunked {
 		out := append(b.chunkHead[:0], lastChunk...)
 		out = append(wire.AppendFields(out, trailers), crlf...)
@@ -160,31 +213,91 @@ func (b *h1Back) head(x *exchange.Exchange, r *wire.Response) (unsent bool, err 
 		p.heap.put(b.buf)
 		b.buf = nil
 	}
-	p.sweep.arm(&b.watched, b.l.up.wait(x))
+	b.waitHead()
 	limits := wire.Limits{HeadBytes: headBytes, Fields: headFields}
 	for {
+		if b.buf != nil && b.r < b.w {
+			n, err := r.Parse(b.buf[b.r:b.w], limits)
+			if err != nil {
+				if b.used { // perhaps the rest of what it sent before
+					b.l.wary.Store(true)
+				}
+				return false, err
+			}
+			if n > 0 {
+				b.r += n
+				b.startBody(x, r)
+				return false, nil
+			}
+		}
 		if b.buf == nil {
-			b.r = 0
-			if unsent, err = b.ask(p); err != nil {
+			b.r, b.w = 0, 0
+			unsent, err = b.ask(p)
+		} else {
+			var n int
+			b.room()
+			n, err = b.sock.read(b.buf[b.w:])
+			b.w, unsent = b.w+n, false
+		}
+		if err != nil {
+			if err = b.again(err); err != nil {
 				return unsent, err
 			}
 		}
-		n, err := r.Parse(b.buf[b.r:b.w], limits)
-		if err != nil {
-			return false, err
-		}
-		if n > 0 {
-			b.r += n
-			b.startBody(x, r)
-			return false, nil
-		}
-		b.room()
-		m, err := b.sock.read(b.buf[b.w:])
-		if err != nil {
-			return false, err
-		}
-		b.w += m
 	}
+}
+
+// waitHead starts the time for the answer's head. It is without bound other than the exchange's deadline while the body comes.
+func (b *h1Back) waitHead() {
+	if b.moving.Load() {
+		b.wait(until(b.deadline, forever))
+		if b.moving.Load() {
+			return
+		}
+	}
+	b.wait(until(b.deadline, b.l.up.cfg().Timeouts.FirstByte))
+}
+
+const (
+	// forever is longer than anybody waits, and added to a clock does not overflow it.
+	forever = 1 << 60
+	// lookEvery is how often who waits for an endpoint looks whether the client is still there.
+	lookEvery = time.Second
+)
+
+// wait starts a wait of at most d.
+func (b *h1Back) wait(d time.Duration) {
+	s := b.l.up.proxy.sweep
+	b.end.Store(s.clock.Load() + int64(d))
+	if b.moving.Load() || b.toSend[0] != nil && b.first() { // a write that cannot go on is not to be woken before its time
+		s.arm(&b.watched, d)
+		return
+	}
+	s.arm(&b.watched, min(d, lookEvery))
+}
+
+// look makes a wait under way wake up at the next time to look.
+func (b *h1Back) look() {
+	s := b.l.up.proxy.sweep
+	s.arm(&b.watched, min(max(time.Duration(b.end.Load()-s.clock.Load()), 0), lookEvery))
+}
+
+// again says what becomes of a wait that ended with err: nil when it was only woken to look whether the
+// client is still there, which it is, and is to be gone on with.
+func (b *h1Back) again(err error) error {
+	s := b.l.up.proxy.sweep
+	if !errors.Is(err, os.ErrDeadlineExceeded) || b.stuck || b.moving.Load() || b.cancelled.Load() || s.clock.Load() >= b.end.Load() {
+		return err
+	}
+	if w, ok := b.x.Front.(*h1Work); ok && w.h.sock.reset() {
+		return errClientGone
+	}
+	if !s.revive(&b.watched) || b.cancelled.Load() { // cancel wakes whoever comes too late for its word
+		return err
+	}
+	b.late = false
+	b.look()
+	return nil
 }
 
 // room makes space for the rest of a head.
@@ -204,7 +317,10 @@ func (b *h1Back) room() {
 
 // unseen reports whether the endpoint closed the connection before it could have seen the request: its
 // FIN was there and it never acknowledged a byte of what was sent since (RFC 9112 §9.3.1 lets such a
-// request be repeated whatever its method). The kernel counts the SYN as one acknowledged byte.
+// request be repeated whatever its method). The kernel counts the SYN as one acknowledged byte. It is not inlined
+// into what waits for an answer, whose stack should stay small.
+//
+//go:noinline
 func (b *h1Back) unseen() bool {
 	if b.sock.raw == nil {
 		return false
@@ -222,10 +338,17 @@ func (b *h1Back) startBody(x *exchange.Exchange, r *wire.Response) {
 	if r.Status < 200 && r.Status != 101 {
 		return
 	}
+	if b.apart {
+		b.headed.Store(true)
+	}
+	if b.disarm() {
+		b.late = true
+	}
 	n, chunked, untilClose := r.BodyLength(x.Request.Method)
 	b.left, b.chunked, b.untilClose = max(n, 0), chunked, untilClose
 	b.bodiless = r.Status == 204 || r.Status == 304 || string(x.Request.Method) == "HEAD"
 	b.bodyEnd = !chunked && !untilClose && b.left == 0
+	b.doubt = b.bodiless && (r.Chunked || r.ContentLength > 0)
 	b.keep = !r.Close && !untilClose && r.Status != 101
 	if chunked {
 		b.chunks.Reset(wire.Limits{HeadBytes: headBytes, Fields: headFields})
@@ -241,6 +364,8 @@ func (b *h1Back) length() int64 {
 	}
 	return b.left + b.got
 }
+
+func (b *h1Back) ready() bool { return b.bodyEnd || b.r < b.w }
 
 func (b *h1Back) body() (p []byte, more bool, err error) {
 	for !b.bodyEnd {
@@ -306,10 +431,19 @@ func (b *h1Back) fill() error {
 	if b.w == len(b.buf) {
 		return wire.ErrBadChunk
 	}
-	p.sweep.arm(&b.watched, until(b.deadline, b.l.up.cfg().Timeouts.Idle))
-	n, err := b.sock.read(b.buf[b.w:])
-	b.w += n
-	return err
+	b.wait(until(b.deadline, b.l.up.cfg().Timeouts.Idle))
+	for {
+		n, err := b.sock.read(b.buf[b.w:])
+		b.w += n
+		if err != nil {
+			err = b.again(err)
+		} else if b.disarm() { // the time that the client takes for these bytes does not count
+			b.late = true
+		}
+		if err != nil || n > 0 {
+			return err
+		}
+	}
 }
 
 func (b *h1Back) trailers() []wire.Field {
@@ -325,14 +459,19 @@ func (b *h1Back) cancel() {
 }
 
 func (b *h1Back) release(reuse bool) {
-	b.disarm()
+	late := b.disarm() || b.late
+	b.x, b.late = nil, false
+	b.toSend = [2][]byte{}
 	rest := b.w - b.r
 	if b.buf != nil {
 		b.l.up.proxy.heap.put(b.buf)
 		b.buf, b.r, b.w = nil, 0, 0
 	}
-	if reuse && b.keep && b.bodyEnd && b.sentAll && rest == 0 && !b.cancelled.Load() && !b.hit.Load() && b.l.put(b) {
+	if reuse && b.keep && b.bodyEnd && b.sentAll && rest == 0 && !b.cancelled.Load() && !late && b.l.put(b) {
 		return
+	}
+	if rest > 0 && reuse && b.keep && b.bodyEnd {
+		b.l.wary.Store(true)
 	}
 	b.close()
 }

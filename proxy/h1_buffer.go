@@ -63,6 +63,9 @@ type h1Work struct {
 	bodyEnd bool // everything was read
 	// bodyDone says to the answering goroutine that the body was read to its end by another.
 	bodyDone  atomic.Bool
+	tried     bool        // an endpoint was tried: the body may be on its way to it
+	bodyLate  atomic.Bool // the body came too slowly, and the connection was woken
+	stopped   atomic.Bool // nobody wants the rest of the body
 	chunks    wire.Chunks
 	taken     int64
 	bodyErr   error

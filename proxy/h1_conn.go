@@ -55,9 +55,8 @@ func (h *h1Conn) await() bool {
 	if err != nil {
 		return false
 	}
-	c.disarm()
 	h.buf, h.r, h.w = buf, 0, n
-	return true
+	return h.p.sweep.settle(&c.watched)
 }
 
 // busy serves every request that is at hand. false: the connection is finished.
@@ -69,9 +68,10 @@ func (h *h1Conn) busy() bool {
 	for again && h.r < h.w {
 		again = h.serve(w)
 	}
+	w.req.Reset()
+	w.x.Reset()
 	w.x.Front, w.x.Listener = nil, nil
 	h.p.heap.putWork(w)
-	w.req.Reset()
 	if again {
 		h.p.heap.put(h.buf)
 		h.buf = nil
@@ -119,8 +119,8 @@ func (h *h1Conn) head(w *h1Work) (int, error) {
 		}
 		n, err := w.req.Parse(in, limits)
 		if n > 0 || err != nil {
-			if armed {
-				h.c.disarm()
+			if armed && !h.p.sweep.settle(&h.c.watched) {
+				return 0, net.ErrClosed
 			}
 			return n, err
 		}

@@ -18,15 +18,20 @@ const smallCopy = 4 << 10
 const drainLimit = 64 << 10
 
 var (
-	errBodySlow  = errors.New("the request body came slower than the minimum rate")
-	errBodyLarge = errors.New("the request body is larger than its limit")
+	errBodySlow    = errors.New("the request body came slower than the minimum rate")
+	errBodyLarge   = errors.New("the request body is larger than its limit")
+	errBodyStopped = errors.New("the request body is not wanted any more")
 )
 
 // reset readies w for the next request of its connection.
 func (w *h1Work) reset() {
 	w.x.Reset()
 	w.x.Request, w.x.Front = &w.req, w
-	w.taken, w.bodyErr, w.bodyEnd = 0, nil, false
+	w.taken, w.bodyErr, w.bodyEnd, w.tried = 0, nil, false, false
+	if w.stopped.Load() || w.bodyLate.Load() { // storing costs more than looking
+		w.stopped.Store(false)
+		w.bodyLate.Store(false)
+	}
 	w.out = w.out[:0]
 	w.begun, w.ended, w.broken, w.framed, w.bodyless, w.closing = false, false, false, false, false, false
 }
@@ -51,7 +56,10 @@ func (w *h1Work) startBody() {
 
 func (w *h1Work) scratch() *scratch { return &w.scr }
 
-func (w *h1Work) watchCancel(back) {} // a client that left is seen when something is written to it
+func (w *h1Work) date() []byte { return w.h.p.sweep.date.Load().text }
+
+// watchCancel needs no watch: who waits for the endpoint looks now and then, see (*h1Back).again.
+func (w *h1Work) watchCancel(b back) { w.tried = w.tried || b != nil }
 
 func (w *h1Work) pending() (p []byte, whole bool) {
 	h := w.h
@@ -80,9 +88,16 @@ func (w *h1Work) readBody() ([]byte, error) {
 		p := w.nextBody()
 		if len(p) > 0 {
 			w.taken += int64(len(p))
+			if w.bodyEnd { // now, and not at the next call: the endpoint may answer as soon as it has these
+				w.bodyDone.Store(true)
+			}
 			return p, nil
 		}
-		if w.bodyErr == nil && !w.bodyEnd {
+		switch {
+		case w.bodyErr != nil || w.bodyEnd:
+		case w.stopped.Load():
+			w.bodyErr = errBodyStopped
+		default:
 			w.fillBody()
 		}
 	}
@@ -142,11 +157,12 @@ func (w *h1Work) fillBody() {
 	h.p.sweep.arm(&h.c.watched, wait)
 	n, err := h.sock.read(h.buf[h.w:])
 	h.w += n
+	late := h.c.disarm() // an endpoint that thinks about the body for long is not the client's fault
 	switch {
-	case err == nil:
-	case errors.Is(err, os.ErrDeadlineExceeded):
+	case late || errors.Is(err, os.ErrDeadlineExceeded):
 		w.bodyErr = errBodySlow
-		h.c.SetDeadline(time.Time{}) // so that the answer can go out
+		w.bodyLate.Store(true)
+	case err == nil:
 	case err == io.EOF:
 		w.bodyErr = io.ErrUnexpectedEOF
 	default:
@@ -154,7 +170,15 @@ func (w *h1Work) fillBody() {
 	}
 }
 
-func (w *h1Work) stopBody() { w.h.c.SetReadDeadline(longAgo) }
+func (w *h1Work) bodyRead() bool { return w.bodyDone.Load() }
+
+// stopBody does nothing once the body was read to its end: the connection may carry another request then.
+func (w *h1Work) stopBody() {
+	if !w.bodyRead() {
+		w.stopped.Store(true)
+		w.h.c.SetReadDeadline(longAgo)
+	}
+}
 
 func (w *h1Work) inform(r *wire.Response) error {
 	if w.req.Minor == 0 {
@@ -162,19 +186,22 @@ func (w *h1Work) inform(r *wire.Response) error {
 	}
 	w.out = wire.AppendStatusLine(w.out[:0], r.Status)
 	for i := range r.Fields {
-		if !wire.HopByHop(r.Fields[i].ID) {
-			w.out = wire.AppendField(w.out, r.Fields[i].Name, r.Fields[i].Value)
+		if f := &r.Fields[i]; !wire.HopByHop(f.ID) && !r.NamedByConnection(f.Name) {
+			w.out = wire.AppendField(w.out, f.Name, f.Value)
 		}
 	}
 	w.out = append(w.out, "\r\n"...)
-	return w.flush(nil, nil)
+	return w.flush()
 }
 
 func (w *h1Work) begin(x *exchange.Exchange, status int, fields []wire.Field, length int64) error {
 	w.begun, w.bodyless = true, length == noBody
 	x.Outcome.Status, x.Outcome.Started = status, true
-	if !w.x.Replayable && !w.bodyDone.Load() {
+	if !w.x.Replayable && !w.bodyDone.Load() && !w.skippable() || w.stopped.Load() {
 		w.closing = true // an answer before the end of the request: the rest of the body is in the way of the next
+	}
+	if w.bodyLate.Load() { // the body's deadline woke the connection, and nobody reads any more: let the answer go out
+		w.h.p.sweep.revive(&w.h.c.watched)
 	}
 	out := wire.AppendFields(wire.AppendStatusLine(w.out[:0], status), fields)
 	switch {
@@ -213,9 +240,9 @@ func (w *h1Work) write(p []byte, more bool) error {
 		if more && len(w.out) < bufferSize {
 			return nil
 		}
-		return w.flush(nil, nil)
+		return w.flush()
 	}
-	return w.flush(p, tail)
+	return w.sendOut(p, tail)
 }
 
 var (
@@ -231,11 +258,13 @@ func (w *h1Work) end(trailers []wire.Field) error {
 	if len(w.out) == 0 {
 		return nil
 	}
-	return w.flush(nil, nil)
+	return w.flush()
 }
 
-// flush sends what waits, and then p and tail.
-func (w *h1Work) flush(p, tail []byte) error {
+func (w *h1Work) flush() error { return w.sendOut(nil, nil) }
+
+// sendOut sends what waits, and then p and tail.
+func (w *h1Work) sendOut(p, tail []byte) error {
 	_, err := w.h.sock.write(w.out, p, tail)
 	w.out = w.out[:0]
 	if err != nil {
@@ -246,8 +275,13 @@ func (w *h1Work) flush(p, tail []byte) error {
 
 func (w *h1Work) abort() {
 	w.broken = true
-	if tcp, ok := w.h.c.Conn.(*net.TCPConn); ok && !w.framed {
-		tcp.SetLinger(0) // without chunks only a reset tells a cut answer from a whole one
+	tcp, ok := bare(w.h.c.Conn).(*net.TCPConn)
+	if !ok || w.framed {
+		return
+	}
+	tcp.SetLinger(0) // without chunks only a reset tells a cut answer from a whole one
+	if w.h.c.tls != nil {
+		tcp.Close() // and no close_notify, which would say that this was all
 	}
 }
 
@@ -269,10 +303,16 @@ func (w *h1Work) finish() bool {
 		}
 		h.c.disarm()
 	}
-	if ok && w.closing && !w.bodyEnd {
+	if ok && w.closing && (!w.bodyEnd || h.r < h.w || !w.req.Close) { // the client may be sending, and not know that we close
 		h.linger()
 	}
 	return ok && !w.closing
+}
+
+// skippable reports whether a request that no endpoint was tried with has so little body that reading it costs less than a new
+// connection, which is what clients that are refused would make.
+func (w *h1Work) skippable() bool {
+	return !w.tried && !w.req.Expect100 && !w.chunked && w.left <= drainLimit
 }
 
 // skipBody reads the rest of a request body that nobody wanted, when that is little.

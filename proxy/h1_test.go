@@ -259,8 +259,11 @@ func wireBytes(text []byte) []byte {
 	return []byte(strings.ReplaceAll(s, "\\c\r\n", ""))
 }
 
+var dateLine = regexp.MustCompile(`Date: \w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT`)
+
 func textBytes(hide *strings.Replacer, raw []byte) []byte {
 	s := hide.Replace(strings.ReplaceAll(string(raw), "\r\n", "\n"))
+	s = dateLine.ReplaceAllString(s, "Date: NOW")
 	if !strings.HasSuffix(s, "\n") {
 		s += "\\c\n"
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"strconv"
 	"time"
 
@@ -28,6 +29,7 @@ type h2Back struct {
 	final    bool        // the last head arrived
 	headless bool        // the answer to HEAD has no body
 	bodiless bool
+	trailing bool // trailers are announced: HTTP/1.1 can carry them behind chunks only, so the length is not passed on
 	deadline time.Time
 	due      int64  // when waiting must end, on the sweeper's clock; 0: not waiting. Guarded by the lock
 	place    uint64 // where the request head stands among all bytes sent
@@ -201,6 +203,7 @@ func (b *h2Back) head(x *exchange.Exchange, r *wire.Response) (unsent bool, err 
 	b.heads = b.heads[:copy(b.heads, b.heads[1:])]
 	b.current.view(r)
 	if r.Status >= 200 {
+		b.trailing = r.Field(wire.Trailer) != nil
 		b.bodiless = b.headless || r.Status == 204 || r.Status == 304
 	}
 	return false, nil
@@ -216,6 +219,18 @@ func (f *h2Fields) view(r *wire.Response) {
 		if r.Fields[i].ID == wire.ContentLength {
 			r.ContentLength, _ = parseH2Length(r.Fields[i].Value)
 		}
+	}
+}
+
+func (b *h2Back) ready() bool {
+	for again := false; ; again = true {
+		b.client.mu.Lock()
+		is := len(b.recv) > 0 || b.remoteEnd || b.err != nil
+		b.client.mu.Unlock()
+		if is || again {
+			return is
+		}
+		runtime.Gosched() // the reader may be about to deliver what came together with the head
 	}
 }
 
@@ -236,7 +251,7 @@ func (b *h2Back) length() int64 {
 	switch {
 	case b.bodiless:
 		return noBody
-	case b.want >= 0:
+	case b.want >= 0 && !b.trailing:
 		return b.want
 	case b.remoteEnd && b.got == 0 && len(b.trail.list) == 0:
 		return 0
@@ -289,10 +304,17 @@ func (b *h2Back) release(bool) {
 
 // timeOut ends the request when its endpoint took too long. The lock is held.
 func (b *h2Back) timeOut(now int64) {
-	if b.due != 0 && b.due <= now {
-		b.due = 0
-		b.stop(os.ErrDeadlineExceeded)
+	if b.due == 0 || b.due > now {
+		return
 	}
+	// While the request's body moves, the time for the answer's head has not begun.
+	if !b.final && !b.localEnd && b.sent != b.seenSent && (b.deadline.IsZero() || time.Now().Before(b.deadline)) {
+		b.seenSent = b.sent
+		b.arm(until(b.deadline, b.client.link.l.up.cfg().Timeouts.FirstByte))
+		return
+	}
+	b.due = 0
+	b.stop(os.ErrDeadlineExceeded)
 }
 
 // checkHead looks whether an answer head is as RFC 9113 §8.3.2 wants it.

@@ -152,40 +152,25 @@ func TestH2BackOpensMore(t *testing.T) {
 		mu.Unlock()
 	})
 	rig, e := h2Through(t, testPool(), addr)
+	client := h2cClient(t)
 	var wg sync.WaitGroup
 	bad := 0
 	for range 180 {
 		wg.Go(func() {
-			res, err := h2cClientShared.get(t, rig.addr)
+			res, err := client.Get("http://" + rig.addr + "/")
 			mu.Lock()
 			defer mu.Unlock()
-			if err != nil || res != 200 {
+			if err != nil || res.StatusCode != 200 {
 				bad++
+				return
 			}
+			res.Body.Close()
 		})
 	}
 	wg.Wait()
 	if bad > 0 || peak < 180 {
 		t.Errorf("%d failed, at most %d at once; %+v", bad, peak, e.Link.(*Link).h2.status())
 	}
-}
-
-// lazyClient makes its client at the first use.
-type lazyClient struct {
-	once sync.Once
-	c    *http.Client
-}
-
-var h2cClientShared lazyClient
-
-func (l *lazyClient) get(t testing.TB, addr string) (int, error) {
-	l.once.Do(func() { l.c = h2cClient(t) })
-	res, err := l.c.Get("http://" + addr + "/")
-	if err != nil {
-		return 0, err
-	}
-	res.Body.Close()
-	return res.StatusCode, nil
 }
 
 // TestH2BackRefused: what the endpoint refused, or never saw, is told as unsent.

@@ -23,7 +23,7 @@ func fixed(x *exchange.Exchange) *exchange.Refusal {
 	return nil
 }
 
-var hundred = make([]byte, 100)
+var hundred = []byte("0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789")
 
 // BenchmarkH2Front sends batches of 16 requests over a real loopback connection and reads the answers.
 func BenchmarkH2Front(b *testing.B) {

@@ -68,8 +68,8 @@ type h2Conn struct {
 	resets    []uint32 // streams that we reset lately, as a ring
 	resetAt   int
 	finished  int64 // streams that ended well since the flood account was last looked at
-	dataSent  int64 // DATA frames likewise
-	dataMoved int64 // in both directions
+	earned    int64 // WINDOW_UPDATE frames that what we sent allows
+	dataMoved int64 // DATA frames in both directions, likewise
 
 	out      *h2Buf // frames that wait; nil: none
 	base     uint64 // bytes that went before out
@@ -391,7 +391,7 @@ func (h *h2Conn) onPing(f *h2Frame) error {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.flood.control.regain(h.dataMoved) // gRPC pings with every read while it measures the bandwidth
+	h.flood.control.regain(h.dataMoved, h2ControlAhead) // gRPC pings with every read while it measures the bandwidth
 	h.dataMoved = 0
 	if err := h.flood.onControl(h.p.sweep.clock.Load(), 1); err != nil {
 		return err

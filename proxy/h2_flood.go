@@ -51,21 +51,21 @@ func (c *h2Counts) each(f func(reason string, n uint64)) {
 
 // h2Budget is a token bucket for frames of one kind. The zero value is full.
 type h2Budget struct {
-	spent int64 // tokens taken and not yet regained
+	spent int64 // tokens taken and not yet regained; below 0: earned ahead
 	at    int64 // clock of the last look, ns
 }
 
 // take takes n tokens of a bucket of that size that regains perSecond, and reports whether they were there.
 func (b *h2Budget) take(now, n, size, perSecond int64) bool {
 	if gained := (now - b.at) * perSecond / int64(time.Second); gained > 0 {
-		b.spent, b.at = max(0, b.spent-gained), now
+		b.spent, b.at = min(b.spent, max(0, b.spent-gained)), now
 	}
 	b.spent += n
 	return b.spent <= size
 }
 
-// regain gives tokens back that useful work has earned.
-func (b *h2Budget) regain(n int64) { b.spent = max(0, b.spent-n) }
+// regain gives tokens back that useful work has earned, and up to ahead of them before they are needed.
+func (b *h2Budget) regain(n, ahead int64) { b.spent = min(b.spent, max(-ahead, b.spent-n)) }
 
 // Bounds of frames without use, as bursts and per second. Browsers, curl, nghttp2 and gRPC stay
 // far below; gRPC pings once per read with its bandwidth estimate, at most.
@@ -73,10 +73,12 @@ const (
 	h2ResetBurst, h2ResetRate       = 100, 20 // CVE-2023-44487; each finished stream regains one
 	h2ControlBurst, h2ControlRate   = 200, 50
 	h2EmptyBurst, h2EmptyRate       = 100, 10
-	h2WindowBurst, h2WindowRate     = 1000, 200 // each DATA frame that was sent regains h2WindowEarned
+	h2WindowBurst, h2WindowRate     = 1000, 200 // each DATA frame that was sent regains h2WindowEarned, and one more per 512 bytes: net/http gives back 4 KiB at a time, twice
 	h2WindowEarned                  = 4
 	h2PriorityBurst, h2PriorityRate = 1000, 100 // old browsers send a tree of some dozen
-	h2Continuations                 = 16        // pieces of one header block, CVE-2024-27316
+	h2WindowAhead                   = 1 << 16   // the answers to 32 MiB under way, the largest window that is usual
+	h2ControlAhead                  = 1 << 10
+	h2Continuations                 = 16 // pieces of one header block, CVE-2024-27316
 )
 
 // h2Flood is the account of what a peer sends without use. Only the reader touches it.

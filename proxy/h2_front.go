@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"errors"
 	"log/slog"
 	"runtime/debug"
 	"strconv"
@@ -118,6 +119,8 @@ func (f *h2Front) checkSize(more int) {
 
 func (f *h2Front) scratch() *scratch { return &f.scr }
 
+func (f *h2Front) date() []byte { return f.h.p.sweep.date.Load().text }
+
 func (f *h2Front) pending() ([]byte, bool) {
 	f.h.mu.Lock()
 	defer f.h.mu.Unlock()
@@ -134,6 +137,12 @@ func (f *h2Front) readBody() ([]byte, error) {
 }
 
 func (f *h2Front) requestTrailers() []wire.Field { return f.trail.list }
+
+func (f *h2Front) bodyRead() bool {
+	f.h.mu.Lock()
+	defer f.h.mu.Unlock()
+	return f.remoteEnd && len(f.recv) == 0
+}
 
 func (f *h2Front) stopBody() {
 	f.h.mu.Lock()
@@ -206,6 +215,14 @@ func (f *h2Front) flushHead() error {
 	return f.sendHead(f.head, 0)
 }
 
+func (f *h2Front) flush() error {
+	f.h.mu.Lock()
+	defer f.h.mu.Unlock()
+	err := f.flushHead()
+	f.h.kick()
+	return err
+}
+
 func (f *h2Front) write(p []byte, more bool) error {
 	if f.left == noBody {
 		return nil
@@ -246,6 +263,19 @@ func (f *h2Front) abort() {
 	f.h.mu.Lock()
 	f.reset(http2.ErrCodeInternal, errH2Stopped)
 	f.h.mu.Unlock()
+}
+
+// cutOff is abort after the endpoint's answer failed with err. An endpoint's CANCEL is handed on to HTTP/2 clients as it is: gRPC
+// clients tell by it that a deadline passed and nothing is broken.
+func cutOff(f front, err error) {
+	h2, is := f.(*h2Front)
+	if !is || !errors.Is(err, errH2Cancelled) {
+		f.abort()
+		return
+	}
+	h2.h.mu.Lock()
+	h2.reset(http2.ErrCodeCancel, errH2Stopped)
+	h2.h.mu.Unlock()
 }
 
 var _ front = (*h2Front)(nil)

@@ -195,8 +195,8 @@ func (h *h2Conn) onWindow(f *h2Frame) error {
 	n := int(binary.BigEndian.Uint32(f.payload) & h2MaxWin)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.flood.window.regain(h.dataSent * h2WindowEarned)
-	h.dataSent = 0
+	h.flood.window.regain(h.earned, h2WindowAhead)
+	h.earned = 0
 	if err := h.flood.onWindow(h.p.sweep.clock.Load()); err != nil {
 		return err
 	}
@@ -243,7 +243,7 @@ func (h *h2Conn) onReset(f *h2Frame) error {
 	if h.unopened(f.id) {
 		return &h2Error{http2.ErrCodeProtocol, closedProtocol}
 	}
-	h.flood.reset.regain(h.finished)
+	h.flood.reset.regain(h.finished, 0)
 	h.finished = 0
 	if s := h.streams[f.id]; s != nil {
 		s.told = true
@@ -251,6 +251,8 @@ func (h *h2Conn) onReset(f *h2Frame) error {
 		switch {
 		case h.client && code == http2.ErrCodeRefusedStream:
 			s.fail(errH2Refused)
+		case h.client && code == http2.ErrCodeCancel:
+			s.fail(errH2Cancelled)
 		case h.client && s.remoteEnd: // the answer is whole, only the rest of our body is unwanted
 			s.localEnd = true
 			s.readOnly()

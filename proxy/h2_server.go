@@ -113,7 +113,7 @@ func (h *h2Server) headers(id uint32, block []byte, end bool) error {
 	case h.leaving == h2Leaving:
 		h.p.h2.putFront(f)
 		return h.refuse(id, http2.ErrCodeRefusedStream)
-	case len(h.streams) >= limits.Streams:
+	case len(h.streams) >= limits.Streams && h.full(limits.Streams):
 		h.p.h2.putFront(f)
 		return h.refuse(id, http2.ErrCodeRefusedStream)
 	case !well || end && f.req.ContentLength > 0:
@@ -128,6 +128,18 @@ func (h *h2Server) headers(id uint32, block []byte, end bool) error {
 		h.announce(closedRequests)
 	}
 	return nil
+}
+
+// full reports whether the client has as many streams open as it may. A stream that is over on both sides is over for the client,
+// although its goroutine has not left yet; at most as many of those again are let be. The lock is held.
+func (h *h2Server) full(most int) bool {
+	open := 0
+	for _, s := range h.streams {
+		if s.err != nil || !s.localEnd || !s.remoteEnd {
+			open++
+		}
+	}
+	return open >= most || len(h.streams) >= 2*most
 }
 
 // batch starts the requests that were read.

@@ -148,7 +148,7 @@ func (s *h2Stream) send(p []byte, hold bool) error {
 		s.sendWin -= n
 		h.sendWin -= n
 		s.sent += int64(n)
-		h.dataSent++
+		h.earned += h2WindowEarned + int64(n/512)
 		h.dataMoved++
 		p = p[n:]
 	}

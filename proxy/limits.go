@@ -142,7 +142,8 @@ func (t *tally) sum() (n int64) {
 // room is how many connections the whole process may have, from its file descriptors and its memory.
 type room struct {
 	used  atomic.Int64 // file descriptors of clients and of open connections to endpoints
-	limit int64
+	limit int64        // of clients
+	all   int64        // of clients and endpoints; 0: no limit
 }
 
 // take holds n, unless the process is full.
@@ -157,13 +158,23 @@ func (r *room) take(n int64) bool {
 func (r *room) give(n int64) { r.used.Add(-n) }
 
 // holdFD counts a connection to an endpoint (n = 1 when opened, -1 when closed) against the room of the process,
-// so that new clients are refused while there is still room to serve those who are here. Connections that a tcp
+// so that new clients are refused while there is still room to serve those who are here. It reports false when the
+// last descriptors are reached, which the console, reloads and probes need. Connections that a tcp
 // listener's clients cause are counted with their client and must not be counted here.
-func (p *Proxy) holdFD(n int64) { p.room.used.Add(n) }
+func (p *Proxy) holdFD(n int64) bool {
+	if p.room.used.Add(n) <= p.room.all || n < 0 || p.room.all == 0 {
+		return true
+	}
+	p.room.used.Add(-n)
+	return false
+}
 
 // connectionBytes is the memory that one connection is given when memory is the limit: about twice what an
 // idle HTTP connection with its endpoint connection and buffers was measured to take.
 const connectionBytes = 16 << 10
+
+// keptFiles is how many descriptors are never given to connections: log, listeners, console and what a reload opens.
+const keptFiles = 40
 
 func newRoom() *room {
 	// The Go runtime raised the soft limit to the hard one at start.
@@ -172,7 +183,7 @@ func newRoom() *room {
 	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &lim) == nil {
 		files = int64(min(lim.Cur, 1<<30))
 	}
-	return &room{limit: roomFor(files, memoryLimit())}
+	return &room{limit: roomFor(files, memoryLimit()), all: max(files-keptFiles, 16)}
 }
 
 // roomFor is the number of descriptors for connections: a tenth of all, at least 64, is left for files,

@@ -107,7 +107,7 @@ func EndpointTLS(cfg *site.Pool) (*tls.Config, error) {
 
 // Attach makes a link and hangs it on e. It is called once for each endpoint, before it is picked.
 func (u *Upstream) Attach(e *exchange.Endpoint) {
-	l := &Link{up: u, e: e, shards: make([]idleShard, idleShards())}
+	l := &Link{up: u, e: e, shards: make([]idleShard, idleShards()), freed: make(chan struct{}, 1)}
 	if a, err := netip.ParseAddrPort(e.Address); err == nil {
 		l.addr = net.TCPAddrFromAddrPort(a)
 	}
@@ -182,7 +182,13 @@ type Link struct {
 	h2   *h2Link
 	alpn atomic.Bool // the last TLS handshake negotiated h2
 
-	shards []idleShard
+	// wary is set once the endpoint sent what nobody asked for: before a connection is used again there is always a look whether
+	// it is silent, so that no such bytes are taken for the answer to somebody else's request.
+	wary atomic.Bool
+
+	shards  []idleShard
+	waiting atomic.Int32  // exchanges in await
+	freed   chan struct{} // holds one: a connection was put back while somebody waited
 }
 
 // idleShard is a stack of unused connections: the one used last is used next, so that a few stay warm
@@ -228,13 +234,17 @@ func (l *Link) dial(ctx context.Context, shared bool) (*linkConn, error) {
 		l.open.Add(-1)
 		return nil, errTooManyConnections
 	}
+	if shared && !l.up.proxy.holdFD(1) {
+		l.open.Add(-1)
+		return nil, errNoDescriptors
+	}
 	c, err := l.connect(ctx, cfg.Timeouts.Connect)
 	if err != nil {
 		l.open.Add(-1)
+		if shared {
+			l.up.proxy.holdFD(-1)
+		}
 		return nil, err
-	}
-	if shared {
-		l.up.proxy.holdFD(1)
 	}
 	return &linkConn{TCPConn: c, l: l, held: shared}, nil
 }
@@ -284,8 +294,9 @@ func (l *Link) dialTLS(ctx context.Context, h1, shared bool) (c net.Conn, proto 
 // staleAfter is how long a connection is unused before a look whether the endpoint closed it pays.
 const staleAfter = int64(200 * time.Millisecond)
 
-// take returns an unused connection, or nil.
-func (l *Link) take(shard uint32) *h1Back {
+// take returns an unused connection, or nil. sure: it was looked at just now, for what cannot be sent again.
+func (l *Link) take(shard uint32, sure bool) *h1Back {
+	sure = sure || l.wary.Load()
 	n := uint32(len(l.shards))
 	for i := uint32(0); i < n; i++ {
 		s := &l.shards[(shard+i)%n]
@@ -300,7 +311,7 @@ func (l *Link) take(shard uint32) *h1Back {
 			s.list[last] = nil
 			s.list = s.list[:last]
 			s.mu.Unlock()
-			if l.up.proxy.sweep.clock.Load()-b.since < staleAfter || b.sock.silent() {
+			if !sure && !b.doubt && b.sock.raw != nil && l.up.proxy.sweep.clock.Load()-b.since < staleAfter || b.sock.silent() {
 				return b
 			}
 			b.close()
@@ -312,17 +323,24 @@ func (l *Link) take(shard uint32) *h1Back {
 // put keeps an unused connection. false: it must be closed.
 func (l *Link) put(b *h1Back) bool {
 	cfg := l.up.cfg()
-	if l.gone.Load() || l.e.Gone.Load() || b.age != l.age.Load() || cfg.ProxyProtocol != "off" || cfg.Timeouts.KeepAlive <= 0 {
+	if l.e.Gone.Load() || b.age != l.age.Load() || cfg.ProxyProtocol != "off" || cfg.Timeouts.KeepAlive <= 0 {
 		return false
 	}
 	b.used, b.since = true, l.up.proxy.sweep.clock.Load()
 	s := &l.shards[b.shard%uint32(len(l.shards))]
 	s.mu.Lock()
-	ok := len(s.list) < max(1, cfg.Connections.Idle/len(l.shards)) && cfg.Connections.Idle > 0
+	ok := len(s.list) < max(1, cfg.Connections.Idle/len(l.shards)) && cfg.Connections.Idle > 0 &&
+		!l.gone.Load() // under the lock: close looks through the shards after it set gone, and nobody does later
 	if ok {
 		s.list = append(s.list, b)
 	}
 	s.mu.Unlock()
+	if ok && l.waiting.Load() > 0 {
+		select {
+		case l.freed <- struct{}{}:
+		default:
+		}
+	}
 	return ok
 }
 
@@ -381,17 +399,33 @@ func (l *Link) idle() int {
 // a new connection. used says that the connection carried exchanges before.
 func (l *Link) reach(x *exchange.Exchange, fresh bool) (b back, used bool, err error) {
 	now := l.up.now.Load()
-	if (now.h2 || now.tls != nil && l.alpn.Load()) && x.Request.Upgrade == nil {
-		s, err := l.h2.open(context.Background())
-		return s, false, err
-	}
-	if !fresh {
-		if b := l.take(x.Shard); b != nil {
+	h2 := (now.h2 || now.tls != nil && l.alpn.Load()) && x.Request.Upgrade == nil
+	if !fresh && !h2 {
+		if b := l.take(x.Shard, !x.Replayable); b != nil {
 			b.shard = x.Shard
 			return b, true, nil
 		}
 	}
-	c, proto, err := l.dialTLS(context.Background(), x.Request.Upgrade != nil, true)
+	ctx := context.Background()
+	if h2 {
+		s, err := l.h2.open(ctx)
+		return s, false, err
+	}
+	if !x.Deadline.IsZero() {
+		within, stop := context.WithDeadline(ctx, x.Deadline)
+		defer stop()
+		ctx = within
+	}
+	c, proto, err := l.dialTLS(ctx, x.Request.Upgrade != nil, true)
+	if errors.Is(err, errTooManyConnections) && l.alpn.Load() && x.Request.Upgrade == nil {
+		s, err := l.h2.open(ctx) // meanwhile the endpoint was found to speak HTTP/2
+		return s, false, err
+	}
+	if err != nil && connectReason(err) == "own_limit" {
+		if b := l.await(ctx, x); b != nil {
+			return b, true, nil
+		}
+	}
 	if err != nil {
 		return nil, false, err
 	}
@@ -424,6 +458,9 @@ func connectReason(err error) string {
 	switch {
 	case errors.Is(err, errTooManyConnections):
 		return "connections"
+	case errors.Is(err, errNoDescriptors), errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE), errors.Is(err, syscall.EADDRNOTAVAIL),
+		errors.Is(err, syscall.ENOBUFS), errors.Is(err, syscall.ENOMEM): // before the rest: names cannot be looked up then either
+		return "own_limit"
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "refused"
 	case errors.As(err, &verify):
@@ -434,8 +471,6 @@ func connectReason(err error) string {
 		return "timeout"
 	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
 		return "unreachable"
-	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE), errors.Is(err, syscall.EADDRNOTAVAIL):
-		return "own_limit"
 	}
 	return "connect"
 }

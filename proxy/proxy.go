@@ -34,9 +34,10 @@ type Proxy struct {
 	pipes   pipePool
 	crew    crew
 
-	draining atomic.Bool
-	handed   atomic.Bool // a successor has the sockets too
-	panics   atomic.Int64
+	draining  atomic.Bool
+	accepting atomic.Int64 // accept loops: a retired one goes on for a moment, and what it takes is work too
+	handed    atomic.Bool  // a successor has the sockets too
+	panics    atomic.Int64
 
 	mu        sync.Mutex // guards what follows; never held on the way of a connection
 	listeners map[string]*listener
@@ -113,11 +114,15 @@ func (p *Proxy) Run(ctx context.Context) error {
 // start begins to serve a socket. p.mu is held and the state is running.
 func (p *Proxy) start(s *socket) {
 	s.started = true
+	if s.udp == nil {
+		p.accepting.Add(1)
+	}
 	p.work.Go(func() {
 		if s.udp != nil {
 			s.receive()
 			return
 		}
+		defer p.accepting.Add(-1)
 		s.accept()
 	})
 }

@@ -74,7 +74,7 @@ func (p *Proxy) relay(client, endpoint net.Conn, o relayOptions) (in, out int64,
 	r.fail(&r.up, r.up.run(o.toEndpoint, o.ended[0]))
 	r.done.Wait()
 	if o.watched != nil && o.idle > 0 {
-		r.idled(o.watched.at.Swap(0) == 0)
+		r.idled(o.watched.disarm())
 		o.watched.retarget(bare(client))
 	}
 	in, out, err = r.up.moved, r.down.moved, r.err
@@ -92,7 +92,7 @@ func (p *Proxy) ferried(f *ferry, client, endpoint *plainConn, o *relayOptions) 
 		p.sweep.arm(o.watched, o.idle)
 	}
 	err = f.cross(p, client, endpoint, o)
-	if guarded && o.watched.at.Swap(0) == 0 && err != nil && err != errBulk {
+	if guarded && o.watched.disarm() && err != nil && err != errBulk {
 		err = errRelayIdle
 	}
 	return err, err != errBulk

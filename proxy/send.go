@@ -3,6 +3,7 @@ package proxy
 import (
 	"errors"
 	"io"
+	"net/http"
 	"os"
 	"sync"
 	"time"
@@ -16,6 +17,7 @@ var (
 	refuseConnect     = &exchange.Refusal{Stage: "send", Reason: "connect_failed", Status: 502, Detail: "The service could not be reached."}
 	refuseConnectTime = &exchange.Refusal{Stage: "send", Reason: "connect_timeout", Status: 504, Detail: "The service could not be reached in time."}
 	refuseConnections = &exchange.Refusal{Stage: "send", Reason: "endpoint_connections", Status: 503, Detail: "The service takes no more connections.", RetryAfter: time.Second}
+	refuseOwnLimit    = &exchange.Refusal{Stage: "send", Reason: "own_limit", Status: 503, Detail: "The gateway has no connections left to give.", RetryAfter: time.Second}
 	refuseBroken      = &exchange.Refusal{Stage: "send", Reason: "endpoint_broken", Status: 502, Detail: "The service ended the connection without an answer."}
 	refuseBadAnswer   = &exchange.Refusal{Stage: "send", Reason: "endpoint_bad_answer", Status: 502, Detail: "The service gave an answer that is not valid HTTP."}
 	refuseTimeout     = &exchange.Refusal{Stage: "send", Reason: "endpoint_timeout", Status: 504, Detail: "The service did not answer in time."}
@@ -53,12 +55,16 @@ func Send(x *exchange.Exchange) *exchange.Refusal {
 		// A connection that was unused may have been closed by the endpoint just as the request went out.
 		// One more try on a new one, when repeating is safe: not for requests that change something, unless
 		// the endpoint provably saw nothing of them.
-		if r != nil && used && x.Result.Kind == exchange.Broken && x.Replayable && (x.Result.Unsent || x.Request.IsIdempotent()) {
+		if r != nil && used && !fresh && x.Result.Kind == exchange.Broken && x.Replayable && (x.Result.Unsent || x.Request.IsIdempotent()) {
 			continue
 		}
 		return r
 	}
 }
+
+// maxInformational is how many 1xx answers an endpoint may send before the last one: a sign of life every half minute for
+// an hour, while an endpoint that sends nothing else cannot keep a request, and what it costs, for ever.
+const maxInformational = 120
 
 // maxBody is the limit for the request body of x; 0: none.
 func maxBody(x *exchange.Exchange) int64 {
@@ -72,10 +78,17 @@ func connectFailed(x *exchange.Exchange, err error) *exchange.Refusal {
 	reason := connectReason(err)
 	x.Result = exchange.Result{Kind: exchange.ConnectFailed, Reason: reason, Unsent: true}
 	switch reason {
-	case "connections", "own_limit":
+	case "connections":
 		x.Result.Kind = exchange.Cancelled // says nothing about the endpoint's health
 		return refuseConnections
+	case "own_limit":
+		x.Result.Kind = exchange.Cancelled
+		return refuseOwnLimit
 	case "timeout":
+		if !x.Deadline.IsZero() && !time.Now().Before(x.Deadline) { // the endpoint may not have had its time
+			x.Result.Kind = exchange.Cancelled
+			return refuseDeadline
+		}
 		return refuseConnectTime
 	}
 	return refuseConnect
@@ -107,7 +120,7 @@ func (a *attempt) run() *exchange.Refusal {
 	if !whole {
 		a.pump = startPump(a.f, a.b, maxBody(x))
 	}
-	for {
+	for n := 0; ; n++ {
 		unsent, err := a.b.head(x, &s.resp)
 		if err != nil {
 			return a.fail(unsent, err)
@@ -118,7 +131,7 @@ func (a *attempt) run() *exchange.Refusal {
 		if s.resp.Status >= 200 {
 			break
 		}
-		if s.resp.Status == 101 { // nobody asked for it
+		if s.resp.Status == 101 || n == maxInformational { // nobody asked for it, or for so many
 			return a.fail(false, wire.ErrBadStatusLine)
 		}
 		if err := a.f.inform(&s.resp); err != nil {
@@ -128,12 +141,42 @@ func (a *attempt) run() *exchange.Refusal {
 	now := time.Now()
 	x.Outcome.FirstByte = now.Sub(x.Start)
 	x.Result = exchange.Result{Kind: exchange.Answered, Status: s.resp.Status, Latency: now.Sub(a.start)}
+	if s.resp.Status == 429 || s.resp.Status == 503 {
+		x.Result.RetryAfter = retryAfter(s.resp.Field(wire.RetryAfter), now)
+	}
 	length := a.b.length()
 	s.responseFields(x, &s.resp, length == noBody)
 	if err := a.f.begin(x, s.resp.Status, s.fields, length); err != nil {
 		return a.clientLeft()
 	}
+	if length == -1 && !a.b.ready() { // a stream of events may say nothing for long, and its client waits for the head
+		if err := a.f.flush(); err != nil {
+			return a.clientLeft()
+		}
+	}
 	return a.answer()
+}
+
+// retryAfterMax bounds what an endpoint may ask for. Who asks for more means "not today".
+const retryAfterMax = 24 * time.Hour
+
+// retryAfter is what a Retry-After asks for, in seconds or as a date (RFC 9110 §10.2.3); 0 when it is absent, malformed or past.
+func retryAfter(v []byte, now time.Time) time.Duration {
+	if len(v) == 0 || len(v) > 64 {
+		return 0
+	}
+	seconds := int64(0)
+	for _, c := range v {
+		if c < '0' || c > '9' {
+			at, err := http.ParseTime(string(v))
+			if err != nil {
+				return 0
+			}
+			return min(max(at.Sub(now), 0), retryAfterMax)
+		}
+		seconds = min(seconds*10+int64(c-'0'), int64(retryAfterMax/time.Second))
+	}
+	return time.Duration(seconds) * time.Second
 }
 
 // answer carries the body of the answer.
@@ -150,8 +193,11 @@ func (a *attempt) answer() *exchange.Refusal {
 		if err == io.EOF {
 			break
 		}
+		if err != nil && (errors.Is(err, errClientGone) || a.pump != nil && a.pump.clientErr() != nil) {
+			return a.clientLeft() // or its body was bad: the endpoint is not to blame
+		}
 		if err != nil {
-			a.f.abort()
+			cutOff(a.f, err)
 			a.finish(false)
 			out.Truncated = true
 			a.x.Result.Reason = "truncated"
@@ -168,7 +214,7 @@ func (a *attempt) answer() *exchange.Refusal {
 // finish ends the attempt: the pump has ended when it returns, and the connection went back or was closed.
 func (a *attempt) finish(reuse bool) {
 	if a.pump != nil {
-		if !a.pump.ended() {
+		if !a.pump.ended() && !(a.f.bodyRead() && a.pump.soon()) {
 			a.f.stopBody()
 			a.b.cancel()
 			reuse = false
@@ -201,7 +247,8 @@ func (a *attempt) fail(unsent bool, err error) *exchange.Refusal {
 	a.finish(false)
 	x := a.x
 	a.f.scratch().resp.Reset()
-	x.Result = exchange.Result{Kind: exchange.Broken, Reason: "broken", Unsent: unsent}
+	// What the pump took of the body is gone: nobody can send it again.
+	x.Result = exchange.Result{Kind: exchange.Broken, Reason: "broken", Unsent: unsent && a.pump == nil}
 	var bad *wire.Error
 	switch {
 	case bodyErr != nil:
@@ -211,6 +258,12 @@ func (a *attempt) fail(unsent bool, err error) *exchange.Refusal {
 		x.Result = exchange.Result{Kind: exchange.Cancelled}
 		x.Outcome.Aborted = true
 		a.f.abort()
+		return nil
+	case errors.Is(err, errH2Cancelled) && hasDeadline(x):
+		// The client's deadline passed at the endpoint first. A 502 would call that a broken service, to the client and to the pool.
+		x.Result = exchange.Result{Kind: exchange.Cancelled}
+		x.Outcome.Aborted = true
+		cutOff(a.f, err)
 		return nil
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		x.Result.Kind, x.Result.Reason = exchange.TimedOut, "timeout"
@@ -223,6 +276,12 @@ func (a *attempt) fail(unsent bool, err error) *exchange.Refusal {
 		return refuseBadAnswer
 	}
 	return refuseBroken
+}
+
+// hasDeadline reports whether a gRPC client told the endpoint how long it may take.
+func hasDeadline(x *exchange.Exchange) bool {
+	_, told := wire.FieldNamed(x.Request.Fields, "grpc-timeout")
+	return told
 }
 
 // badBody is the answer when the client's body was the reason.
@@ -297,6 +356,22 @@ func (p *pump) ended() bool {
 	case <-p.done:
 		return true
 	default:
+		return false
+	}
+}
+
+// pumpGrace is how long a pump that has read its whole body may take to end by itself. It mostly needs to be scheduled only:
+// the endpoint answers the last bytes before the pump has seen that they were the last. Without it, both connections were closed then.
+const pumpGrace = 10 * time.Millisecond
+
+// soon reports whether the pump ends within a grace.
+func (p *pump) soon() bool {
+	grace := time.NewTimer(pumpGrace)
+	defer grace.Stop()
+	select {
+	case <-p.done:
+		return true
+	case <-grace.C:
 		return false
 	}
 }

@@ -196,7 +196,7 @@ func (p *Proxy) greet(cl *client) bool {
 	if ok && c.cfg.TLS != nil {
 		why, ok = l.handshake(c, raw)
 	}
-	if c.at.Swap(0) == 0 { // the sweeper woke the connection, or is about to
+	if c.disarm() { // the sweeper woke the connection, or is about to
 		why, ok = refusedTimeout, false
 	}
 	if !ok {

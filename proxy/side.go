@@ -17,9 +17,13 @@ type front interface {
 	requestTrailers() []wire.Field
 	// stopBody makes a readBody under way, and every later one, return an error soon.
 	stopBody()
+	// bodyRead reports whether the whole request body was taken by readBody. It may be asked on any goroutine.
+	bodyRead() bool
 	// watchCancel makes the front call b.cancel, from another goroutine, when it learns that the client left. nil ends that.
 	watchCancel(b back)
 
+	// date is the time now as the value of a Date field.
+	date() []byte
 	// scratch is the memory for preparing fields; it lives as long as the exchange.
 	scratch() *scratch
 	// inform sends a 1xx answer at once.
@@ -28,6 +32,8 @@ type front interface {
 	// adds its own framing. length is that of the body: -1 unknown, noBody none and no framing either.
 	// Nothing needs to be on the wire before write or end.
 	begin(x *exchange.Exchange, status int, fields []wire.Field, length int64) error
+	// flush sends what waits, for answers whose body is not there yet.
+	flush() error
 	// write sends body bytes, together with a head that is still waiting. p may be reused when it returns. more: the next
 	// call of write or end comes without waiting for anything, so that bytes may be held back until then.
 	write(p []byte, more bool) error
@@ -54,6 +60,8 @@ type back interface {
 	// body returns the next bytes of the answer's body without framing, valid until the next call; io.EOF after the last.
 	// more: further bytes are at hand, so that the caller need not flush yet.
 	body() (p []byte, more bool, err error)
+	// ready reports whether body would return without waiting.
+	ready() bool
 	// length is that of the answer's body: -1 unknown, noBody when the answer cannot have one.
 	length() int64
 	// trailers are the answer's trailer fields, once body returned io.EOF.

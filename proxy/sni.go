@@ -39,7 +39,7 @@ func (p *Proxy) sniff(c *conn, x *exchange.Exchange) (reason, bool) {
 		return 1
 	})
 	switch {
-	case c.at.Swap(0) == 0:
+	case c.disarm():
 		return refusedTimeout, false
 	case errors.Is(err, errClientLeft):
 		return 0, true // it said nothing, or half a hello: the endpoint may see the same

@@ -21,6 +21,7 @@ const stallGrace = 5 * time.Second
 type sock struct {
 	conn  net.Conn
 	raw   syscall.RawConn // nil for TLS
+	under syscall.RawConn // the TCP connection, also below TLS
 	sweep *sweeper
 
 	readFn, writeFn func(fd uintptr) bool // method values made once: making them per call would allocate
@@ -46,14 +47,20 @@ type sock struct {
 // init readies s for c; tcp is nil when c is not plain TCP.
 func (s *sock) init(c net.Conn, tcp *net.TCPConn, sweep *sweeper) error {
 	s.conn, s.sweep = c, sweep
+	below := tcp
 	if tcp == nil {
-		return nil
+		if below, _ = bare(c).(*net.TCPConn); below == nil {
+			return nil
+		}
 	}
-	raw, err := tcp.SyscallConn()
+	raw, err := below.SyscallConn()
 	if err != nil {
 		return err
 	}
-	s.raw, s.readFn, s.writeFn = raw, s.tryRead, s.waitWrite
+	s.under = raw
+	if tcp != nil {
+		s.raw, s.readFn, s.writeFn = raw, s.tryRead, s.waitWrite
+	}
 	return nil
 }
 
@@ -70,7 +77,7 @@ func (s *sock) read(p []byte) (int, error) {
 // the buffer when the error is nil; otherwise it was given back.
 func (s *sock) readLent(lend func() []byte, giveBack func([]byte)) ([]byte, int, error) {
 	if s.raw == nil {
-		return s.readLentTLS(lend, giveBack)
+		return s.readLentTLS(lend)
 	}
 	s.lend, s.giveBack, s.lent, s.in = lend, giveBack, true, nil
 	n, err := s.finishRead()
@@ -87,49 +94,44 @@ func (s *sock) readLent(lend func() []byte, giveBack func([]byte)) ([]byte, int,
 
 // askLent is write(a, b, nil) followed by readLent. What is read is the answer to what is written, so the
 // read that would find nothing is left out: the runtime forgets the readiness of the socket before the write and
-// is told of the answer after it. sent is how many bytes the kernel took.
+// is told of the answer after it. sent is how many bytes the kernel took. Not for TLS.
 func (s *sock) askLent(a, b []byte, lend func() []byte, giveBack func([]byte)) (buf []byte, n, sent int, err error) {
-	if s.raw == nil {
-		if sent, err = s.write(a, b, nil); err != nil {
-			return nil, 0, sent, err
-		}
-		buf, n, err = s.readLentTLS(lend, giveBack)
-		return buf, n, sent, err
-	}
 	total := len(a) + len(b)
-	s.out, s.writeErr, s.ask = [3][]byte{a, b, nil}, nil, true
+	s.out[0], s.out[1], s.out[2] = a, b, nil
+	s.writeErr, s.ask = nil, true
 	buf, n, err = s.readLent(lend, giveBack)
-	left := len(s.out[0]) + len(s.out[1])
 	s.ask = false
-	if left == 0 || s.writeErr != nil {
-		if s.writeErr != nil {
-			err = s.writeErr
-		}
-		s.out = [3][]byte{}
-		return buf, n, total - left, err
+	left := len(s.out[0]) + len(s.out[1])
+	if left > 0 && s.writeErr == nil {
+		return s.askRest(total, lend, giveBack)
 	}
-	// The kernel did not take all of it at once: wait for room.
-	a, b = s.out[0], s.out[1]
+	s.out[0], s.out[1] = nil, nil
+	if s.writeErr != nil {
+		err = s.writeErr
+	}
+	return buf, n, total - left, err
+}
+
+// askRest goes on with a question of which the kernel did not take all at once: it waits for room.
+func (s *sock) askRest(total int, lend func() []byte, giveBack func([]byte)) (buf []byte, n, sent int, err error) {
+	a, b := s.out[0], s.out[1]
+	left := len(a) + len(b)
 	if sent, err = s.write(a, b, nil); err == nil {
 		buf, n, err = s.readLent(lend, giveBack)
 	}
 	return buf, n, total - left + sent, err
 }
 
-// readLentTLS waits with one byte: crypto/tls keeps the rest of the record, and the next Read has it without waiting.
-func (s *sock) readLentTLS(lend func() []byte, giveBack func([]byte)) ([]byte, int, error) {
+// readLentTLS waits with one byte: crypto/tls keeps the rest of the record, and the next read has it without waiting. That
+// read is left to the caller: a peer that sends one byte and no more must not be waited for here, on the time of an idle connection.
+func (s *sock) readLentTLS(lend func() []byte) ([]byte, int, error) {
 	var first [1]byte
 	if _, err := io.ReadFull(s.conn, first[:]); err != nil {
 		return nil, 0, err
 	}
 	buf := lend()
 	buf[0] = first[0]
-	n, err := s.conn.Read(buf[1:])
-	if err != nil {
-		giveBack(buf)
-		return nil, 0, err
-	}
-	return buf, n + 1, nil
+	return buf, 1, nil
 }
 
 func (s *sock) finishRead() (int, error) {
@@ -181,15 +183,18 @@ func (s *sock) write(a, b, c []byte) (int, error) {
 	total := len(a) + len(b) + len(c)
 	s.out, s.writeErr = [3][]byte{a, b, c}, nil
 	err := s.raw.Write(s.writeFn)
-	if s.stalled {
-		s.sweep.remove(&s.writeDog)
-		s.stalled = false
-	}
-	left := len(s.out[0]) + len(s.out[1]) + len(s.out[2])
-	s.out = [3][]byte{}
 	if err == nil {
 		err = s.writeErr
 	}
+	if s.stalled {
+		s.stalled = false
+		s.sweep.remove(&s.writeDog)
+		if s.writeDog.disarm() && err == nil { // in time by a hair, but the connection was woken and is of no more use
+			err = os.ErrDeadlineExceeded
+		}
+	}
+	left := len(s.out[0]) + len(s.out[1]) + len(s.out[2])
+	s.out = [3][]byte{}
 	return total - left, err
 }
 
@@ -257,6 +262,14 @@ func (s *sock) watchStall() {
 		s.sweep.add(&s.writeDog, s.conn)
 		s.stallEnd = s.sweep.clock.Load() + int64(stallTime(s.rate, int64(len(s.out[0])+len(s.out[1])+len(s.out[2]))))
 	}
+	s.armStall()
+}
+
+// armStall sets the deadline of the next step of a write.
+func (s *sock) armStall() {
+	if s.idle == 0 {
+		return
+	}
 	wait := s.idle
 	if s.rate > 0 {
 		wait = max(min(wait, time.Duration(s.stallEnd-s.sweep.clock.Load())), 0)
@@ -275,33 +288,57 @@ func stallTime(rate, n int64) time.Duration {
 func (s *sock) writeTLS(a, b, c []byte) (n int, err error) {
 	if s.idle != 0 {
 		s.sweep.add(&s.writeDog, s.conn)
-		s.sweep.arm(&s.writeDog, s.idle)
-		defer s.sweep.remove(&s.writeDog)
+		s.stallEnd = s.sweep.clock.Load() + int64(stallTime(s.rate, int64(len(a)+len(b)+len(c))))
+		defer func() {
+			s.sweep.remove(&s.writeDog)
+			if s.writeDog.disarm() && err == nil {
+				err = os.ErrDeadlineExceeded
+			}
+		}()
 	}
 	if len(b) > 0 && len(b)+len(c) <= cap(a)-len(a) {
 		a, b, c = append(append(a, b...), c...), nil, nil // one record instead of three
 	}
 	for _, p := range [3][]byte{a, b, c} {
-		if len(p) == 0 {
-			continue
-		}
-		k, err := s.conn.Write(p)
-		n += k
-		if err != nil {
-			return n, err
+		for len(p) > 0 {
+			s.armStall()
+			k, err := s.conn.Write(p[:min(len(p), tlsPiece)])
+			n += k
+			if err != nil {
+				return n, err
+			}
+			p = p[k:]
 		}
 	}
 	return n, nil
 }
 
+// tlsPiece is how much of a write over TLS must move within the idle time: one record, as crypto/tls would write it anyway.
+const tlsPiece = 16 << 10
+
+// reset reports whether the peer has reset the connection. A peer that has only ended its sending side is still there.
+func (s *sock) reset() bool {
+	if s.under == nil {
+		return false
+	}
+	gone := false
+	err := s.under.Control(func(fd uintptr) {
+		fds := [1]unix.PollFd{{Fd: int32(fd)}}
+		n, e := unix.Poll(fds[:], 0)
+		gone = e == nil && n > 0 && fds[0].Revents&(unix.POLLERR|unix.POLLHUP) != 0
+	})
+	return err != nil || gone
+}
+
 // silent reports whether the connection is open and has nothing to read: an endpoint's unused connection
-// that is readable was closed by it, or says what nobody asked for.
+// that is readable was closed by it, or says what nobody asked for; below TLS it may be a session ticket that
+// comes late, and costs a connection.
 func (s *sock) silent() bool {
-	if s.raw == nil {
-		return true // TLS: only a read would tell
+	if s.under == nil {
+		return true
 	}
 	quiet := false
-	err := s.raw.Control(func(fd uintptr) {
+	err := s.under.Control(func(fd uintptr) {
 		var b [1]byte
 		_, _, e := unix.RawSyscall6(unix.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&b[0])), 1, unix.MSG_PEEK|unix.MSG_DONTWAIT, 0, 0)
 		quiet = e == unix.EAGAIN

@@ -279,7 +279,6 @@ func openUDP(x *exchange.Exchange) *exchange.Refusal {
 	s.attach(to, x.Endpoint)
 	s.answers(to)
 	s.proxy.sweep.remove(&s.watched)
-	s.watched.hit.Store(false)
 
 	s.mu.Lock()
 	defer s.mu.Unlock()

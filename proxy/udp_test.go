@@ -256,7 +256,7 @@ func TestUDPDrain(t *testing.T) {
 		t.Errorf("the session answers %q", got)
 	}
 	cancel()
-	if err := <-done; err == nil || !strings.Contains(err.Error(), "u 1") {
+	if err := <-done; err == nil || !strings.Contains(err.Error(), "off: u ") {
 		t.Errorf("drain says %v", err)
 	}
 }

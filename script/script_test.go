@@ -23,12 +23,9 @@ import (
 // patience bounds every wait of a script.
 const patience = 20 * time.Second
 
-// program is the folder of the binary that TestMain built.
-var program string
-
 func TestMain(m *testing.M) { os.Exit(testMain(m)) }
 
-// testMain builds the program once: upgrades and signals need a real process.
+// testMain builds the program once and puts it into PATH: upgrades and signals need a real process.
 func testMain(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "evenkeel-script")
 	if err != nil {
@@ -41,7 +38,7 @@ func testMain(m *testing.M) int {
 		fmt.Fprintf(os.Stderr, "the program cannot be built: %v\n%s", err, out)
 		return 1
 	}
-	program = dir
+	os.Setenv("PATH", dir+string(filepath.ListSeparator)+os.Getenv("PATH"))
 	return m.Run()
 }
 
@@ -49,10 +46,6 @@ func TestScripts(t *testing.T) {
 	held := new(loads)
 	testscript.Run(t, testscript.Params{
 		Dir: ".",
-		Setup: func(e *testscript.Env) error {
-			e.Setenv("PATH", program+string(filepath.ListSeparator)+e.Getenv("PATH"))
-			return nil
-		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"freeport": freePort, "service": service, "get": get, "hold": held.hold, "release": held.release, "signal": sendSignal, "waitfor": waitFor, "waitlog": waitLog, "edit": edit, "number": number,
 		},

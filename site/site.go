@@ -106,7 +106,7 @@ type Limits struct {
 	Headers          int           `yaml:"headers" default:"100" min:"1" max:"1000" doc:"fields in a request head or trailer"`
 	HeaderTimeout    time.Duration `yaml:"header_timeout" default:"5s" min:"1ms" doc:"time from the first byte of a request head to its last"`
 	IdleTimeout      time.Duration `yaml:"idle_timeout" default:"60s" min:"1ms" doc:"keep-alive connections and tcp or udp sessions without traffic end after this"`
-	MinRate          Size          `yaml:"min_rate" unit:"/s" default:"240B/s" doc:"bodies and answers that move slower than this, after a grace of 5s, are ended"`
+	MinRate          Size          `yaml:"min_rate" unit:"/s" default:"240B/s" doc:"request bodies that come slower than this, and pieces of an answer (up to 64 KiB) that are taken slower, are ended after a grace of 5s; what stands still is ended by idle_timeout"`
 	BodyBytes        Size          `yaml:"body_bytes" default:"0B" doc:"size of a request body; 0B: no limit"`
 	Requests         int           `yaml:"requests" default:"0" min:"0" doc:"requests on one connection before it is closed; 0: no limit"`
 	Streams          int           `yaml:"streams" default:"100" min:"1" max:"10000" doc:"HTTP/2 streams at once on one connection"`

@@ -34,19 +34,15 @@ var rivalNames = []string{"haproxy", "nginx"}
 
 var versionForm = regexp.MustCompile(`\d+\.\d+[\w.+~-]*`)
 
-// version is what a proxy calls itself.
+// version is what a proxy calls itself. evenkeel's is the revision it was built from, until it has releases.
 func version(name, program string) string {
-	option := "-v"
 	if name == evenkeel {
-		option = "version"
-	} else {
-		program = name
+		out, _ := exec.Command(program, "version").CombinedOutput()
+		first, _, _ := strings.Cut(string(out), "\n")
+		return strings.TrimSpace(strings.TrimPrefix(first, evenkeel))
 	}
-	out, _ := exec.Command(program, option).CombinedOutput()
-	if v := versionForm.Find(out); v != nil {
-		return string(v)
-	}
-	return strings.TrimSpace(string(out))
+	out, _ := exec.Command(name, "-v").CombinedOutput()
+	return string(versionForm.Find(out))
 }
 
 // argv writes what the proxy needs into s.dir and returns its command line. All forward over kept connections and add

@@ -54,25 +54,26 @@ func Evenkeel(dir string, race bool) (string, error) {
 	return path, nil
 }
 
-// FreeAddress is an address on ip that nobody listens on now, below the ephemeral ports. Each call gives another one.
+// The ports that are given out: below every range of ephemeral ports, away from evenkeel's own default.
+const firstPort, portCount = 10100, 1800
+
+// Ports gives out addresses. The zero value is ready; it is for one goroutine.
+type Ports struct{ given int }
+
+// FreeAddress is an address on ip that nobody listens on now. Each call gives another one. Where the search begins depends on
+// the process, so that two runs at once do not pick the same.
 func (p *Ports) FreeAddress(ip string) (string, error) {
-	for p.next = max(p.next, firstPort); p.next < lastPort; {
-		address := fmt.Sprintf("%s:%d", ip, p.next)
-		p.next++
+	for p.given < portCount {
+		address := fmt.Sprintf("%s:%d", ip, firstPort+(os.Getpid()*64+p.given)%portCount)
+		p.given++
 		l, err := net.Listen("tcp", address)
 		if err != nil {
 			continue
 		}
 		return address, l.Close()
 	}
-	return "", fmt.Errorf("no free port from %d to %d", firstPort, lastPort)
+	return "", fmt.Errorf("no free port from %d to %d", firstPort, firstPort+portCount-1)
 }
-
-// The ports that are given out.
-const firstPort, lastPort = 7100, 9900
-
-// Ports gives out addresses. The zero value is ready; it is for one goroutine.
-type Ports struct{ next int }
 
 // Listening waits until the process accepts connections on address.
 func (p *Process) Listening(address string) error {

@@ -2,6 +2,7 @@ package stress
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -21,7 +22,6 @@ import (
 // Limits of a caller.
 const (
 	patience  = 15 * time.Second // an answer that takes longer is a failure: no test of speed, but of being served at all
-	tooLate   = time.Second      // requests that could not be sent within this after they were due are left out and counted
 	maxAnswer = 64 << 10
 	reasonCap = 20 // different reasons for failures that are kept
 )
@@ -37,8 +37,10 @@ type caller struct {
 	rate    int // requests per second
 	workers int // and so requests under way at once
 	path    string
-	posts   int // every so many-th request is a POST; 0: none
-	fresh   int // every so many-th request opens a new connection; 0: only when needed
+	posts   int           // every so many-th request is a POST; 0: none
+	fresh   int           // every so many-th request opens a new connection; 0: only when needed
+	short   bool          // a connection for each request, which says so
+	late    time.Duration // requests that no connection was free for within this after they were due are not sent; 0: 1 s
 
 	next    atomic.Int64
 	stopped atomic.Bool
@@ -56,7 +58,7 @@ type tally struct {
 	OK      int            `json:"ok"`
 	Failed  int            `json:"failed"`
 	Resent  int            `json:"resent"`   // once more on a new connection, and then counted as OK or failed
-	NotSent int            `json:"not_sent"` // the client machine was too busy to send in time
+	NotSent int            `json:"not_sent"` // no connection of the client was free in time
 	Rate    float64        `json:"rate"`     // sent each second
 	P50MS   float64        `json:"p50_ms"`   // from the moment a request was due to the end of its answer
 	P99MS   float64        `json:"p99_ms"`
@@ -128,7 +130,7 @@ func (c *caller) work(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		if time.Since(due) > tooLate {
+		if time.Since(due) > cmp.Or(c.late, time.Second) {
 			mine.NotSent++
 			continue
 		}
@@ -157,7 +159,6 @@ func (c *caller) one(l *line, i int64, due time.Time, mine *tally) {
 		mine.took = append(mine.took, time.Since(due))
 		return
 	}
-	l.close()
 	mine.Failed++
 	mine.failures = append(mine.failures, failure{method, sent, method + ": " + reason(err)})
 }
@@ -206,7 +207,8 @@ func (l *line) close() {
 	}
 }
 
-// ask sends one request and checks that the answer is the one to it.
+// ask sends one request and checks that the answer is the one to it. The connection is kept after every whole answer, a
+// refusal too.
 func (l *line) ask(c *caller, method, body string, id int64) error {
 	kept := l.conn != nil
 	if !kept {
@@ -215,11 +217,14 @@ func (l *line) ask(c *caller, method, body string, id int64) error {
 		}
 	}
 	_ = l.conn.SetDeadline(time.Now().Add(patience))
-	length := ""
+	more := ""
 	if body != "" {
-		length = fmt.Sprintf("Content-Length: %d\r\n", len(body))
+		more = fmt.Sprintf("Content-Length: %d\r\n", len(body))
 	}
-	_, err := fmt.Fprintf(l.conn, "%s %s HTTP/1.1\r\nHost: localhost\r\nX-Id: %d\r\n%s\r\n%s", method, c.path, id, length, body)
+	if c.short {
+		more += "Connection: close\r\n"
+	}
+	_, err := fmt.Fprintf(l.conn, "%s %s HTTP/1.1\r\nHost: localhost\r\nX-Id: %d\r\n%s\r\n%s", method, c.path, id, more, body)
 	if err == nil {
 		_, err = l.in.Peek(1)
 	}
@@ -232,10 +237,12 @@ func (l *line) ask(c *caller, method, body string, id int64) error {
 	}
 	answer, err := http.ReadResponse(l.in, nil)
 	if err != nil {
+		l.close()
 		return err
 	}
 	text, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswer))
 	if err != nil {
+		l.close()
 		return fmt.Errorf("the answer was cut off: %w", err)
 	}
 	if answer.Close {

@@ -142,7 +142,7 @@ func (t *trial) up(e *endpoint) error {
 // upgrade replaces the running program by itself.
 func upgrade(ctx context.Context, t *trial) error {
 	n := pick(t.lab, 5, 1)
-	end := t.load(ctx, &caller{rate: pick(t.lab, 5000, 300), path: "/upgrade", posts: 4, fresh: 50})
+	end := t.load(ctx, &caller{rate: pick(t.lab, 5000, 300), path: "/upgrade", posts: 4, fresh: 50, short: t.setup.short})
 	defer t.noFailures(end)
 	for i := 1; i <= n && ctx.Err() == nil; i++ {
 		time.Sleep(pick(t.lab, 500*time.Millisecond, 200*time.Millisecond))

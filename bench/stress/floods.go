@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/even-keel/evenkeel/bench/machine"
 )
 
@@ -81,8 +83,8 @@ func idleMany(ctx context.Context, t *trial) error {
 	}
 	// A tenth of its descriptors evenkeel keeps for other things, and some go to endpoints and the bystander.
 	possible := min(float64(want), 0.85*float64(machine.FileLimit()))
-	t.say("%d client processes opened %.0f of %d connections (evenkeel may have %d descriptors); %.0f were kept; refused by reason: %v",
-		len(clients), opened, want, machine.FileLimit(), kept, t.refused("web"))
+	t.say("%d client processes opened %.0f of %d connections (evenkeel may have %d descriptors); %.0f were kept; refused: %s",
+		len(clients), opened, want, machine.FileLimit(), kept, t.refused())
 	t.say("resident memory grew by %.0f bytes for each", float64(after-before)/max(opened, 1))
 	if opened < possible {
 		t.fail("only %.0f connections were opened, fewer than %.0f", opened, possible)
@@ -93,8 +95,8 @@ func idleMany(ctx context.Context, t *trial) error {
 	return nil
 }
 
-// dribble opens n connections and lets each do as it is told until it fails or the time is over. It says how many ended
-// before, and returns that number.
+// dribble opens n connections and lets each do as it is told until it fails, or the time is over, which bounds the experiment and is
+// several times what evenkeel's limits say. It says how many ended before, and returns that number.
 func (t *trial) dribble(ctx context.Context, n int, d time.Duration, what func(c *net.TCPConn, step int) error) (ended int64) {
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
@@ -132,8 +134,11 @@ func (t *trial) dribble(ctx context.Context, n int, d time.Duration, what func(c
 		})
 	}
 	wg.Wait()
-	t.say("%d clients connected, %d could not; evenkeel ended %d of them, from %.1f s to %.1f s after they came; refused by reason: %v", opened.Load(), refused.Load(),
-		over.Load(), time.Duration(firstEnd.Load()).Seconds(), time.Duration(lastEnd.Load()).Seconds(), t.refused("web"))
+	when := ""
+	if over.Load() > 0 {
+		when = fmt.Sprintf(", from %.1f s to %.1f s after they came", time.Duration(firstEnd.Load()).Seconds(), time.Duration(lastEnd.Load()).Seconds())
+	}
+	t.say("%d clients connected, %d could not; evenkeel ended %d of them%s; refused: %s", opened.Load(), refused.Load(), over.Load(), when, t.refused())
 	return over.Load()
 }
 
@@ -160,7 +165,7 @@ func closed(c *net.TCPConn) error {
 
 func slowHeaders(ctx context.Context, t *trial) error {
 	n := pick(t.lab, 5000, 200)
-	ended := t.dribble(ctx, n, pick(t.lab, 15*time.Second, 2*time.Second), func(c *net.TCPConn, step int) error {
+	ended := t.dribble(ctx, n, pick(t.lab, time.Minute, 2*time.Second), func(c *net.TCPConn, step int) error {
 		piece := "a"
 		if step == 0 {
 			piece = "GET /slow HTTP/1.1\r\nHost: localhost\r\nX-Slow: "
@@ -176,7 +181,7 @@ func slowHeaders(ctx context.Context, t *trial) error {
 
 func slowBody(ctx context.Context, t *trial) error {
 	n := pick(t.lab, 3000, 100)
-	ended := t.dribble(ctx, n, pick(t.lab, 30*time.Second, 2*time.Second), func(c *net.TCPConn, step int) error {
+	ended := t.dribble(ctx, n, pick(t.lab, time.Minute, 2*time.Second), func(c *net.TCPConn, step int) error {
 		piece := "b"
 		if step == 0 {
 			piece = "POST /slow HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n"
@@ -193,7 +198,7 @@ func slowBody(ctx context.Context, t *trial) error {
 func slowRead(ctx context.Context, t *trial) error {
 	n := pick(t.lab, 2000, 50)
 	one := make([]byte, 1)
-	ended := t.dribble(ctx, n, pick(t.lab, 60*time.Second, 2*time.Second), func(c *net.TCPConn, step int) error {
+	ended := t.dribble(ctx, n, pick(t.lab, 3*time.Minute, 2*time.Second), func(c *net.TCPConn, step int) error {
 		if step == 0 {
 			_ = c.SetReadBuffer(4096)
 			_, err := io.WriteString(c, "GET /big?bytes=268435456 HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -203,10 +208,26 @@ func slowRead(ctx context.Context, t *trial) error {
 		if _, err := c.Read(one); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 			return err
 		}
-		return nil
+		return wasReset(c)
 	})
 	t.allEnded(ended, n)
 	return nil
+}
+
+// wasReset finds a reset that hides behind bytes that were not read yet.
+func wasReset(c *net.TCPConn) error {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	sys := 0
+	if err := raw.Control(func(fd uintptr) { sys, err = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR) }); err != nil {
+		return err
+	}
+	if err == nil && sys != 0 {
+		err = unix.Errno(sys)
+	}
+	return err
 }
 
 // connects opens connections in an open loop, with one request on each.
@@ -226,7 +247,7 @@ func connects(ctx context.Context, t *trial) error {
 					return
 				}
 				time.Sleep(time.Until(due))
-				if time.Since(due) > tooLate {
+				if time.Since(due) > time.Second {
 					late.Add(1)
 					continue
 				}
@@ -241,8 +262,8 @@ func connects(ctx context.Context, t *trial) error {
 	}
 	wg.Wait()
 	took := time.Since(began).Seconds()
-	t.say("%d connections with a request each were served, %.0f each second of %d asked for (%d were never opened: the machine had no time); %d failed; refused by reason: %v",
-		done.Load(), float64(done.Load())/took, rate, late.Load(), failed.Load(), t.refused("web"))
+	t.say("%d connections with a request each were served, %.0f each second of %d asked for (%d were never opened: the machine had no time); %d failed; refused: %s",
+		done.Load(), float64(done.Load())/took, rate, late.Load(), failed.Load(), t.refused())
 	if why, ok := detail.Load().(string); ok {
 		t.say("the last failure: %s", why)
 	}
@@ -309,8 +330,8 @@ func fullTable(ctx context.Context, t *trial) error {
 		pause(ctx, 100*time.Millisecond)
 	}
 	wg.Wait()
-	t.say("%d clients tried again and again: %d connections opened, %d ended by evenkeel, %d not opened; refused by reason: %v",
-		n, opened.Load(), ended.Load(), failed.Load(), t.refused("web"))
+	t.say("%d clients tried again and again: %d connections opened, %d ended by evenkeel, %d not opened; refused: %s",
+		n, opened.Load(), ended.Load(), failed.Load(), t.refused())
 	t.say("evenkeel had at most %d of %d descriptors in use, when the admin listener answered", most, t.setup.files)
 	return nil
 }

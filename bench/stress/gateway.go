@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -36,6 +37,7 @@ type gateway struct {
 	endpoints []*endpoint
 	process   *machine.Process // the first; a binary upgrade makes it end
 	pid       int              // of the one that serves now
+	old       []int            // those before it
 	peak      int64            // of those that ended
 	client    http.Client
 }
@@ -198,18 +200,25 @@ func (g *gateway) endpoint(address string) (endpointView, error) {
 	return endpointView{}, errors.Join(err, fmt.Errorf("the status has no endpoint %s", address))
 }
 
-// refused is what a listener refused, by reason.
-func (g *gateway) refused(listener string) map[string]int {
+// refused is what the plain listener refused, by reason.
+func (g *gateway) refused() string {
 	s, err := g.status()
 	if err != nil {
-		return nil
+		return "unknown, " + err.Error()
 	}
+	var list []string
 	for _, l := range s.Listeners {
-		if l.Name == listener {
-			return l.Refused
+		for why, n := range l.Refused {
+			if l.Name == "web" && n > 0 {
+				list = append(list, fmt.Sprintf("%s %d", why, n))
+			}
 		}
 	}
-	return nil
+	if len(list) == 0 {
+		return "nothing"
+	}
+	slices.Sort(list)
+	return strings.Join(list, ", ")
 }
 
 // signal sends a signal to the process that serves.
@@ -223,14 +232,13 @@ func (g *gateway) ended() bool {
 	return gone(g.pid)
 }
 
-// gone reports whether a process that became our child when its parent ended has ended.
+// gone reports whether a successor has ended. It is our child once its parent has ended; until then its parent waits for it.
 func gone(pid int) bool {
 	var status unix.WaitStatus
-	got, err := unix.Wait4(pid, &status, unix.WNOHANG, nil)
-	if err == nil {
+	if got, err := unix.Wait4(pid, &status, unix.WNOHANG, nil); err == nil {
 		return got == pid
 	}
-	return syscall.Kill(pid, 0) != nil
+	return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH)
 }
 
 // peakRSS is the largest resident memory of any of the processes that served.
@@ -241,7 +249,7 @@ func (g *gateway) peakRSS() int64 {
 
 // succeed notes that pid serves now.
 func (g *gateway) succeed(pid int) {
-	g.peak = g.peakRSS()
+	g.old = append(g.old, g.pid)
 	g.pid = pid
 }
 
@@ -268,10 +276,18 @@ func (g *gateway) stop() error {
 // close ends everything that is left.
 func (g *gateway) close() {
 	if g.process != nil {
-		if g.pid != g.process.Pid() && !g.ended() {
-			_ = syscall.Kill(g.pid, syscall.SIGKILL)
+		g.process.Stop(0) // first, so that the others are our children now
+		for _, pid := range append(g.old, g.pid) {
+			if pid != g.process.Pid() && !gone(pid) {
+				_ = syscall.Kill(pid, syscall.SIGKILL)
+				_ = wait(stopPatience, func() error {
+					if !gone(pid) {
+						return errors.New("still there")
+					}
+					return nil
+				})
+			}
 		}
-		g.process.Stop(0)
 	}
 	for _, e := range g.endpoints {
 		if e.process != nil {

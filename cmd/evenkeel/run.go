@@ -171,16 +171,27 @@ func obey(ctx context.Context, cancel context.CancelFunc, n *node.Node, signals 
 	}
 }
 
+// greetLines is how many listeners and pools are greeted by name; `status` shows all.
+const greetLines = 4
+
 // greet says what serves where, once.
 func greet(w io.Writer, v console.View, admin site.Admin, at net.Addr) {
-	for _, l := range v.Listeners {
+	for i, l := range v.Listeners {
+		if i == greetLines {
+			fmt.Fprintf(w, "          and %s more\n", count(len(v.Listeners)-i, "listener"))
+			break
+		}
 		scheme := l.Protocol
 		if l.TLS && scheme == site.ProtocolHTTP {
 			scheme = "https"
 		}
 		fmt.Fprintf(w, "%-9s %s://%s\n", cmp.Or(l.Name, "listener"), scheme, l.Address)
 	}
-	for _, p := range v.Pools {
+	for i, p := range v.Pools {
+		if i == greetLines {
+			fmt.Fprintf(w, "          and %s more\n", count(len(v.Pools)-i, "pool"))
+			break
+		}
 		up := 0
 		for _, e := range p.Endpoints {
 			if e.State == console.StateUp || e.State == console.StateSlow {
