@@ -6,22 +6,12 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"sync/atomic"
 	"syscall"
 	"time"
 )
 
-// An endpointConn is a plain tcp connection to an endpoint. It is made with five system calls, without a timer and with
-// few allocations, where net.Dialer took nine and a sixth of the cost of a short tcp session.
-type endpointConn struct {
-	*os.File // the runtime's poller knows it
-	remote   netip.AddrPort
-	link     *Link // nil: not counted
-	closed   atomic.Bool
-}
-
 // dialSession connects to the endpoint for one tcp session, whose client's account holds the descriptor.
-func (l *Link) dialSession() (net.Conn, error) {
+func (l *Link) dialSession(shard uint32) (net.Conn, error) {
 	if l.addr == nil || l.up.now.Load().tls != nil {
 		c, _, err := l.dialTLS(context.Background(), true, false)
 		return c, err
@@ -31,7 +21,7 @@ func (l *Link) dialSession() (net.Conn, error) {
 		l.open.Add(-1)
 		return nil, errTooManyConnections
 	}
-	c, err := l.up.proxy.connectIP(l.addr.AddrPort(), cfg.Timeouts.Connect)
+	c, err := l.up.proxy.connectIP(l.addr.AddrPort(), cfg.Timeouts.Connect, shard)
 	if err != nil {
 		l.open.Add(-1)
 		return nil, err
@@ -40,16 +30,8 @@ func (l *Link) dialSession() (net.Conn, error) {
 	return c, nil
 }
 
-// Close closes the connection and gives its slot back.
-func (c *endpointConn) Close() error {
-	if c.link != nil && !c.closed.Swap(true) {
-		c.link.open.Add(-1)
-	}
-	return c.File.Close()
-}
-
 // connectIP opens a tcp connection within d. Nagle's algorithm is off.
-func (p *Proxy) connectIP(to netip.AddrPort, d time.Duration) (*endpointConn, error) {
+func (p *Proxy) connectIP(to netip.AddrPort, d time.Duration, shard uint32) (*plainConn, error) {
 	to = netip.AddrPortFrom(to.Addr().Unmap(), to.Port())
 	fd, err := socketFor(to)
 	if err != nil {
@@ -61,45 +43,51 @@ func (p *Proxy) connectIP(to netip.AddrPort, d time.Duration) (*endpointConn, er
 		// so, and returns the error if there was one.
 		err = rawConnect(uintptr(fd), to)
 	}
-	if err != nil && err != syscall.EALREADY {
-		syscall.Close(fd)
+	c := &plainConn{fd: fd, remote: to}
+	if err == syscall.EALREADY {
+		err = p.awaitConnect(c, d, shard)
+	}
+	if err != nil {
+		c.Close()
 		return nil, connectError(to, err)
 	}
-	s := &endpointConn{File: os.NewFile(uintptr(fd), "endpoint"), remote: to}
-	if err != nil {
-		if err := p.awaitConnect(s, d); err != nil {
-			s.Close()
-			return nil, connectError(to, err)
-		}
-	}
-	return s, nil
+	return c, nil
 }
 
-// awaitConnect waits until s is connected.
-func (p *Proxy) awaitConnect(s *endpointConn, d time.Duration) error {
-	raw, err := s.SyscallConn()
+// awaitConnect waits until c is connected.
+func (p *Proxy) awaitConnect(c *plainConn, d time.Duration, shard uint32) error {
+	var w watched
+	p.sweep.add(&w, c)
+	p.sweep.arm(&w, d)
+	var err error
+	if f := p.crew.ferries.of(shard); f != nil {
+		err = f.awaitConnect(c)
+	} else {
+		err = c.awaitConnect()
+	}
+	late := w.disarm()
+	p.sweep.remove(&w)
+	if late {
+		return os.ErrDeadlineExceeded
+	}
+	return err
+}
+
+// awaitConnect waits on the runtime's poller until c is connected.
+func (c *plainConn) awaitConnect() error {
+	raw, err := c.SyscallConn()
 	if err != nil {
 		return err
 	}
-	var w watched
-	p.sweep.add(&w, s)
-	p.sweep.arm(&w, d)
 	var failed error
 	err = raw.Write(func(fd uintptr) bool {
-		failed = rawConnect(fd, s.remote)
+		failed = rawConnect(fd, c.remote)
 		return failed != syscall.EALREADY && failed != syscall.EINPROGRESS
 	})
-	late := w.disarm()
-	p.sweep.remove(&w)
-	switch {
-	case late:
-		return os.ErrDeadlineExceeded
-	case err != nil:
-		return err
-	case failed == syscall.EISCONN:
-		return nil
+	if err == nil && failed != syscall.EISCONN {
+		err = failed
 	}
-	return failed
+	return err
 }
 
 func socketFor(to netip.AddrPort) (int, error) {
@@ -111,7 +99,7 @@ func socketFor(to netip.AddrPort) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	if err := syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1); err != nil {
+	if err := rawNoDelay(fd); err != nil {
 		syscall.Close(fd)
 		return -1, err
 	}
@@ -120,49 +108,4 @@ func socketFor(to netip.AddrPort) (int, error) {
 
 func connectError(to netip.AddrPort, err error) error {
 	return fmt.Errorf("endpoint %s cannot be connected to: %w", to, err)
-}
-
-// LocalAddr is asked of the kernel each time.
-func (s *endpointConn) LocalAddr() net.Addr {
-	a := new(net.TCPAddr)
-	s.control(func(fd int) error {
-		sa, err := syscall.Getsockname(fd)
-		switch v := sa.(type) {
-		case *syscall.SockaddrInet4:
-			a.IP, a.Port = v.Addr[:], v.Port
-		case *syscall.SockaddrInet6:
-			a.IP, a.Port = v.Addr[:], v.Port
-		}
-		return err
-	})
-	return a
-}
-
-// RemoteAddr is the endpoint.
-func (s *endpointConn) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(s.remote) }
-
-// CloseWrite sends the end of the stream.
-func (s *endpointConn) CloseWrite() error {
-	return s.control(func(fd int) error { return syscall.Shutdown(fd, syscall.SHUT_WR) })
-}
-
-// SetLinger is that of net.TCPConn: 0 makes Close reset the connection.
-func (s *endpointConn) SetLinger(sec int) error {
-	l := syscall.Linger{Onoff: 1, Linger: int32(sec)}
-	if sec < 0 {
-		l = syscall.Linger{}
-	}
-	return s.control(func(fd int) error { return syscall.SetsockoptLinger(fd, syscall.SOL_SOCKET, syscall.SO_LINGER, &l) })
-}
-
-func (s *endpointConn) control(f func(fd int) error) error {
-	raw, err := s.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var failed error
-	if err := raw.Control(func(fd uintptr) { failed = f(int(fd)) }); err != nil {
-		return err
-	}
-	return failed
 }

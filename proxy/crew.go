@@ -13,6 +13,8 @@ type crew struct {
 	idle []*hand
 	done bool
 	all  sync.WaitGroup
+
+	ferries ferries
 }
 
 // hand is one goroutine of a crew.
@@ -73,4 +75,5 @@ func (c *crew) dismiss() {
 	c.idle = nil
 	c.mu.Unlock()
 	c.all.Wait()
+	c.ferries.close()
 }

@@ -37,7 +37,9 @@ type relayOptions struct {
 	// Bytes that were read already: toEndpoint from the client, toClient from the endpoint. They are
 	// sent first and counted.
 	toEndpoint, toClient []byte
-	in, out              *tally // counted while bytes move; nil: not
+	moved                [2]int64 // bytes that were carried before, from the client and from the endpoint
+	ended                [2]bool  // whose end has been passed on before
+	in, out              *tally   // counted while bytes move; nil: not
 	shard                uint32
 }
 
@@ -46,6 +48,15 @@ type relayOptions struct {
 // the bytes that came from the client and went to it. On an error both connections are closed already; the
 // caller closes them in any case. A connection that wraps a *net.TCPConn shows it by NetConn() net.Conn.
 func (p *Proxy) relay(client, endpoint net.Conn, o relayOptions) (in, out int64, err error) {
+	if a, ok := afloat(client); ok && len(o.toEndpoint)+len(o.toClient) == 0 {
+		if b, ok := afloat(endpoint); ok {
+			if f := p.crew.ferries.of(o.shard); f != nil {
+				if err, over := p.ferried(f, a, b, &o); over {
+					return o.moved[0], o.moved[1], err
+				}
+			}
+		}
+	}
 	r := p.relays.Get().(*relayRun)
 	r.opts = o
 	r.ends.Store(0)
@@ -57,9 +68,10 @@ func (p *Proxy) relay(client, endpoint net.Conn, o relayOptions) (in, out int64,
 	}
 	r.up.join(client, endpoint, o.in)
 	r.down.join(endpoint, client, o.out)
+	r.up.moved, r.down.moved = o.moved[0], o.moved[1]
 	r.done.Add(1)
 	p.crew.give(p, job{relay: r})
-	r.fail(&r.up, r.up.run(o.toEndpoint))
+	r.fail(&r.up, r.up.run(o.toEndpoint, o.ended[0]))
 	r.done.Wait()
 	if o.watched != nil && o.idle > 0 {
 		r.idled(o.watched.disarm())
@@ -71,6 +83,19 @@ func (p *Proxy) relay(client, endpoint net.Conn, o relayOptions) (in, out int64,
 	r.both, r.opts = bothConns{}, relayOptions{}
 	p.relays.Put(r)
 	return in, out, err
+}
+
+// ferried carries a session over f. over: it has ended; otherwise o says where it stands.
+func (p *Proxy) ferried(f *ferry, client, endpoint *plainConn, o *relayOptions) (err error, over bool) {
+	guarded := o.watched != nil && o.idle > 0
+	if guarded {
+		p.sweep.arm(o.watched, o.idle)
+	}
+	err = f.cross(p, client, endpoint, o)
+	if guarded && o.watched.disarm() && err != nil && err != errBulk {
+		err = errRelayIdle
+	}
+	return err, err != errBulk
 }
 
 // relayRun is one relay under way. It is reused.
@@ -97,7 +122,7 @@ func newRelayRun(p *Proxy) *relayRun {
 }
 
 func (r *relayRun) runDown() {
-	r.fail(&r.down, r.down.run(r.opts.toClient))
+	r.fail(&r.down, r.down.run(r.opts.toClient, r.opts.ended[1]))
 	r.done.Done()
 }
 
@@ -168,21 +193,22 @@ func (h *half) part() {
 
 // run moves bytes until src ends. It then passes the end on, unless the other half has ended too, so
 // that both are about to be closed.
-func (h *half) run(first []byte) error {
+func (h *half) run(first []byte, ended bool) error {
 	if len(first) > 0 {
 		if _, err := h.dst.Write(first); err != nil {
 			return h.writeErr
 		}
 		h.moving(len(first))
 	}
-	err := h.move()
-	if err != io.EOF {
-		return err
+	if !ended {
+		if err := h.move(); err != io.EOF {
+			return err
+		}
 	}
 	if h.of.ends.Add(1) == 2 {
 		return nil
 	}
-	if closeWrite(h.dst) != nil {
+	if !ended && closeWrite(h.dst) != nil {
 		return h.writeErr
 	}
 	return nil
@@ -319,32 +345,25 @@ func (h *half) pull(fd uintptr) bool {
 			return true
 		}
 	}
-	h.held, h.err = ignoringEINTR(func() (int, error) {
-		n, err := syscall.Splice(int(fd), nil, h.pipe.w, nil, pipeSize, spliceMove)
-		return int(n), err
-	})
+	h.held, h.err = rawSplice(fd, uintptr(h.pipe.w), pipeSize)
 	if h.err == syscall.EAGAIN {
 		h.of.proxy.pipes.put(h.pipe, true)
 		h.piped, h.held = false, 0
 		return false
 	}
-	h.held = max(h.held, 0)
 	return true
 }
 
 // push moves bytes from the pipe to dst. It reports false when dst takes none now.
 func (h *half) push(fd uintptr) bool {
-	n, err := ignoringEINTR(func() (int, error) {
-		n, err := syscall.Splice(h.pipe.r, nil, int(fd), nil, h.held, spliceMove)
-		return int(n), err
-	})
+	n, err := rawSplice(uintptr(h.pipe.r), fd, h.held)
 	if err == syscall.EAGAIN {
 		return false
 	}
 	if err == nil && n == 0 {
 		err = io.ErrUnexpectedEOF
 	}
-	h.held, h.err = h.held-max(n, 0), err
+	h.held, h.err = h.held-n, err
 	return true
 }
 
@@ -414,6 +433,10 @@ func rawOf(c net.Conn) syscall.RawConn {
 // abort closes a connection with a reset.
 func abort(c net.Conn) {
 	b := bare(c)
+	if p, ok := b.(*plainConn); ok {
+		p.reset()
+		return
+	}
 	if raw := rawOf(b); raw == nil || raw.Control(resetFD) != nil {
 		if t, ok := b.(interface{ SetLinger(int) error }); ok {
 			t.SetLinger(0)

@@ -15,8 +15,8 @@ import (
 type client struct {
 	conn
 	claim
-	raw  *net.TCPConn
-	slot int // place in the registry's shard, guarded by its lock
+	raw  *net.TCPConn // nil: conn.Conn is a *plainConn
+	slot int          // place in the registry's shard, guarded by its lock
 	home *clientShard
 }
 
@@ -70,23 +70,60 @@ func (r *registry) each(f func(*client)) {
 
 // welcome takes or refuses an accepted connection.
 func (l *listener) welcome(raw *net.TCPConn, shard uint32) {
-	cfg, p := l.cfg.Load(), l.proxy
+	cl := &client{conn: conn{Conn: raw, listener: l, cfg: l.cfg.Load(), remote: addrPort(raw.RemoteAddr()), shard: shard}, raw: raw}
+	if l.enter(cl) {
+		cl.local = addrPort(raw.LocalAddr())
+		l.begin(cl)
+	}
+}
+
+// plain reports whether nobody looks into connections of cfg before they are relayed, so that they need not
+// be known to the runtime's poller.
+func plain(cfg *site.Listener) bool {
+	a := cfg.ProxyProtocol.Accept
+	return cfg.Protocol == site.ProtocolTCP && cfg.TLS == nil && !cfg.Sniff && a != acceptOptional && a != acceptRequired
+}
+
+// welcomePlain is welcome for a connection that was accepted when the listener was plain. local is where the listener
+// is bound, when that is one address.
+func (l *listener) welcomePlain(cfg *site.Listener, fd int, remote, local netip.AddrPort, shard uint32) {
+	type both struct { // one allocation
+		client
+		plainConn
+	}
+	b := &both{plainConn: plainConn{fd: fd, remote: remote}}
+	cl := &b.client
+	cl.conn = conn{Conn: &b.plainConn, listener: l, cfg: cfg, remote: remote, local: local, shard: shard}
+	if l.enter(cl) {
+		if !local.IsValid() {
+			cl.local, _ = localAddr(fd)
+		}
+		l.begin(cl)
+	}
+}
+
+// enter takes what the limits allow the connection, or resets it.
+func (l *listener) enter(cl *client) bool {
+	cfg := cl.cfg
 	l.accepted.Add(1)
-	remote := addrPort(raw.RemoteAddr())
-	cl := &client{conn: conn{Conn: raw, listener: l, cfg: cfg, remote: remote, shard: shard}, raw: raw}
-	cl.claim = claim{ip: keyOf(remote.Addr()), weight: weight(cfg)}
+	cl.claim = claim{ip: keyOf(cl.remote.Addr()), weight: weight(cfg)}
 	// Behind a balancer that sends a PROXY header connections are counted by the address in it.
-	byIP := !believed(&cfg.ProxyProtocol, remote.Addr())
+	byIP := !believed(&cfg.ProxyProtocol, cl.remote.Addr())
 	if why, ok := l.admit(cfg, &cl.claim, byIP); !ok {
 		l.refused[why].Add(1)
-		reset(raw)
-		return
+		abort(cl.conn.Conn)
+		return false
 	}
-	cl.local = addrPort(raw.LocalAddr())
+	return true
+}
+
+// begin serves a connection that was let in.
+func (l *listener) begin(cl *client) {
+	p := l.proxy
 	p.clients.add(cl)
-	p.sweep.add(&cl.watched, raw)
+	p.sweep.add(&cl.watched, cl.conn.Conn)
 	p.work.Add(1)
-	if cfg.Protocol == site.ProtocolTCP {
+	if cl.cfg.Protocol == site.ProtocolTCP {
 		p.crew.give(p, job{client: cl})
 		return
 	}

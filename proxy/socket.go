@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"strconv"
 	"sync"
@@ -30,6 +31,8 @@ type socket struct {
 	owner   atomic.Pointer[listener]
 	listen  string // as the site file wrote it
 	tcp     *net.TCPListener
+	door    *os.File       // a duplicate of tcp, since a *net.TCPListener shows nobody its descriptor to accept from
+	bound   netip.AddrPort // of tcp; invalid when it is not one address
 	udp     *net.UDPConn
 	relay   *udpRelay // of udp
 	closing chan struct{}
@@ -54,8 +57,45 @@ func openSocket(p *Proxy, cfg *site.Listener) (*socket, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listener %s cannot listen on %s: %w", cfg.Name, cfg.Listen, err)
 	}
-	s.tcp = c.(*net.TCPListener)
+	s.setTCP(c.(*net.TCPListener))
 	return s, nil
+}
+
+// setTCP makes ln what s listens on.
+func (s *socket) setTCP(ln *net.TCPListener) {
+	s.tcp = ln
+	s.door = doorOf(ln)
+	if at := addrPort(ln.Addr()); !at.Addr().IsUnspecified() {
+		s.bound = at
+	}
+}
+
+// acceptWaits is how long an accept on a listening socket that somebody made block may last. Sockets that are handed
+// over are shared with a successor, and whoever asks its os.File for the descriptor makes both block; an accept that the
+// scheduler was not told of would then hold up every goroutine until the next client comes.
+const acceptWaits = time.Millisecond
+
+// doorOf is a duplicate of ln that can be accepted from with raw calls. Without one, nil, every connection is accepted
+// through package net.
+func doorOf(ln *net.TCPListener) *os.File {
+	door, err := ln.File()
+	if err != nil {
+		return nil
+	}
+	raw, err := door.SyscallConn()
+	if err == nil {
+		wait := syscall.NsecToTimeval(int64(acceptWaits))
+		if e := raw.Control(func(fd uintptr) {
+			err = syscall.SetsockoptTimeval(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVTIMEO, &wait)
+		}); e != nil {
+			err = e
+		}
+	}
+	if err != nil {
+		door.Close()
+		return nil
+	}
+	return door
 }
 
 // inheritable sets options on a listening socket that the kernel copies to every accepted one, which saves four
@@ -66,6 +106,7 @@ func inheritable(network, _ string, c syscall.RawConn) error {
 	}
 	return c.Control(func(fd uintptr) {
 		// Best effort: without keep-alive the idle timeouts still end dead connections.
+		_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1)
 		_ = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_KEEPALIVE, 1)
 		_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_KEEPIDLE, 15)
 		_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_KEEPINTVL, 15)
@@ -102,6 +143,7 @@ func (s *socket) close() {
 		return
 	}
 	s.tcp.Close()
+	s.door.Close() // nil is fine
 }
 
 // retire ends accepting, but first takes what is queued. udp sessions go on until they are idle; the
@@ -111,19 +153,25 @@ func (s *socket) retire() {
 		s.relay.retire()
 		return
 	}
-	s.tcp.SetDeadline(time.Now().Add(acceptRest))
+	end := time.Now().Add(acceptRest)
+	s.tcp.SetDeadline(end)
+	s.door.SetDeadline(end) // nil is fine
 }
 
 // accept serves the connections of a tcp socket until it is closed.
 func (s *socket) accept() {
 	defer s.close()
-	for turn := uint32(0); ; turn++ {
-		c, err := s.tcp.AcceptTCP()
+	a := acceptor{s: s}
+	var raw syscall.RawConn
+	if s.door != nil {
+		raw, _ = s.door.SyscallConn()
+	}
+	for {
+		err := a.accept(raw)
 		if err == nil {
-			s.owner.Load().welcome(c, turn)
 			continue
 		}
-		if errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded) {
+		if errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded) {
 			return
 		}
 		if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
@@ -136,6 +184,58 @@ func (s *socket) accept() {
 			return
 		}
 	}
+}
+
+// acceptor accepts from one socket.
+type acceptor struct {
+	s    *socket
+	turn uint32 // steady number of the connection
+	late bool   // the listener was not plain when a connection came
+	err  error
+}
+
+// accept takes one connection or, of a plain listener, some.
+func (a *acceptor) accept(raw syscall.RawConn) error {
+	if raw != nil && plain(a.s.owner.Load().cfg.Load()) {
+		if err := raw.Read(a.plainly); err != nil || a.err != nil || !a.late {
+			return errors.Join(err, a.err)
+		}
+	}
+	c, err := a.s.tcp.AcceptTCP()
+	if err == nil {
+		a.turn++
+		a.s.owner.Load().welcome(c, a.turn)
+	}
+	return err
+}
+
+// acceptTurn is how many connections are accepted before a look whether the socket is about to leave.
+const acceptTurn = 64
+
+// plainly accepts while the listener is plain. It reports false when nobody waits.
+func (a *acceptor) plainly(fd uintptr) bool {
+	a.err, a.late = nil, false
+	for range acceptTurn {
+		l := a.s.owner.Load()
+		cfg := l.cfg.Load()
+		if a.late = !plain(cfg); a.late {
+			return true
+		}
+		c, remote, err := rawAccept(fd)
+		switch err {
+		case nil:
+		case syscall.EAGAIN:
+			return false
+		case syscall.EINTR:
+			return true // to Go code, where the runtime gets what it wants
+		default:
+			a.err = err
+			return true
+		}
+		a.turn++
+		l.welcomePlain(cfg, c, remote, a.s.bound, a.turn)
+	}
+	return true
 }
 
 // pause waits a moment. It reports false when the socket was closed.
@@ -279,7 +379,13 @@ func (i *inherited) fits(cfg *site.Listener) bool {
 
 // socket makes i the socket of cfg.
 func (i *inherited) socket(p *Proxy, cfg *site.Listener) *socket {
-	s := &socket{proxy: p, listen: cfg.Listen, tcp: i.tcp, closing: make(chan struct{})}
+	s := &socket{proxy: p, listen: cfg.Listen, closing: make(chan struct{})}
+	if i.tcp != nil {
+		if raw, err := i.tcp.SyscallConn(); err == nil {
+			_ = inheritable("tcp", "", raw)
+		}
+		s.setTCP(i.tcp)
+	}
 	if i.udp != nil {
 		s.setUDP(i.udp)
 	}

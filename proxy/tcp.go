@@ -64,7 +64,7 @@ func relayTCP(x *exchange.Exchange) *exchange.Refusal {
 	p := c.listener.proxy
 	link := x.Endpoint.Link.(*Link)
 	began := time.Now()
-	to, err := link.dialSession()
+	to, err := link.dialSession(c.shard)
 	if err != nil {
 		return connectFailed(x, err)
 	}
@@ -73,12 +73,14 @@ func relayTCP(x *exchange.Exchange) *exchange.Refusal {
 	cfg := poolOf(link)
 	if v := cfg.ProxyProtocol; v == proxyV1 || v == proxyV2 {
 		var buf [proxyV1Max]byte
-		to.SetWriteDeadline(time.Now().Add(cfg.Timeouts.Connect))
+		if _, plain := to.(*plainConn); !plain { // there it is the first the kernel is given, and taken at once
+			to.SetWriteDeadline(time.Now().Add(cfg.Timeouts.Connect))
+			defer to.SetWriteDeadline(time.Time{})
+		}
 		if _, err := to.Write(appendProxyHeader(buf[:0], v, c.remote, c.local, false)); err != nil {
 			x.Result = exchange.Result{Kind: exchange.ConnectFailed, Reason: "proxy_header", Unsent: true}
 			return refusedConnect
 		}
-		to.SetWriteDeadline(time.Time{})
 	}
 	x.Outcome.Started = true
 	x.Outcome.FirstByte = began.Add(took).Sub(x.Start)
