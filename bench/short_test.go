@@ -9,6 +9,21 @@ import (
 	"testing"
 )
 
+// TestCostInSmall runs a comparison as docs/performance.md says, from building the program to the table. It judges no figure.
+func TestCostInSmall(t *testing.T) {
+	for _, tool := range []string{"haproxy", "wrk"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skipf("%s is not installed: not tested is the comparison with HAProxy", tool)
+		}
+	}
+	var out, talk bytes.Buffer
+	cmd := exec.Command("go", "run", ".", "cost", "--cases", "h1-100B-64,l4-conns", "--rivals", "haproxy", "--rounds", "1", "--seconds", "1")
+	cmd.Stdout, cmd.Stderr = &out, &talk
+	if err := cmd.Run(); err != nil || bytes.Count(out.Bytes(), []byte("evenkeel  ")) < 2 {
+		t.Errorf("bench cost: %v\n%s%s", err, talk.Bytes(), out.Bytes())
+	}
+}
+
 // The experiments that a failed request decides, and no time, hold in small on every machine.
 func TestStressInSmall(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "bench")

@@ -94,7 +94,7 @@ func (b *bench) start(k kase, name, service string) (*proxy, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir := b.file(name)
+	dir := b.file("run-" + name) // the program that was built may have the proxy's name
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
