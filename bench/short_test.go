@@ -17,7 +17,7 @@ func TestCostInSmall(t *testing.T) {
 		}
 	}
 	var out, talk bytes.Buffer
-	cmd := exec.Command("go", "run", ".", "cost", "--cases", "h1-100B-64,l4-conns", "--rivals", "haproxy", "--rounds", "1", "--seconds", "1")
+	cmd := exec.Command("go", "run", ".", "cost", "--cases", "h1-100B-64,l4-conns", "--rivals", "haproxy", "--rounds", "3", "--seconds", "1")
 	cmd.Stdout, cmd.Stderr = &out, &talk
 	if err := cmd.Run(); err != nil || bytes.Count(out.Bytes(), []byte("evenkeel  ")) < 2 {
 		t.Errorf("bench cost: %v\n%s%s", err, talk.Bytes(), out.Bytes())
