@@ -101,6 +101,11 @@ type Exchange struct {
 	IP        netip.Addr // the client's address after trusted proxies (identify)
 	RequestID []byte     // passed on and shown in errors (identify)
 	Trusted   bool       // the sender is a trusted proxy (identify)
+	Customer  []byte     // who pays, nil: unknown (identify)
+	User      []byte     // who acts, nil: unknown (identify)
+	Region    []byte     // where the client is, nil: unknown (identify)
+	Claim     Claim      // what the sender says of the class (identify); the route stage makes Class of it
+	Weight    uint16     // the customer's fair share, 0 counts as 1 (identify)
 	Host      []byte     // host without port, lower case (identify)
 	Path      []byte     // path of the target without query; as sent (identify)
 	Route     *Route     // nil until routed
@@ -109,6 +114,15 @@ type Exchange struct {
 	Endpoint  *Endpoint // where this attempt goes (pick)
 	Attempt   int       // 1 for the first (retry)
 	SetCookie []byte    // value of a Set-Cookie field for the answer, nil for none (pick: affinity)
+	Screened  bool      // a rule let it through unscreened (rules: allow)
+	// RetryAfter goes before that of the refusal, when it is known for this very exchange; 0: it is not.
+	RetryAfter time.Duration
+	// Allowances are what limits have left for the sender, for RateLimit fields of the answer; Allowed of them are set.
+	Allowances [MaxAllowances]Allowance
+	Allowed    uint8
+	// Held is told when the answer head is there, before the first byte goes to the client; nil: nobody wants to know.
+	// A long body then holds no place at its endpoint's shedder.
+	Held Holder
 
 	// Filled by the send stage. Result is about the last attempt, Outcome about the exchange.
 	Result  Result
@@ -116,6 +130,62 @@ type Exchange struct {
 
 	IDBuf   [32]byte  // backs RequestID when evenkeel made it
 	HostBuf [256]byte // backs Host when it had to be made lower case
+}
+
+// Claim is what a sender says about the class of its request, already bounded by what it may say.
+type Claim struct {
+	Class Class
+	Set   bool // false: the route decides
+	Lower bool // the sender is not trusted: Class holds only where it is lower than the route's
+}
+
+// Rank orders classes: 0 is the most important.
+func (c Class) Rank() int { return [...]int{1, 0, 2}[c] }
+
+// Classify is the class of a request that says claim on a route of class route.
+func (c Claim) Classify(route Class) Class {
+	if !c.Set || c.Lower && c.Class.Rank() < route.Rank() {
+		return route
+	}
+	return c.Class
+}
+
+// A Holder holds something for an exchange until its answer begins.
+type Holder interface {
+	// Answered is called at most once, on the goroutine of x, as the answer head is there. long: the body is of unknown length or
+	// large, or the connection was upgraded, so that the exchange may last much longer than the endpoint's work.
+	Answered(x *Exchange, long bool)
+}
+
+// MaxAllowances is how many limits one answer tells of. More would be header bytes that nobody reads.
+const MaxAllowances = 3
+
+// Allowance is what one limit has left for the sender of an exchange.
+type Allowance struct {
+	Of       *Policy
+	Left     int64         // requests or bytes that could be sent at once
+	Reset    time.Duration // until the whole budget is back
+	Violated bool          // this limit refused the exchange
+}
+
+// Policy is a limit as clients are told of it, made once per site.
+type Policy struct {
+	Name      string // of the limit
+	Field     []byte // ready-made member of RateLimit-Policy: "per-customer";q=100;w=1
+	Quoted    []byte // ready-made beginning of a member of RateLimit: "per-customer"
+	Always    bool   // told in all answers; else only when it refused
+	Remaining []byte // name of a further answer field with what is left; nil: none
+}
+
+// Allow notes what a limit has left. When there is no place any more, a violated limit takes the place of the last.
+func (x *Exchange) Allow(a Allowance) {
+	switch {
+	case int(x.Allowed) < len(x.Allowances):
+		x.Allowances[x.Allowed] = a
+		x.Allowed++
+	case a.Violated:
+		x.Allowances[len(x.Allowances)-1] = a
+	}
 }
 
 // Outcome is what became of an exchange.
@@ -139,6 +209,8 @@ type Result struct {
 	Unsent  bool          // provably nothing reached the endpoint: safe to repeat whatever the method
 	// RetryAfter is what a 429 or 503 answer asked for; 0: nothing. The endpoint gets less until then.
 	RetryAfter time.Duration
+	// Utilisation is what the endpoint said of its own load in its answer, 1 for full; 0: nothing.
+	Utilisation float32
 }
 
 // ResultKind sorts results.
@@ -157,6 +229,8 @@ const (
 func (x *Exchange) Reset() {
 	x.Request, x.RequestID, x.Host, x.Path = nil, nil, nil, nil
 	x.IP, x.Trusted, x.Route, x.Class = netip.Addr{}, false, nil, Standard
+	x.Customer, x.User, x.Region, x.Claim, x.Weight = nil, nil, nil, Claim{}, 0
+	x.Screened, x.RetryAfter, x.Allowed, x.Held = false, 0, 0, nil
 	x.Deadline, x.Endpoint, x.Attempt, x.Replayable, x.SetCookie = time.Time{}, nil, 0, false, nil
 	x.Result, x.Outcome = Result{}, Outcome{}
 }

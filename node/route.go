@@ -45,7 +45,7 @@ func (t *route) Serve(x *exchange.Exchange, next *exchange.Next) *exchange.Refus
 		return refusal
 	}
 	r := found.route
-	x.Route, x.Class = r, r.Class
+	x.Route, x.Class = r, x.Claim.Classify(r.Class)
 	if r.MaxBody > 0 && x.Request.ContentLength > r.MaxBody {
 		return refuseBody
 	}

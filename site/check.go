@@ -29,6 +29,7 @@ func (c *checker) all() {
 		c.pool(c.site.Pools[name], join("pools", name))
 	}
 	c.routes()
+	c.protection()
 }
 
 // suspect says whether path or anything in it is a mistake already.

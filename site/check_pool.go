@@ -16,6 +16,7 @@ func (c *checker) pool(p *Pool, path string) {
 	}
 	c.hash(p.Hash, path+".hash")
 	c.probe(p.Probe, path+".probe")
+	c.protections(p, path)
 	if p.TLS != nil && !c.suspect(path+".tls") {
 		c.endpointTLS(p.TLS, path+".tls")
 	}

@@ -153,6 +153,9 @@ func (d *decoder) wrongKind(n *node, want nodeKind, path string) {
 }
 
 func (d *decoder) list(n *node, v reflect.Value, f field, path string) {
+	if f.one && n.kind == scalarNode {
+		n = &node{kind: listNode, at: n.at, items: []*node{n}}
+	}
 	if n.kind != listNode {
 		d.wrongKind(n, listNode, path)
 		return

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // form is what a text must look like. check returns the text as it is kept.
@@ -34,6 +35,8 @@ var forms = map[string]form{
 	"regexp":    {checkRegexp, "", "a regular expression"},
 	"patterns":  {checkRegexp, "", "header name: regular expression"},
 	"headers":   {checkHeaderValue, "", "header name: value"},
+	"period":    {checkPeriod, `^(hour|day|week|month|year|lifetime|[0-9].*)$`, "hour, day, week, month, year, lifetime or a length"},
+	"time":      {checkTime, `^[0-9]{4}-[0-9]{2}-[0-9]{2}T.*$`, "a time, 2026-01-31T00:00:00Z"},
 	"file":      {checkFile, "", "a path, relative to the file that names it"},
 }
 
@@ -285,6 +288,36 @@ func checkHeaderValue(s string) (string, error) {
 	}
 	if strings.Trim(s, " \t") != s {
 		return s, errors.New("the value has blanks at an end, which a header loses on its way")
+	}
+	return s, nil
+}
+
+// Bounds of a quota's period given as a length.
+const (
+	shortestPeriod = time.Minute // below it, a rate is meant
+	longestPeriod  = 10 * 366 * 24 * time.Hour
+)
+
+func checkPeriod(s string) (string, error) {
+	words := []string{"hour", "day", "week", "month", "year", PeriodLifetime}
+	if slices.Contains(words, s) {
+		return s, nil
+	}
+	d, err := parseDuration(s)
+	switch {
+	case err != nil:
+		return s, fmt.Errorf("%s is not a period; write %s, or a length such as 30d%s", quote(s), either(words), didYouMean(s, words))
+	case d < shortestPeriod:
+		return s, fmt.Errorf("%s is shorter than a minute; use a limit with a rate", quote(s))
+	case d > longestPeriod:
+		return s, fmt.Errorf("%s is longer than ten years; write lifetime", quote(s))
+	}
+	return s, nil
+}
+
+func checkTime(s string) (string, error) {
+	if _, err := time.Parse(time.RFC3339, s); err != nil {
+		return s, fmt.Errorf("%s is not a time; write it as 2026-01-31T00:00:00Z", quote(s))
 	}
 	return s, nil
 }

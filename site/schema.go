@@ -96,6 +96,9 @@ func (s *schemer) value(f field) map[string]any {
 		if f.required {
 			list["minItems"] = 1
 		}
+		if f.one {
+			return map[string]any{"anyOf": []any{list, s.value(f.each())}}
+		}
 		return list
 	}
 	object := map[string]any{"type": "object", "additionalProperties": s.value(f.each())}

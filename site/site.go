@@ -30,6 +30,11 @@ type Site struct {
 	Pools     map[string]*Pool     `yaml:"pools" form:"name" doc:"named sets of endpoints"`
 	Routes    []*Route             `yaml:"routes" doc:"which request goes to which pool; the first that matches wins"`
 	Identify  Identify             `yaml:"identify" doc:"how facts about the sender are found"`
+	Limits    []*Limit             `yaml:"limits" doc:"how fast requests may come, and how many at once, by who asks"`
+	Quotas    []*Quota             `yaml:"quotas" doc:"how much may be asked in a period, by who asks"`
+	Rules     []*Rule              `yaml:"rules" doc:"own patterns that are blocked, allowed, counted or limited, in order, before screening"`
+	Screening Screening            `yaml:"screening" doc:"checking requests for attacks (WAF)"`
+	Guard     Guard                `yaml:"guard" doc:"how evenkeel protects itself from overload"`
 	AccessLog AccessLog            `yaml:"access_log" doc:"one line per request or connection"`
 	Stop      Stop                 `yaml:"stop" doc:"how long stopping may take"`
 	StateDir  string               `yaml:"state_dir" form:"file" doc:"folder for what must survive a restart; empty keeps nothing on disk"`
@@ -139,6 +144,8 @@ type Pool struct {
 	TLS           *EndpointTLS  `yaml:"tls" doc:"speak TLS to endpoints"`
 	Timeouts      Timeouts      `yaml:"timeouts" doc:"how long endpoints may take"`
 	Connections   Connections   `yaml:"connections" doc:"connections to each endpoint"`
+	Shed          Shed          `yaml:"shed" doc:"protect the endpoints from overload"`
+	Outliers      Outliers      `yaml:"outliers" doc:"take endpoints out that fail or are slow beside the others"`
 	ProxyProtocol string        `yaml:"proxy_protocol" default:"off" enum:"off|v1|v2" doc:"send a PROXY header on connections to endpoints (tcp; http connections are then not shared between clients)"`
 }
 
@@ -268,6 +275,15 @@ type Connections struct {
 	Idle int `yaml:"idle" default:"1024" min:"0" doc:"unused connections kept for one endpoint; absent: not more than max"`
 }
 
+// Outliers is when an endpoint is ejected because of its answers, although probes find it well: compared with the rest
+// of its pool, so that a fault of all is nobody's.
+type Outliers struct {
+	Mode  string        `yaml:"mode" default:"on" enum:"on|dry_run|off" doc:"on: eject endpoints that fail or are slow beside the others; dry_run: only tell"`
+	Slow  Percent       `yaml:"slow" default:"400%" min:"150%" doc:"an endpoint whose typical answer takes this part of the others' is slow; 400%: four times as long"`
+	First time.Duration `yaml:"first" default:"30s" min:"1s" doc:"how long the first ejection lasts; each further one lasts longer by this"`
+	Max   time.Duration `yaml:"max" default:"5m" min:"1s" doc:"longest ejection"`
+}
+
 // Classes of requests, most important first.
 const (
 	ClassCritical = "critical"
@@ -289,6 +305,8 @@ type Route struct {
 	Respond   *Respond          `yaml:"respond" doc:"answer with a fixed text"`
 	Class     string            `yaml:"class" default:"standard" enum:"critical|standard|low" doc:"how much the requests matter"`
 	Deadline  time.Duration     `yaml:"deadline" default:"0s" min:"0s" doc:"the whole request must be answered within this; 0s: no limit beyond the pool's timeouts"`
+	Cost      int               `yaml:"cost" default:"1" min:"0" max:"1000000" doc:"what one request costs in limits that count requests; 0: nothing"`
+	Screen    *Screen           `yaml:"screen" doc:"check requests for attacks; absent: as screening.default says"`
 	BodyBytes Size              `yaml:"body_bytes" default:"0B" doc:"size of a request body; 0B: the listener's limit"`
 	Rewrite   Rewrite           `yaml:"rewrite" doc:"what is changed before the request is sent"`
 	Request   Edits             `yaml:"request" doc:"request headers added and removed"`
@@ -322,11 +340,6 @@ type Edits struct {
 	Remove []string          `yaml:"remove" form:"token" doc:"fields taken away"`
 	Set    map[string]string `yaml:"set" form:"headers" doc:"fields that replace all of the same name"`
 	Add    map[string]string `yaml:"add" form:"headers" doc:"fields added beside those of the same name"`
-}
-
-// Identify says how facts about the sender are found.
-type Identify struct {
-	TrustedProxies []netip.Prefix `yaml:"trusted_proxies" doc:"senders whose X-Forwarded-For, -Proto, -Host and Forwarded are believed"`
 }
 
 // AccessLog is one line per request or connection. Full queues drop lines and count them; they never hold a request.

@@ -21,6 +21,7 @@ type field struct {
 	doc      string
 	required bool
 	rate     bool // a size per second
+	one      bool // a list that may be written as its only element
 	element  bool // of a list or mapping
 }
 
@@ -34,7 +35,7 @@ func fieldsOf(t reflect.Type) []field {
 			continue
 		}
 		one := field{key: key, index: i, typ: f.Type, min: f.Tag.Get("min"), max: f.Tag.Get("max"), form: f.Tag.Get("form"),
-			doc: f.Tag.Get("doc"), required: f.Tag.Get("required") == "true", rate: f.Tag.Get("unit") == "/s"}
+			doc: f.Tag.Get("doc"), required: f.Tag.Get("required") == "true", rate: f.Tag.Get("unit") == "/s", one: f.Tag.Get("one") == "true"}
 		one.def, one.hasDef = f.Tag.Lookup("default")
 		if enum, ok := f.Tag.Lookup("enum"); ok {
 			one.enum = strings.Split(enum, "|")
