@@ -40,8 +40,11 @@ func (m *member) accepts(q ask, rnd uint64) bool {
 		return false
 	}
 	f := m.factor.Load()
-	return f >= whole || uint32(rnd)>>16 < f
+	return f >= whole || uint32(rnd)>>16 < f && !m.tested()
 }
+
+// tested says whether m is on trial and has the one request that it gets at a time.
+func (m *member) tested() bool { return m.alert.Load() && m.InFlight.Load() > m.before.Load() }
 
 // anyOf is the way out when draws did not find a member: the first in use from a random place on, if need be the one to be avoided.
 func anyOf(list []*member, q ask) *member {

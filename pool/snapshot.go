@@ -20,6 +20,7 @@ type snapshot struct {
 	hash    *keyer  // what the hash method looks at; nil: another method
 	cap     float64 // hash: mean in flight per weight × balance is the bound; this is balance / weight in use
 	timed   bool    // the method looks at the clock
+	compare bool    // answers are compared
 	learn   learner
 	inUse   int
 	panics  bool
@@ -227,13 +228,14 @@ func (p *Pool) rebuild(now time.Time) {
 
 // weigh brings the factor of m up to date.
 func (p *Pool) weigh(m *member, now time.Time) {
-	m.setFactor(m.vitals.factor(now))
-	m.alert.Store(m.trial)
+	m.setFactor(m.vitals.factor(now), m.believed())
+	m.alert.Store(m.trial || m.probation.on)
 	m.hush.Store(m.ejected || m.reluctant)
 }
 
 // methodOf fills in what the method needs.
 func (p *Pool) methodOf(s *snapshot, weight float64) {
+	s.compare = compares(p.cfg)
 	switch p.cfg.Method {
 	case site.MethodHash:
 		s.hash = newKeyer(p.cfg.Hash)
