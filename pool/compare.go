@@ -48,14 +48,18 @@ func (p *Pool) compare(now time.Time) time.Duration {
 		due = true
 	}
 	for _, m := range p.members {
-		m.standing.fails.row, m.standing.slow.row = int(m.badRow.Load()), int(m.slowRow.Load())
+		s := &m.standing
+		s.fails.see(now, int(m.badRow.Load()))
+		if s.slowAt != 0 {
+			s.slow.see(now, s.slowRow(now, int(m.ledger.slowRow.Load()), p.overdue(m, beat)))
+		}
 	}
 	doubted := 0.0
 	for _, m := range p.members {
 		if !m.compared() || m.reluctant {
 			continue
 		}
-		if got := p.judge(m, now, beat); got.grade == clean {
+		if got := p.judge(m, now); got.grade == clean {
 			p.believe(m, now, due)
 		} else {
 			doubted += float64(m.weight)
@@ -109,7 +113,7 @@ func (p *Pool) takeIn(now time.Time, passed, beat time.Duration) {
 	for _, m := range p.members {
 		if near := c.near[place{m.zone, m.priority}]; near != nil {
 			others := p.without(near, m, m.compares())
-			m.standing.learnOthers(others, times)
+			m.standing.learnOthers(&m.ledger, now, others, times)
 		}
 		m.slowAt.Store(int64(m.standing.slowAt))
 	}
@@ -137,7 +141,7 @@ func (p *Pool) overdue(m *member, beat time.Duration) int {
 }
 
 // judge compares m with the others.
-func (p *Pool) judge(m *member, now time.Time, beat time.Duration) finding {
+func (p *Pool) judge(m *member, now time.Time) finding {
 	s := &m.standing
 	if s.fails.row < doubtRow && s.soon.bad+s.long.bad < 1 && s.slowAt == 0 {
 		return finding{}
@@ -153,11 +157,10 @@ func (p *Pool) judge(m *member, now time.Time, beat time.Duration) finding {
 		})
 	}
 	if near := p.court.near[place{m.zone, m.priority}]; got.grade != sure && near != nil && s.slowAt != 0 {
-		waiting := p.overdue(m, beat)
-		if s.slow.row+waiting < doubtRow && s.soon.above(s.slowAt)+s.long.above(s.slowAt) < windowSlow/2 {
+		if s.slow.row < doubtRow && s.soon.above(s.slowAt)+s.long.above(s.slowAt) < windowSlow/2 {
 			return got
 		}
-		slow := s.judgeSlow(now, p.without(near, m, m.compares()), waiting, func(from time.Time) bool {
+		slow := s.judgeSlow(now, p.without(near, m, m.compares()), func(from time.Time) bool {
 			return p.witnessed(m, func(o *member) bool {
 				return o.zone != m.zone || o.priority != m.priority || o.standing.slow.row < doubtRow+1 && o.standing.slow.good.After(from)
 			})

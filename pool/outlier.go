@@ -33,8 +33,11 @@ const (
 	confirmFor = 750 * time.Millisecond
 	// tailTimes the time that one in a hundred of the others' answers exceeds is waited on top before a slow endpoint is
 	// ejected, up to tailMost: where single requests are that slow, a few of them can hold all workers of an endpoint.
-	tailTimes = 3
+	tailTimes = 5
 	tailMost  = 10 * time.Second
+	// freshFor is how long ago a row may have grown last; a row younger than youngFor is not the rest of a fault of all.
+	freshFor = 2 * beatMost
+	youngFor = 3 * beatLeast
 	// failsMore and failsTimes say how much more an endpoint must fail than the others: twice as much and ten points. With hash or
 	// affinity, where one bad key may be all of an endpoint's traffic, stickyMore.
 	failsTimes = 2.0
@@ -65,10 +68,25 @@ type standing struct {
 
 // trait is one way to be worse than the others.
 type trait struct {
-	row   int       // bad answers in a row until now
-	from  time.Time // the row began after this
-	good  time.Time // when an answer without the trait last was seen
+	row  int       // bad answers in a row until now
+	grew time.Time // when the row last grew
+	from time.Time // the row began after this
+	good time.Time // when an answer without the trait last was seen
+
+	seen  time.Time // the others have been well since then while the row grew; zero: they are not
+	base  int       // what the row was then: the end of a common fault leaves rows behind that tell nothing
 	since time.Time // the window holds enough to eject since then; zero: it does not
+}
+
+// see takes the row in as it is at now.
+func (t *trait) see(now time.Time, row int) {
+	if row > t.row {
+		t.grew = now
+	}
+	if row < t.row || row < doubtRow {
+		t.seen = time.Time{}
+	}
+	t.row = row
 }
 
 // began says that at now there was no row, or that it began anew.
@@ -77,6 +95,25 @@ func (t *trait) began(now time.Time, good bool) {
 	if good {
 		t.good = now
 	}
+}
+
+// counts is the part of the row that came while the others were well, and for how long that has been so. A row that does not grow
+// is of another time.
+func (t *trait) counts(now time.Time, witnessed func(from time.Time) bool) (row float64, lasted time.Duration) {
+	if t.row < doubtRow || now.Sub(t.grew) > freshFor {
+		return 0, 0
+	}
+	if !witnessed(t.from) {
+		t.seen = time.Time{}
+		return 0, 0
+	}
+	if t.seen.IsZero() {
+		t.seen, t.base = now, t.row
+		if t.row <= doubtRow || now.Sub(t.from) < youngFor {
+			t.seen, t.base = t.from, 0
+		}
+	}
+	return float64(t.row - t.base), now.Sub(t.seen)
 }
 
 // grade is how much speaks against an endpoint.
@@ -152,19 +189,28 @@ func (s *standing) forget(l *ledger, now time.Time) {
 	s.fails.from, s.slow.from = now, now
 }
 
-// learnOthers works out from what on answers of s are slow. others does not hold s.
-func (s *standing) learnOthers(others *peers, slow float64) {
-	s.slowAt, s.typical, s.tail = 0, 0, 0
+// learnOthers works out from what on answers of s are slow. others does not hold s. A bound that moves by less than a fifth stays, and a
+// row counted by a lower one is void: rises tell that the others have become slower too.
+func (s *standing) learnOthers(l *ledger, now time.Time, others *peers, slow float64) {
 	w := &others.soon
 	if w.good < compareSlow {
 		w = &others.long
 	}
 	if w.good < compareSlow {
+		s.slowAt, s.typical, s.tail = 0, 0, 0
 		return
 	}
 	s.typical = w.median()
 	s.tail = max(w.exceededBy(0.01), others.long.exceededBy(0.01))
-	s.slowAt = time.Duration(float64(max(s.typical, ledgerUnit)) * slow)
+	at := float64(max(s.typical, ledgerUnit)) * slow
+	switch old := float64(s.slowAt); {
+	case at > old*1.2:
+		l.slowRow.Store(0)
+		s.slow = trait{from: now}
+	case at > old*0.8:
+		return
+	}
+	s.slowAt = time.Duration(at)
 }
 
 // failChance is the greatest share of failures with which s would not yet be called worse than the others; 1 when they are too few.
@@ -198,11 +244,11 @@ func slowChance(others *peers, d time.Duration) float64 {
 // judgeFails compares failures. witnessed says whether enough of the others answered well since a row began; it is asked last.
 func (s *standing) judgeFails(now time.Time, others *peers, more float64, witnessed func(from time.Time) bool) finding {
 	chance := failChance(others, more)
-	row := float64(s.fails.row)
+	row, lasted := s.fails.counts(now, witnessed)
 	got := clean
 	switch {
-	case s.fails.row < doubtRow || !unlikely(row, row, chance, doubtChance*2) || !witnessed(s.fails.from):
-	case s.fails.row >= sureRow && now.Sub(s.fails.from) >= confirmFor && unlikely(row, row, chance, sureFails):
+	case row < doubtRow || !unlikely(row, row, chance, doubtChance*2):
+	case row >= sureRow && lasted >= confirmFor && unlikely(row, row, chance, sureFails):
 		got = sure
 	default:
 		got = doubtful
@@ -251,25 +297,22 @@ func (t *trait) held(now time.Time, enough bool, wait time.Duration) grade {
 	return doubtful
 }
 
-// judgeSlow compares latency. waiting is how many exchanges have waited for slowAt at least.
-func (s *standing) judgeSlow(now time.Time, others *peers, waiting int, witnessed func(from time.Time) bool) finding {
-	if s.slowAt == 0 {
-		return finding{}
-	}
-	s.slow.row = s.seenSlow(now, waiting)
-	chance, row := slowChance(others, s.slowAt), float64(s.slow.row)
+// judgeSlow compares latency.
+func (s *standing) judgeSlow(now time.Time, others *peers, witnessed func(from time.Time) bool) finding {
+	chance := slowChance(others, s.slowAt)
+	row, lasted := s.slow.counts(now, witnessed)
 	wait := confirmFor + min(tailTimes*s.tail, tailMost)
 	got := clean
 	switch {
-	case s.slow.row < doubtRow || !unlikely(row, row, chance, doubtChance/2) || !witnessed(s.slow.from):
-	case s.slow.row >= sureRow && now.Sub(s.slow.from) >= wait && unlikely(row, row, chance, sureSlow):
+	case row < doubtRow || !unlikely(row, row, chance, doubtChance/2):
+	case row >= sureRow && lasted >= wait && unlikely(row, row, chance, sureSlow):
 		got = sure
 	default:
 		got = doubtful
 	}
 	if got != clean {
-		return finding{got, true, fmt.Sprintf("answers are slow: %d in a row took %v or longer, the others' typically %v",
-			s.slow.row, short(s.slowAt), short(s.typical))}
+		return finding{got, true, fmt.Sprintf("answers are slow: %.0f in a row took %v or longer, the others' typically %v",
+			row, short(s.slowAt), short(s.typical))}
 	}
 	w, enough := s.worst(func(w *window) (k, n float64) { return w.above(s.slowAt), w.good }, windowSlow, max(chance, 0.5))
 	if w == nil || !witnessed(s.slow.from) {
@@ -280,12 +323,12 @@ func (s *standing) judgeSlow(now time.Time, others *peers, waiting int, witnesse
 	return finding{got, true, fmt.Sprintf("answers are slow: typically %v, the others' %v", short(w.median()), short(s.typical))}
 }
 
-// seenSlow is the row of slow answers, and of waiting exchanges when no fast answer came for as long as they wait.
-func (s *standing) seenSlow(now time.Time, waiting int) int {
+// slowRow is the row of slow answers, and of waiting exchanges when no fast answer came for as long as they wait.
+func (s *standing) slowRow(now time.Time, row, waiting int) int {
 	if now.Sub(s.slow.good) < s.slowAt {
-		return s.slow.row
+		return row
 	}
-	return s.slow.row + waiting
+	return row + waiting
 }
 
 // short rounds a time for people.
