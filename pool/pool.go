@@ -216,6 +216,10 @@ func (p *Pool) Done(x *exchange.Exchange, e *exchange.Endpoint, r exchange.Resul
 		}
 	}
 	switch s.learn {
+	case learnFaults:
+		if bad || m.fault.word.Load() != 0 {
+			m.learnFaults(p, &r)
+		}
 	case learnLatency:
 		m.learnLatency(p.nanos(), &r)
 	case learnCurve:

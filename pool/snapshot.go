@@ -33,6 +33,7 @@ type learner uint8
 
 const (
 	learnNothing learner = iota
+	learnFaults
 	learnLatency
 	learnCurve
 )
@@ -249,6 +250,8 @@ func (p *Pool) methodOf(s *snapshot, weight float64) {
 		s.timed, s.learn = true, learnLatency
 	case site.MethodPrequal:
 		s.timed, s.learn = true, learnCurve
+	case site.MethodLeastRequests:
+		s.learn = learnFaults
 	}
 	if math.IsInf(s.cap, 0) {
 		s.cap = 0
@@ -270,5 +273,5 @@ func (p *Pool) chooserOf(of part) chooser {
 	case site.MethodPrequal:
 		return &prequal{sampler: newSampler(of.list), hot: &p.hot}
 	}
-	return &leastRequests{newSampler(of.list)}
+	return &leastRequests{newSampler(of.list), p.nanos}
 }
