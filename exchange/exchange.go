@@ -90,6 +90,7 @@ type Exchange struct {
 	Local    netip.AddrPort // where it connected to
 	Secure   bool           // TLS ended here
 	SNI      string         // server name of the TLS handshake, for tcp too
+	Peer     *Peer          // the client's certificate; nil: none that an authority of the listener vouches for
 	Request  *wire.Request  // nil for tcp and udp
 	Start    time.Time      // when the first byte of the request was there
 	Shard    uint32         // spreads counters over cores: any value, steady for one connection
@@ -130,6 +131,15 @@ type Exchange struct {
 
 	IDBuf   [32]byte  // backs RequestID when evenkeel made it
 	HostBuf [256]byte // backs Host when it had to be made lower case
+	FactBuf [256]byte // backs Customer and User when they had to be decoded
+}
+
+// Peer is the client certificate of a connection, verified by the TLS handshake. It is never changed. Empty: the certificate
+// has no such name.
+type Peer struct {
+	Subject []byte // distinguished name after RFC 2253: CN=shop,O=Example
+	Name    []byte // its common name
+	AltName []byte // first alternative name that is a DNS name, URI, mail or IP address, as text
 }
 
 // Claim is what a sender says about the class of its request, already bounded by what it may say.

@@ -54,7 +54,7 @@ func (n *Node) stages(s *site.Site, cfg *site.Listener, pools map[string]poolPar
 		})...)
 	}
 	return &stages{
-		record: rec, guard: n.guard, identify: &identify{trusted: s.Identify.TrustedProxies},
+		record: rec, guard: n.guard, identify: &identify{trusted: s.Identify.TrustedProxies, finder: n.finder},
 		route: &route{table: newTable(all), answer: n.answer}, retry: ret,
 	}
 }

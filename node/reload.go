@@ -81,6 +81,11 @@ func (n *Node) change(next *site.Site) (err error) {
 	if changed && log != nil {
 		undo = append(undo, log.close)
 	}
+	finder := n.finder
+	undo = append(undo, func() { n.finder = finder })
+	if n.finder, err = n.facts.Finder(&next.Identify); err != nil {
+		return err
+	}
 	fresh := map[string]*runningPool{}
 	undo = append(undo, func() { n.stopPools(fresh) })
 	for _, name := range slices.Sorted(maps.Keys(next.Pools)) {
