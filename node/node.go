@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/even-keel/evenkeel/admit/shed"
 	"github.com/even-keel/evenkeel/console"
 	"github.com/even-keel/evenkeel/exchange"
 	"github.com/even-keel/evenkeel/site"
@@ -72,6 +73,7 @@ type Node struct {
 	pools      map[string]*runningPool
 	budgets    map[string]*budget
 	flights    map[string]*flight
+	gates      map[string]*shed.Gate
 	lastReload *console.Reload
 	reloads    [2]uint64 // failed, done
 	phase      phase
