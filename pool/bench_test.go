@@ -33,6 +33,8 @@ func TestPicksAllocateNothing(t *testing.T) {
 	}
 	// Nor does comparing answers cost any, nor an endpoint on trial.
 	f := newFleet(t, site.MethodLeastRequests, 5, 1, 1, fixed(time.Millisecond))
+	f.now = f.now.Add(time.Second)
+	f.p.look(f.now)
 	y := asking("a=b")
 	for _, r := range []exchange.Result{{Status: 200, Latency: time.Millisecond}, {Status: 500, Latency: time.Millisecond}} {
 		if allocs := testing.AllocsPerRun(1000, func() {
@@ -75,6 +77,8 @@ func BenchmarkPickDone(b *testing.B) {
 func BenchmarkCompared(b *testing.B) {
 	b.Run("exchange", func(b *testing.B) {
 		f := newFleet(b, site.MethodLeastRequests, 5, 1, 1, fixed(time.Millisecond))
+		f.now = f.now.Add(time.Second)
+		f.p.look(f.now)
 		x := from(1)
 		x.Request = &wire.Request{}
 		r := exchange.Result{Status: 200, Latency: time.Millisecond}
