@@ -61,38 +61,46 @@ func atFault(r *exchange.Result) bool {
 
 // note writes a result down. It reports a failure that did not come alone, which is worth a look at once.
 func (l *ledger) note(r *exchange.Result) (look bool) {
-	if atFault(r) {
-		l.bad.Add(1)
-		return l.badRow.Add(1) >= 2
-	}
-	slowAt := l.slowAt.Load()
-	switch r.Kind {
-	case exchange.Answered:
-		if r.Status == 429 || r.Status == 503 {
-			return false
-		}
-	case exchange.Cancelled:
-		// Who left after a while tells that it took at least that long, and who left soon tells nothing.
-		if slowAt == 0 || int64(r.Latency) < slowAt {
-			return false
-		}
-	default:
+	if r.Kind == exchange.Answered && r.Status < 500 && r.Status != 429 { // nearly always
+		l.well(r.Latency)
 		return false
 	}
-	if r.Kind == exchange.Answered && l.badRow.Load() != 0 {
-		l.badRow.Store(0)
-	}
-	if r.Latency <= 0 {
-		return false
-	}
-	l.steps[step(r.Latency)].Add(1)
+	return l.noteOther(r)
+}
+
+func (l *ledger) noteOther(r *exchange.Result) (look bool) {
 	switch {
-	case slowAt != 0 && int64(r.Latency) >= slowAt:
-		l.slowRow.Add(1)
-	case l.slowRow.Load() != 0:
-		l.slowRow.Store(0)
+	case atFault(r):
+		l.bad.Add(1)
+		return l.badRow.Add(1) >= doubtRow
+	case r.Kind == exchange.Answered && r.Status != 429 && r.Status != 503:
+		l.well(r.Latency)
+	case r.Kind == exchange.Cancelled:
+		// Who left after a while tells that it took at least that long, and who left soon tells nothing. Neither is an answer.
+		if at := l.slowAt.Load(); at != 0 && int64(r.Latency) >= at {
+			l.took(r.Latency, at)
+		}
 	}
 	return false
+}
+
+// well writes an answer down that did not fail.
+func (l *ledger) well(took time.Duration) {
+	if l.badRow.Load() != 0 {
+		l.badRow.Store(0)
+	}
+	if took > 0 {
+		l.took(took, l.slowAt.Load())
+	}
+}
+
+func (l *ledger) took(d time.Duration, slowAt int64) {
+	l.steps[step(d)].Add(1)
+	if slowAt != 0 && int64(d) >= slowAt {
+		l.slowRow.Add(1)
+	} else if l.slowRow.Load() != 0 {
+		l.slowRow.Store(0)
+	}
 }
 
 // window is what was counted of an endpoint lately; older counts fade.

@@ -10,7 +10,7 @@ import (
 
 // Numbers of the comparison. Chances are those of a false alarm at one look, if requests were independent.
 const (
-	// beatLeast is how often answers are taken in and compared; beatEach per endpoint keeps that below a hundredth of a core in
+	// beatLeast is how often answers are taken in and compared; beatEach per endpoint keeps that to about a fiftieth of a core in
 	// large pools, and beatMost the delay within reason.
 	beatLeast = 100 * time.Millisecond
 	beatEach  = 100 * time.Microsecond
@@ -97,7 +97,7 @@ func (t *trait) began(now time.Time, good bool) {
 	}
 }
 
-// counts is the part of the row that came while the others were well, and for how long that has been so. A row that does not grow
+// counts is the part of the row that came while the others were well, and for how long it has grown since. A row that does not grow
 // is of another time.
 func (t *trait) counts(now time.Time, witnessed func(from time.Time) bool) (row float64, lasted time.Duration) {
 	if t.row < doubtRow || now.Sub(t.grew) > freshFor {
@@ -113,7 +113,7 @@ func (t *trait) counts(now time.Time, witnessed func(from time.Time) bool) (row 
 			t.seen, t.base = t.from, 0
 		}
 	}
-	return float64(t.row - t.base), now.Sub(t.seen)
+	return float64(t.row - t.base), t.grew.Sub(t.seen)
 }
 
 // grade is how much speaks against an endpoint.
