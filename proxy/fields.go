@@ -171,6 +171,8 @@ func (s *scratch) responseFields(x *exchange.Exchange, r *wire.Response, bodyles
 			if wire.HopByHop(f.ID) || f.ID == wire.ContentLength && !bodyless {
 				continue
 			}
+		} else if len(f.Name) >= len(nameLoadReport) && reportsLoad(x, f) {
+			continue
 		}
 		if r.NamedByConnection(f.Name) || edits && removed(route.Response.Remove, f.Name) {
 			continue

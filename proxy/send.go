@@ -154,6 +154,7 @@ func (a *attempt) run() *exchange.Refusal {
 		x.Held.Answered(x, length == -1 || length > longBody)
 	}
 	s.responseFields(x, &s.resp, length == noBody)
+	x.Endpoint.Link.(*Link).loadOf(x, &s.resp)
 	if err := a.f.begin(x, s.resp.Status, s.fields, length); err != nil {
 		return a.clientLeft()
 	}
@@ -215,7 +216,7 @@ func (a *attempt) answer() *exchange.Refusal {
 			return nil
 		}
 	}
-	if err := a.f.end(a.b.trailers()); err != nil {
+	if err := a.f.end(reportsIn(a.x, a.b.trailers())); err != nil {
 		return a.clientLeft()
 	}
 	a.finish(true)
