@@ -31,7 +31,25 @@ type verifier struct {
 	memory *memory
 	checks *checks
 
-	hits, good, bad, skipped atomic.Uint64
+	hits               [hitShards]paddedCount
+	good, bad, skipped atomic.Uint64
+}
+
+// hitShards spreads the one counter that every request with a token counts in.
+const hitShards = 16
+
+// paddedCount is a counter that shares its cache line with no other.
+type paddedCount struct {
+	n atomic.Uint64
+	_ [56]byte
+}
+
+// known is how many tokens were remembered.
+func (v *verifier) known() (sum uint64) {
+	for i := range v.hits {
+		sum += v.hits[i].n.Load()
+	}
+	return sum
 }
 
 func newVerifier(cfg *site.JWT, set *keySet, checks *checks) *verifier {
@@ -41,18 +59,18 @@ func newVerifier(cfg *site.JWT, set *keySet, checks *checks) *verifier {
 	}
 }
 
-// ask is what is known of token at now; nil: it could not be checked, and refusal says why. from is who sends it.
-func (v *verifier) ask(token []byte, from netip.Addr, now time.Time) (j *judged, refusal *exchange.Refusal) {
+// ask is what is known of the token of x; nil: it could not be checked, and refusal says why.
+func (v *verifier) ask(token []byte, x *exchange.Exchange) (j *judged, refusal *exchange.Refusal) {
 	r := v.set.ring.Load()
 	if r == nil {
 		v.skipped.Add(1)
 		return nil, refuseNoKeys
 	}
-	if j = v.memory.find(token, now.UnixNano(), r.gen); j != nil {
-		v.hits.Add(1)
+	if j = v.memory.find(token, x.Start.UnixNano(), r.gen); j != nil {
+		v.hits[x.Shard%hitShards].n.Add(1)
 		return j, nil
 	}
-	return v.check(r, token, from, now)
+	return v.check(r, token, x.IP, x.Start)
 }
 
 // check checks a token that nothing is known of. It is not inlined, so that its work is not on the stack of an exchange that waits.
@@ -160,7 +178,7 @@ func (s *inToken) find(x *exchange.Exchange) ([]byte, *exchange.Refusal) {
 	case len(token) == 0:
 		return nil, nil
 	}
-	j, refusal := s.ask(token, x.IP, x.Start)
+	j, refusal := s.ask(token, x)
 	switch {
 	case !s.require && (j == nil || j.token == nil):
 		return nil, nil
