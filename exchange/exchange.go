@@ -124,6 +124,10 @@ type Exchange struct {
 	// Held is told when the answer head is there, before the first byte goes to the client; nil: nobody wants to know.
 	// A long body then holds no place at its endpoint's shedder.
 	Held Holder
+	// Place is how many exchanges its pool had in flight with this one as it was let in (shed).
+	Place int32
+	// Begun is when the first attempt began, when a stage before it waited for something; zero: at Start.
+	Begun time.Time
 
 	// Filled by the send stage. Result is about the last attempt, Outcome about the exchange.
 	Result  Result
@@ -241,6 +245,7 @@ func (x *Exchange) Reset() {
 	x.IP, x.Trusted, x.Route, x.Class = netip.Addr{}, false, nil, Standard
 	x.Customer, x.User, x.Region, x.Claim, x.Weight = nil, nil, nil, Claim{}, 0
 	x.Screened, x.RetryAfter, x.Allowed, x.Held = false, 0, 0, nil
+	x.Place, x.Begun = 0, time.Time{}
 	x.Deadline, x.Endpoint, x.Attempt, x.Replayable, x.SetCookie = time.Time{}, nil, 0, false, nil
 	x.Result, x.Outcome = Result{}, Outcome{}
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/even-keel/evenkeel/admit/facts"
+	"github.com/even-keel/evenkeel/admit/shed"
 	"github.com/even-keel/evenkeel/console"
 	"github.com/even-keel/evenkeel/exchange"
 	"github.com/even-keel/evenkeel/site"
@@ -75,6 +76,7 @@ type Node struct {
 	pools      map[string]*runningPool
 	budgets    map[string]*budget
 	flights    map[string]*flight
+	gates      map[string]*shed.Gate
 	lastReload *console.Reload
 	reloads    [2]uint64 // failed, done
 	phase      phase

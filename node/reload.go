@@ -153,6 +153,11 @@ func (n *Node) swap(next *site.Site, pools map[string]*runningPool) {
 			delete(n.budgets, name)
 		}
 	}
+	for name := range n.gates {
+		if p := next.Pools[name]; p == nil || p.Shed.Mode == "off" {
+			delete(n.gates, name)
+		}
+	}
 	for name := range n.flights {
 		if next.Listeners[name] == nil {
 			delete(n.flights, name)
