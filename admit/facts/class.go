@@ -117,12 +117,17 @@ func newFieldName(text string) fieldName {
 	return fieldName{textproto.CanonicalMIMEHeaderKey(text), strings.ToLower(text), wire.FieldID([]byte(text))}
 }
 
-// is reports whether f has the name.
+// is reports whether f has the name. It is inlined, as it is asked for every field of every request.
 func (n *fieldName) is(f *wire.Field) bool {
-	if n.id != wire.Other {
-		return f.ID == n.id
-	}
-	return len(f.Name) == len(n.text) && (string(f.Name) == n.text || string(f.Name) == n.lower || wire.EqualFold(f.Name, n.text))
+	return f.ID == n.id && len(f.Name) == len(n.text) && n.same(f)
+}
+
+// same reports whether the name of f, which has the same length and ID, is n.
+//
+//go:noinline
+func (n *fieldName) same(f *wire.Field) bool {
+	name := f.Name
+	return n.id != wire.Other || string(name) == n.text || string(name) == n.lower || wire.EqualFold(name, n.text)
 }
 
 // value is the value of the field, nil for an empty one or none. Two that differ are refused: whoever counts by one of them and
