@@ -24,6 +24,7 @@ var (
 	nameContentType    = []byte("Content-Type")
 	nameRetryAfter     = []byte("Retry-After")
 	nameCacheControl   = []byte("Cache-Control")
+	nameAuthenticate   = []byte("WWW-Authenticate")
 	nameSetCookie      = []byte("Set-Cookie")
 	nameDate           = []byte("Date")
 	nameGRPCStatus     = []byte("grpc-status")
