@@ -22,6 +22,8 @@ var (
 	nameUpgrade        = []byte("Upgrade")
 	nameContentType    = []byte("Content-Type")
 	nameRetryAfter     = []byte("Retry-After")
+	nameRateLimit      = []byte("RateLimit")
+	nameRatePolicy     = []byte("RateLimit-Policy")
 	nameCacheControl   = []byte("Cache-Control")
 	nameSetCookie      = []byte("Set-Cookie")
 	nameDate           = []byte("Date")
@@ -163,6 +165,9 @@ func (s *scratch) responseFields(x *exchange.Exchange, r *wire.Response, bodyles
 	}
 	if len(x.SetCookie) > 0 {
 		s.fields = append(s.fields, wire.Field{Name: nameSetCookie, Value: x.SetCookie, ID: wire.SetCookie})
+	}
+	if x.Allowed > 0 {
+		s.allowances(x, nil)
 	}
 }
 
