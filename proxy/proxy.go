@@ -34,6 +34,9 @@ type Proxy struct {
 	pipes   pipePool
 	crew    crew
 
+	soft       atomic.Pointer[softening] // nil: nothing was ever asked
+	softClosed atomic.Int64              // HTTP/2 connections that were told to go since Soften last looked
+
 	draining  atomic.Bool
 	accepting atomic.Int64 // accept loops: a retired one goes on for a moment, and what it takes is work too
 	handed    atomic.Bool  // a successor has the sockets too
