@@ -53,8 +53,9 @@ func (n *Node) stages(s *site.Site, cfg *site.Listener, pools map[string]poolPar
 			return newRoute(i, rc, cfg, pools, pattern)
 		})...)
 	}
+	entry, byClass := n.guardStages(s, cfg)
 	return &stages{
-		record: rec, guard: n.guard, identify: &identify{trusted: s.Identify.TrustedProxies},
+		record: rec, entry: entry, byClass: byClass, identify: &identify{trusted: s.Identify.TrustedProxies},
 		route: &route{table: newTable(all), answer: n.answer}, retry: ret,
 	}
 }

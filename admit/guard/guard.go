@@ -23,8 +23,9 @@ const (
 	leastShare = 0.01
 	mostShare  = 0.98 // something is let through always, or nobody would learn that it is over
 	leastWaits = 50   // a percentile of fewer waits says nothing
-	leastCPU   = 0.25 // of the processors. Below it the wait comes from other processes, and refusing would not shorten it
-	mostQueue  = 16   // runnable goroutines for each processor that say the wait is our own, however little time we get (CockroachDB: 32)
+	leastCPU   = 0.10 // of the processors. Below it there is next to nothing that refusing could save
+	crowdedBy  = 1.0  // waits for each time of work from which the machine is crowded
+	patience   = 10   // times the threshold holds on a crowded machine: whoever has more work than it is given time for passes that soon
 	memoryBack = 0.05 // how far memory has to fall below a threshold for its refusals to end
 	memoryRise = 2    // windows in a row
 	acceptFull = 0.9  // of an accept queue
@@ -48,7 +49,7 @@ type Sample struct {
 	Scheduler time.Duration // 99th percentile of the time that runnable work waited for a processor
 	Waits     uint64        // of how many waits
 	CPU       float64       // share of the processors that this process used, 0 to 1
-	Runnable  float64       // goroutines that wait for a processor, for each processor, at the end
+	Crowded   float64       // how long this process's threads waited for a processor for each time that they ran; 0: not known
 	Memory    float64       // share of the memory limit in use, 0 to 1
 	Files     float64       // share of the descriptors in use, 0 to 1
 	Accept    float64       // fullest accept queue, 0 to 1
@@ -119,8 +120,11 @@ func (c *Core) Step(s Sample) Orders {
 
 // pressure is how far evenkeel is towards overload of its processors, 1 at the threshold.
 func (c *Core) pressure(s Sample) (p float64, why Why) {
-	if s.Waits >= leastWaits && (s.CPU >= leastCPU || s.Runnable >= mostQueue) && c.cfg.Scheduler > 0 {
+	if s.Waits >= leastWaits && s.CPU >= leastCPU && c.cfg.Scheduler > 0 {
 		p, why = float64(s.Scheduler)/float64(c.cfg.Scheduler), Scheduler
+		if s.Crowded > crowdedBy { // other processes take the time: refusing would not give it back
+			p /= patience
+		}
 	}
 	if a := s.Accept / acceptFull; a > p && (a >= 1 || p == 0) {
 		p, why = a, Accept

@@ -59,6 +59,7 @@ func TestNoFalseAlarm(t *testing.T) {
 	for name, change := range map[string]func(i int, s *Sample){
 		"busy machine, own work runs":      func(_ int, s *Sample) { s.CPU = 1 },
 		"other processes hold the cores":   func(_ int, s *Sample) { s.Scheduler, s.CPU = 90*time.Millisecond, 0.05 },
+		"a crowded machine":                func(_ int, s *Sample) { s.Scheduler, s.Crowded = 90*time.Millisecond, 8 },
 		"two waits in a quiet night":       func(_ int, s *Sample) { s.Scheduler, s.Waits = time.Second, 2 },
 		"a collection every second":        func(i int, s *Sample) { s.Scheduler = []time.Duration{1, 1, 30, 30}[i%4] * time.Millisecond },
 		"the process was stopped":          func(_ int, s *Sample) { s.Took, s.Scheduler, s.Accept = 10*time.Second, 9*time.Second, 1 },
@@ -115,6 +116,19 @@ func TestIdleGoesOldestFirst(t *testing.T) {
 	s.Files = 0.5
 	if o := c.Step(s); o.Idle != 0 {
 		t.Errorf("idle limit %v when there are descriptors again", o.Idle)
+	}
+}
+
+// TestCrowdedAndOverloaded: whoever has more work than its share of a crowded machine does still refuses.
+func TestCrowdedAndOverloaded(t *testing.T) {
+	c, s := New(testConfig), busy()
+	s.Scheduler, s.Crowded, s.CPU = 400*time.Millisecond, 8, 0.11
+	o := Orders{}
+	for range rise {
+		o = c.Step(s)
+	}
+	if o.Why != Scheduler {
+		t.Errorf("%+v, want refusals", o)
 	}
 }
 
