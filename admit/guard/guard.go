@@ -13,27 +13,28 @@ const Window = 250 * time.Millisecond
 
 // Numbers of the controller. They are not settings: the thresholds are, and what follows from them is the same for all.
 const (
-	rise       = 3    // hot windows in a row before the first refusal: one is a garbage collection or a burst
-	calmAt     = 0.7  // of the threshold: below it shares fall again. Between it and the threshold they stay, so that they do not flap
-	firstShare = 0.10 // of requests refused when refusing begins
-	moreShare  = 0.05 // added for each further hot window, times how far above the threshold it was, at most steepest
-	steepest   = 4.0
-	lastResort = 4    // hot windows with all others refused, before critical requests are
-	keepShare  = 0.95 // of the share stays after a calm window: 0.5 is gone in seven seconds
-	leastShare = 0.01
-	mostShare  = 0.98 // something is let through always, or nobody would learn that it is over
-	leastWaits = 50   // a percentile of fewer waits says nothing
-	leastCPU   = 0.10 // of the processors. Below it there is next to nothing that refusing could save
-	crowdedBy  = 1.0  // waits for each time of work from which the machine is crowded
-	patience   = 10   // times the threshold holds on a crowded machine: whoever has more work than it is given time for passes that soon
-	memoryBack = 0.05 // how far memory has to fall below a threshold for its refusals to end
-	memoryRise = 2    // windows in a row
-	acceptFull = 0.9  // of an accept queue
-	stillStood = 4    // windows: a longer one is a process that was stopped or a machine that was moved, and says nothing
-	calmRaise  = 4    // calm windows between two steps back of softer measures
-	leastShift = 1.0 / 16
-	idleFirst  = 32 * time.Second // idle for longer is closed first; half of it a second later
-	idleLast   = time.Second      // who asked within this time is left alone
+	rise        = 3    // hot windows in a row before the first refusal: one is a garbage collection or a burst
+	calmAt      = 0.7  // of the threshold: below it shares fall again. Between it and the threshold they stay, so that they do not flap
+	allStandard = 10   // times the threshold: all standard requests may be refused. With 20 ms that is 200 ms, of which a request has two or three
+	allCritical = 20   // and all critical ones too
+	firstShare  = 0.10 // of requests refused when refusing begins
+	moreShare   = 0.05 // added for each further hot window, times how far above the threshold it was, at most steepest
+	steepest    = 4.0
+	keepShare   = 0.95 // of the share stays after a calm window: 0.5 is gone in seven seconds
+	leastShare  = 0.01
+	mostShare   = 0.98 // something is let through always, or nobody would learn that it is over
+	leastWaits  = 50   // a percentile of fewer waits says nothing
+	leastCPU    = 0.10 // of the processors. Below it there is next to nothing that refusing could save
+	crowdedBy   = 1.0  // waits for each time of work from which the machine is crowded
+	patience    = 10   // times the threshold holds on a crowded machine: whoever has more work than it is given time for passes that soon
+	memoryBack  = 0.05 // how far memory has to fall below a threshold for its refusals to end
+	memoryRise  = 2    // windows in a row
+	acceptFull  = 0.9  // of an accept queue
+	stillStood  = 4    // windows: a longer one is a process that was stopped or a machine that was moved, and says nothing
+	calmRaise   = 4    // calm windows between two steps back of softer measures
+	leastShift  = 1.0 / 16
+	idleFirst   = 32 * time.Second // idle for longer is closed first; half of it a second later
+	idleLast    = time.Second      // who asked within this time is left alone
 )
 
 // Config is from which point on evenkeel is overloaded. It comes from site.Guard.
@@ -88,7 +89,6 @@ type Core struct {
 	calm    int        // windows in a row well below it
 	share   float64    // of all requests that is refused for want of a processor
 	cause   Why        // of share
-	spent   int        // hot windows in which nothing but critical requests was left to refuse
 	demand  [3]float64 // smoothed
 	high    int        // windows in a row with too much memory
 	memory  int        // 1: low and standard are refused, 2: all
@@ -139,12 +139,12 @@ func (c *Core) shed(pressure float64, why Why) {
 	case pressure >= 1:
 		c.hot, c.calm = c.hot+1, 0
 		if c.share > 0 {
-			c.share, c.cause = min(c.share+moreShare*min(pressure, steepest), c.bound()), why
+			c.share, c.cause = max(c.share, min(c.share+moreShare*min(pressure, steepest), c.bound(pressure))), why
 		} else if c.hot >= rise {
-			c.share, c.cause = firstShare, why
+			c.share, c.cause = min(firstShare, max(c.bound(pressure), leastShare)), why
 		}
 	case pressure < calmAt:
-		c.hot, c.calm, c.spent = 0, c.calm+1, 0
+		c.hot, c.calm = 0, c.calm+1
 		if c.share *= keepShare; c.share < leastShare {
 			c.share, c.cause = 0, Calm
 		}
@@ -153,23 +153,19 @@ func (c *Core) shed(pressure float64, why Why) {
 	}
 }
 
-// bound is how far the share may grow. It stops for a second where all but the critical requests are refused: what is refused
-// now must show its effect first, since work that was let in before still waits.
-func (c *Core) bound() float64 {
-	rest := c.demand[exchange.Low] + c.demand[exchange.Standard]
-	total := rest + c.demand[exchange.Critical]
+// bound is how far the share may grow at a pressure. At the threshold all low requests may be refused; of standard ones the more
+// the longer work waits, and of critical ones only when even that was not enough. To be served late is better than to be refused:
+// clients that send the next request as soon as they have an answer, refusal or not, keep the wait long whatever is refused, and must not
+// bring it about that nearly all are.
+func (c *Core) bound(pressure float64) float64 {
+	standard := min(max((pressure-1)/(allStandard-1), 0), 1)
+	critical := min(max((pressure-allStandard)/(allCritical-allStandard), 0), 1)
+	total := c.demand[exchange.Low] + c.demand[exchange.Standard] + c.demand[exchange.Critical]
 	if total == 0 {
-		return mostShare
+		return standard * mostShare
 	}
-	rest /= total
-	if c.share < rest {
-		c.spent = 0
-		return min(rest, mostShare)
-	}
-	if c.spent++; c.spent <= lastResort {
-		return min(max(rest, c.share), mostShare)
-	}
-	return mostShare
+	share := (c.demand[exchange.Low] + standard*c.demand[exchange.Standard] + critical*c.demand[exchange.Critical]) / total
+	return min(share, mostShare)
 }
 
 // remember moves the level of memory. Memory does not come back at once when less is let in, so there is no share to feel for.
