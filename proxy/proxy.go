@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -112,6 +113,12 @@ func (p *Proxy) Run(ctx context.Context) error {
 	p.pipes.empty()
 	p.crew.dismiss()
 	return nil
+}
+
+// panicked counts and logs a panic that was recovered from.
+func (p *Proxy) panicked(what string, v any, facts ...any) {
+	p.panics.Add(1)
+	p.log.Error(what, append(facts, slog.Any("panic", v), slog.String("stack", string(debug.Stack())))...)
 }
 
 // start begins to serve a socket. p.mu is held and the state is running.
