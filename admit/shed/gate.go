@@ -189,7 +189,12 @@ func (g *Gate) Answered(x *exchange.Exchange, long bool) {
 		g.hear(x.Result.Utilisation)
 	}
 	g.leave()
-	if now := x.Start.Sub(g.epoch) + x.Outcome.FirstByte; int64(now) >= g.nextLook.Load() {
+	g.lookSoon(x.Start.Sub(g.epoch) + x.Outcome.FirstByte)
+}
+
+// lookSoon looks when it is time to.
+func (g *Gate) lookSoon(now time.Duration) {
+	if int64(now) >= g.nextLook.Load() {
 		g.look(now)
 	}
 }
@@ -258,9 +263,10 @@ func (g *Gate) unanswered(x *exchange.Exchange) {
 		began = x.Begun
 	}
 	took := now - began.Sub(g.epoch)
+	defer g.lookSoon(now)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	typical := seconds(1.5 * g.core.knee.service * line(float64(x.Place), g.core.knee.workers))
+	typical := g.core.Typical(int(x.Place))
 	if took > typical/3 { // at least so long: an early leave says nothing
 		g.note(x, took)
 	}

@@ -20,7 +20,10 @@ const (
 	stepsUp       = 2.0 // the estimate looks this far above what was seen
 	usedForgets   = 60 * time.Second
 	lowShare      = 0.05 // of what is remembered should be from below the knee
-	full          = 0.8  // share of the limit from which it counts as used
+	// turnover is how many answers for each place must come after the estimate grew, before it grows again: those that come
+	// first are the quick ones, and do not tell how it is with more at once.
+	turnover = 1.5
+	full     = 0.8 // share of the limit from which it counts as used
 )
 
 // Flow is what happened since the last look, beside the answers.
@@ -55,6 +58,7 @@ type Knee struct {
 	nextDip   time.Duration
 	saturated bool
 	costs     [levels + 1]float64
+	raiseFrom float64 // answers that are needed before the estimate may grow again
 }
 
 // NewKnee starts with what is right for most.
@@ -128,6 +132,7 @@ func (k *Knee) learn(now time.Duration, win *Window, f Flow) {
 	if k.service == 0 {
 		k.service = k.slow.scaleTo(k.workers)
 	}
+	k.raiseFrom = max(k.raiseFrom-n, 0)
 	surprise := k.surprise()
 	if surprise != 0 {
 		k.slow = k.fast
@@ -224,8 +229,12 @@ func (k *Knee) fit(f Flow) {
 		bias, plain = bias+prior*d, plain+prior
 	}
 	step := shift/weight - bias/plain
-	if step > 0 && (!k.saturated || f.Pushback > 0.1 || f.Busy > 0.95) {
-		step = 0
+	if step > 0 {
+		if !k.saturated || f.Pushback > 0.1 || f.Busy > 0.95 || k.raiseFrom > 0 {
+			step = 0
+		} else if step > 0.02 {
+			k.raiseFrom = turnover * k.limit
+		}
 	}
 	k.workers = max(k.workers*math.Exp(step), 1)
 	k.service = t.scaleTo(k.workers)
