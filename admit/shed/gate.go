@@ -268,7 +268,8 @@ func (g *Gate) unanswered(x *exchange.Exchange) {
 	defer g.mu.Unlock()
 	typical := g.core.Typical(int(x.Place))
 	if took > typical/3 { // at least so long: an early leave says nothing
-		g.note(x, took)
+		took := uint64(min(took, time.Duration(g.longest.Load())) / time.Microsecond)
+		g.shards[x.Shard&uint32(len(g.shards)-1)].level[levelOf(int(x.Place))].Add(took & sumMask) // time, and no answer
 	}
 	if took >= typical || len(g.ghosts) >= ghostsMax {
 		g.inFlight.Add(-1)

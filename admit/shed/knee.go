@@ -18,6 +18,8 @@ const (
 	noiseFirst    = 0.25
 	holdsOn       = 8.0 // how strongly the last estimate holds against a window: 1/holdsOn is the variance of its logarithm
 	stepsUp       = 2.0 // the estimate looks this far above what was seen
+	evidence      = 3.0 // how much better a bend must fit than none, in squares of standard deviations
+	grows         = 1.6 // the estimate does by this when there is no bend in sight
 	usedForgets   = 60 * time.Second
 	lowShare      = 0.05 // of what is remembered should be from below the knee
 	// turnover is how many answers for each place must come after the estimate grew, before it grows again: those that come
@@ -58,7 +60,10 @@ type Knee struct {
 	nextDip   time.Duration
 	saturated bool
 	costs     [levels + 1]float64
-	raiseFrom float64 // answers that are needed before the estimate may grow again
+	seen      Window        // what was learned from last
+	inside    float64       // in flight at the last look
+	deaf      time.Duration // nothing is learned before this: answers do not show yet what changed
+	raiseFrom float64       // answers that are needed before the estimate may grow again
 }
 
 // NewKnee starts with what is right for most.
@@ -83,11 +88,38 @@ func (k *Knee) Look(now time.Duration, win *Window, f Flow) float64 {
 	}
 	k.used = max(peak, k.used*math.Exp2(-float64(past)/float64(usedForgets)))
 	k.saturated = f.Waiting > 0 || peak >= full*k.limit
-	if win.Total > 0 {
-		k.learn(now, win, f)
+	if k.read(win, past, f); now >= k.deaf {
+		k.learn(now, &k.seen, f)
 	}
 	k.dip(now)
+	// Those who wait take what became free at once.
+	k.inside = max(k.inside, min(k.Limit(), float64(f.InFlight+f.Waiting)))
 	return k.Limit()
+}
+
+// read makes of a window what the estimate learns from.
+//
+// While there is room, an answer's own latency at the concurrency at which it was let in is best: it is not blurred by what comes and
+// goes meanwhile. While there is none, that would deceive: the answers that come are the quick ones, those that take
+// longer than their clients wait never come, and latency looks alike at any limit. So the time that all who are inside have spent there
+// is divided by the answers that came (Little's law): who does not come counts too.
+func (k *Knee) read(win *Window, past time.Duration, f Flow) {
+	was := k.inside
+	k.inside = float64(f.InFlight)
+	k.seen = *win
+	low := min(was, k.inside)
+	if past <= 0 || low < 1 || f.Waiting == 0 && low < full*k.Limit() {
+		return
+	}
+	if was < full*k.inside { // it rose at a time that nobody knows
+		k.seen = Window{}
+		return
+	}
+	n := (was + k.inside) / 2
+	k.seen = Window{Total: win.Total}
+	i := levelOf(int(n + 0.5))
+	k.seen.Count[i] = win.Total
+	k.seen.Sum[i] = n * past.Seconds()
 }
 
 // Limit is how many exchanges may be in flight.
@@ -130,7 +162,9 @@ func (k *Knee) learn(now time.Duration, win *Window, f Flow) {
 	k.slow.add(win, math.Exp(-n/(memoryLeast+memoryMore*k.noise)))
 	k.fast.add(win, math.Exp(-n/recent))
 	if k.service == 0 {
-		k.service = k.slow.scaleTo(k.workers)
+		if k.service = k.slow.scaleTo(k.workers); k.service == 0 {
+			return
+		}
 	}
 	k.raiseFrom = max(k.raiseFrom-n, 0)
 	surprise := k.surprise()
@@ -144,17 +178,19 @@ func (k *Knee) learn(now time.Duration, win *Window, f Flow) {
 	if surprise > 0 {
 		k.startDip(now, 0.6)
 	}
+	was := k.limit
 	k.limit = k.target()
+	if k.limit > was*1.1 {
+		k.deaf = now + seconds(k.service)
+	}
 }
 
 // scaleTo is the service time that fits best to a number of workers.
 func (t *table) scaleTo(workers float64) float64 {
 	sum, weight := 0.0, 0.0
 	for i := 0; i <= t.top; i++ {
-		if t.weight[i] > 0 {
-			sum += t.sum[i] / line(middle(i), workers)
-			weight += t.weight[i]
-		}
+		sum += t.sum[i] / line(middle(i), workers)
+		weight += t.weight[i]
 	}
 	if weight == 0 {
 		return 0
@@ -165,7 +201,7 @@ func (t *table) scaleTo(workers float64) float64 {
 // surprise reports whether the latest answers contradict what is remembered: 1 slower, -1 quicker, 0 they do not.
 func (k *Knee) surprise() int {
 	ratio := k.fast.scaleTo(k.workers) / k.service
-	if ratio <= 0 || k.fast.total < 2 {
+	if ratio <= 0 || k.fast.total < 3 {
 		return 0
 	}
 	d := math.Log(ratio)
@@ -182,17 +218,17 @@ func (k *Knee) surprise() int {
 func (k *Knee) listen(win *Window) {
 	sum, n := 0.0, 0.0
 	for i := range win.Count {
-		if c := float64(win.Count[i]); c > 0 {
-			r := win.Sum[i]/c/(k.service*line(middle(i), k.workers)) - 1
-			sum += c * r * r
-			n++
+		if win.Sum[i] > 0 {
+			due := win.Sum[i] / (k.service * line(middle(i), k.workers))
+			d := float64(win.Count[i]) - due
+			sum, n = sum+d*d, n+due
 		}
 	}
-	if n == 0 {
+	if n < 1 {
 		return
 	}
 	one := min(sum/n, 4*k.noise+0.1)
-	k.noise = min(max(k.noise+0.1*min(n/4, 1)*(one-k.noise), noiseLeast), noiseMost)
+	k.noise = min(max(k.noise+0.1*min(n/8, 1)*(one-k.noise), noiseLeast), noiseMost)
 }
 
 // fit moves the estimate to what the table says, as far as it says anything: each number of workers is weighed by how well its
@@ -229,12 +265,16 @@ func (k *Knee) fit(f Flow) {
 		bias, plain = bias+prior*d, plain+prior
 	}
 	step := shift/weight - bias/plain
-	if step > 0 {
-		if !k.saturated || f.Pushback > 0.1 || f.Busy > 0.95 || k.raiseFrom > 0 {
-			step = 0
-		} else if step > 0.02 {
-			k.raiseFrom = turnover * k.limit
-		}
+	mayGrow := k.saturated && f.Pushback <= 0.1 && f.Busy <= 0.95 && k.raiseFrom <= 0
+	switch flat := k.costs[min(t.top, top)] - best; {
+	case mayGrow && flat < evidence:
+		// Nothing says that there is a bend below what was seen: more at once will either answer more, or show the bend.
+		step = math.Log(grows)
+		k.raiseFrom = turnover * k.limit * grows
+	case step > 0 && !mayGrow:
+		step = 0
+	case step > 0.02:
+		k.raiseFrom = turnover * k.limit
 	}
 	k.workers = max(k.workers*math.Exp(step), 1)
 	k.service = t.scaleTo(k.workers)
@@ -248,9 +288,10 @@ func (t *table) misfit(workers float64) float64 {
 	}
 	sum := 0.0
 	for i := 0; i <= t.top; i++ {
-		if w := t.weight[i]; w > 0 {
-			r := t.sum[i]/(w*s*line(middle(i), workers)) - 1
-			sum += w * r * r
+		if t.sum[i] > 0 {
+			due := t.sum[i] / (s * line(middle(i), workers))
+			d := t.weight[i] - due
+			sum += d * d / max(due, 1)
 		}
 	}
 	return sum
@@ -288,7 +329,7 @@ func (k *Knee) startDip(now time.Duration, part float64) {
 	rate := k.workers / k.service
 	need := max(4, 0.3*to)
 	drain := max(k.limit-to, 0) / rate
-	last := time.Duration((drain + need/rate) * float64(time.Second))
+	last := seconds(drain + max(need/rate, k.service))
 	k.dipTo, k.dipEnd = to, now+last
 	k.nextDip = k.dipEnd + 8*last
 }

@@ -96,10 +96,11 @@ func (p *play) answered(x *request, status int, work float64) {
 		return
 	}
 	x.inside = false
+	n := (x.n + p.inFlight + 1) / 2
 	p.inFlight--
 	took := p.now - x.began
 	if status == 200 {
-		p.note(x.n, took)
+		p.note(n, took)
 		if all := (p.now - x.came).Seconds(); !x.left && all <= work+slack*p.world.Service.Seconds()*p.slow {
 			p.Good++
 			if p.fair(x) {
@@ -133,7 +134,7 @@ func (p *play) leave(x *request) {
 	took := p.now - x.began
 	typical := p.core.Typical(x.n)
 	if took > typical/3 {
-		p.note(x.n, took)
+		p.win.Leave(x.n, took.Seconds())
 	}
 	if took >= typical {
 		p.inFlight--
