@@ -169,6 +169,9 @@ func (c *Core) Typical(n int) time.Duration {
 	return seconds(1.5 * c.knee.service * line(float64(n), c.knee.workers))
 }
 
+// Again is when to look again.
+func (c *Core) Again(now time.Duration) time.Duration { return c.knee.Again(now) }
+
 // Waiting is how many wait.
 func (c *Core) Waiting() int { return c.queue.Len() }
 

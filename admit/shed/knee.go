@@ -21,7 +21,11 @@ const (
 	evidence      = 3.0 // how much better a bend must fit than none, in squares of standard deviations
 	grows         = 1.6 // the estimate does by this when there is no bend in sight
 	usedForgets   = 60 * time.Second
-	lowShare      = 0.05 // of what is remembered should be from below the knee
+	lowShare      = 0.05 // of what is remembered should be from below the knee…
+	lowNoise      = 40.0 // …and so many answers for each unit of noise: they are then known to a sixth
+	lookLeast     = 20 * time.Millisecond
+	lookFirst     = 50 * time.Millisecond
+	lookMost      = 2 * time.Second
 	// turnover is how many answers for each place must come after the estimate grew, before it grows again: those that come
 	// first are the quick ones, and do not tell how it is with more at once.
 	turnover = 1.5
@@ -55,7 +59,8 @@ type Knee struct {
 	endpoints int
 	at        time.Duration // of the last look
 	limit     float64
-	dipTo     float64 // limit while dipping; 0: not
+	dipTo     float64       // limit while dipping; 0: not
+	dipFrom   time.Duration // the limit is reached, about
 	dipEnd    time.Duration
 	nextDip   time.Duration
 	saturated bool
@@ -318,9 +323,23 @@ func (k *Knee) dip(now time.Duration) {
 	for i := 0; i <= k.slow.top && middle(i) <= k.workers*0.95+0.5; i++ {
 		low += k.slow.weight[i]
 	}
-	if low < max(lowShare*k.slow.total, 4) {
+	if low < max(lowShare*k.slow.total, min(lowNoise*(k.noise+noiseLeast), k.slow.total/4), 4) {
 		k.startDip(now, 0.9)
 	}
+}
+
+// Again is when to look again. Answers of endpoints that all take the same time come in bursts a service time apart, so that less than one
+// says little; a dip has looks of its own.
+func (k *Knee) Again(now time.Duration) time.Duration {
+	switch {
+	case k.dipTo > 0 && now < k.dipFrom:
+		return max(k.dipFrom, now+lookLeast)
+	case k.dipTo > 0:
+		return max(k.dipEnd, now+lookLeast)
+	case k.service == 0:
+		return now + lookFirst
+	}
+	return now + clamp(seconds(k.service), lookLeast, lookMost)
 }
 
 // startDip lowers the limit to a part of the knee until some answers from there are under way.
@@ -330,6 +349,6 @@ func (k *Knee) startDip(now time.Duration, part float64) {
 	need := max(4, 0.3*to)
 	drain := max(k.limit-to, 0) / rate
 	last := seconds(drain + max(need/rate, k.service))
-	k.dipTo, k.dipEnd = to, now+last
-	k.nextDip = k.dipEnd + 8*last
+	k.dipTo, k.dipFrom, k.dipEnd = to, now+seconds(drain), now+last
+	k.nextDip = k.dipEnd + 3*last
 }

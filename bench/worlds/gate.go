@@ -8,12 +8,7 @@ import (
 )
 
 // What the stage does around the core, in fake time.
-const (
-	lookEvery    = 20 * time.Millisecond
-	lookPatience = 200 * time.Millisecond
-	lookLeast    = 4
-	outlier      = 10
-)
+const outlier = 10
 
 // slack is how many mean service times an answer may take beyond its own work to be good.
 const slack = 4
@@ -150,11 +145,9 @@ func (p *play) look() {
 	if p.told {
 		return
 	}
-	past := p.now - p.lastLook
-	if past < lookEvery || p.win.Total < lookLeast && past < lookPatience {
+	if p.now < p.nextLook {
 		return
 	}
-	p.lastLook = p.now
 	if n := float64(p.win.Total); n > 0 {
 		sum := 0.0
 		for _, s := range p.win.Sum {
@@ -168,6 +161,7 @@ func (p *play) look() {
 	}
 	p.core.Look(p.now, &p.win, shed.Flow{InFlight: p.inFlight, Endpoints: len(p.servers)})
 	p.win = shed.Window{}
+	p.nextLook = p.core.Again(p.now)
 	p.grant()
 }
 

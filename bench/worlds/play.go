@@ -84,7 +84,7 @@ type play struct {
 	waiting  map[*shed.Waiter]*request
 	inFlight int
 	win      shed.Window
-	lastLook time.Duration
+	nextLook time.Duration
 	pushed   int
 	mean     float64
 
