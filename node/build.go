@@ -50,12 +50,15 @@ func (n *Node) stages(s *site.Site, cfg *site.Listener, pools map[string]poolPar
 			ret.budgets[i] = n.budget(rc.Pool)
 		}
 		all = append(all, rules(i, rc, func(pattern string) *exchange.Route {
-			return newRoute(i, rc, cfg, pools, pattern)
+			r := newRoute(i, rc, cfg, pools, pattern)
+			r.CostHeaders = n.limits.CostHeaders()
+			return r
 		})...)
 	}
 	return &stages{
 		record: rec, guard: n.guard, identify: &identify{trusted: s.Identify.TrustedProxies},
 		route: &route{table: newTable(all), answer: n.answer}, retry: ret,
+		limit: n.limits.Stage(),
 	}
 }
 
@@ -69,6 +72,7 @@ func newRoute(i int, cfg *site.Route, l *site.Listener, pools map[string]poolPar
 	r := &exchange.Route{
 		Name: routeName(i, cfg), Index: i, Deadline: cfg.Deadline,
 		Class:   classOf(cfg.Class),
+		Cost:    cfg.Cost,
 		MaxBody: int64(cmp.Or(cfg.BodyBytes, l.Limits.BodyBytes)),
 		Request: newEdits(cfg.Request), Response: newEdits(cfg.Response),
 	}

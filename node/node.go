@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/even-keel/evenkeel/admit/limit"
 	"github.com/even-keel/evenkeel/console"
 	"github.com/even-keel/evenkeel/exchange"
 	"github.com/even-keel/evenkeel/site"
@@ -63,11 +64,13 @@ type Node struct {
 	accessLog  atomic.Pointer[accessLog]
 	logDropped atomic.Uint64
 
-	reloading sync.Mutex // one reload or upgrade at a time; guards logTask
+	reloading sync.Mutex // one reload or upgrade at a time; guards logTask and limits
 	logTask   *task
+	limits    *limit.Set // what stages are built with
 
 	mu         sync.Mutex // guards what follows; never taken on the way of a request
 	site       *site.Site
+	limited    *limit.Set // limits, in force
 	revision   string
 	pools      map[string]*runningPool
 	budgets    map[string]*budget
@@ -146,6 +149,9 @@ func (n *Node) start(ctx context.Context) error {
 		return err
 	}
 	n.useLog(log)
+	if n.limits, err = n.newLimits(n.site); err != nil {
+		return err
+	}
 	n.tasks.start("prober", n.prober)
 	pools := map[string]*runningPool{}
 	for _, name := range slices.Sorted(maps.Keys(n.site.Pools)) {
@@ -172,7 +178,7 @@ func (n *Node) start(ctx context.Context) error {
 		})
 	}
 	n.mu.Lock()
-	n.phase = phaseServing
+	n.phase, n.limited = phaseServing, n.limits
 	n.mu.Unlock()
 	n.events.add(time.Now(), "start", n.site.Name+" serves: "+sizeOf(n.site))
 	return nil

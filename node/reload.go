@@ -81,6 +81,11 @@ func (n *Node) change(next *site.Site) (err error) {
 	if changed && log != nil {
 		undo = append(undo, log.close)
 	}
+	limits := n.limits
+	undo = append(undo, func() { n.limits = limits })
+	if n.limits, err = n.newLimits(next); err != nil {
+		return err
+	}
 	fresh := map[string]*runningPool{}
 	undo = append(undo, func() { n.stopPools(fresh) })
 	for _, name := range slices.Sorted(maps.Keys(next.Pools)) {
@@ -117,6 +122,7 @@ func (n *Node) change(next *site.Site) (err error) {
 	if changed {
 		n.useLog(log)
 	}
+	n.limits.Use()
 	n.swap(next, pools)
 	n.retire(gone, old)
 	n.event("reload", fmt.Sprintf("site %s is in force: %s", n.revision, sizeOf(next)))
@@ -140,7 +146,7 @@ func (n *Node) swap(next *site.Site, pools map[string]*runningPool) {
 		n.event("admin", "the admin listener's address and tls change with the next start or upgrade, not with a reload")
 	}
 	n.mu.Lock()
-	n.site, n.pools, n.revision = next, pools, revision(next)
+	n.site, n.pools, n.revision, n.limited = next, pools, revision(next), n.limits
 	for name := range n.budgets {
 		if next.Pools[name] == nil {
 			delete(n.budgets, name)

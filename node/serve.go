@@ -1,6 +1,7 @@
 package node
 
 import (
+	"github.com/even-keel/evenkeel/admit/limit"
 	"github.com/even-keel/evenkeel/exchange"
 )
 
@@ -11,6 +12,7 @@ type stages struct {
 	identify *identify
 	route    *route
 	deadline deadline
+	limit    *limit.Stage // nil: nothing is limited
 	retry    *retry
 	pick     pick
 }
@@ -23,6 +25,7 @@ func (s *stages) serveHTTP(send exchange.Handler) exchange.Handler {
 		s.identify,  // before routing, because routes, limits and logs speak about the real client and host
 		s.route,     // before everything that has settings per route; answers redirects and fixed texts itself
 		&s.deadline, // before all waiting, so that no wait outlasts it
+		s.limit,     // before all that costs more than it, and before retry, so that a request counts once
 		s.retry,     // around picking, so that a second attempt goes to another endpoint
 		&s.pick,     // last before the wire, so that the choice is as fresh as can be; learns from the result
 	)

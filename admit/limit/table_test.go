@@ -108,7 +108,7 @@ func TestErrorOverAMinute(t *testing.T) {
 	got, perKey := 0, make([]uint8, keys)
 	for round := range int64(asks + 1) {
 		for i := range uint64(keys) {
-			now := begin(i) + round*step
+			now := begin(i) + round*seconds*second/asks
 			if round > 0 && round < asks { // the first and the last ask are a minute apart, the others when they like
 				now += rnd.Int64N(step) - step/2
 			}
