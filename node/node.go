@@ -12,7 +12,12 @@ import (
 	"sync/atomic"
 	"time"
 
+<<<<<<< HEAD
 	"github.com/even-keel/evenkeel/admit/limit"
+=======
+	"github.com/even-keel/evenkeel/admit/facts"
+	"github.com/even-keel/evenkeel/admit/shed"
+>>>>>>> main
 	"github.com/even-keel/evenkeel/console"
 	"github.com/even-keel/evenkeel/exchange"
 	"github.com/even-keel/evenkeel/site"
@@ -50,6 +55,7 @@ type Node struct {
 	send     exchange.Handler
 	answer   answerer
 	guard    *guard
+	facts    *facts.Store
 	tallies  *tallies
 	rates    rates
 	events   events
@@ -64,9 +70,15 @@ type Node struct {
 	accessLog  atomic.Pointer[accessLog]
 	logDropped atomic.Uint64
 
+<<<<<<< HEAD
 	reloading sync.Mutex // one reload or upgrade at a time; guards logTask and limits
 	logTask   *task
 	limits    *limit.Set // what stages are built with
+=======
+	reloading sync.Mutex // one reload or upgrade at a time; guards logTask and finder
+	logTask   *task
+	finder    *facts.Finder // what stages are built with
+>>>>>>> main
 
 	mu         sync.Mutex // guards what follows; never taken on the way of a request
 	site       *site.Site
@@ -75,6 +87,7 @@ type Node struct {
 	pools      map[string]*runningPool
 	budgets    map[string]*budget
 	flights    map[string]*flight
+	gates      map[string]*shed.Gate
 	lastReload *console.Reload
 	reloads    [2]uint64 // failed, done
 	phase      phase
@@ -109,6 +122,7 @@ func New(opts Options) (*Node, error) {
 		opts: opts, log: opts.Log, started: time.Now(),
 		tallies: newTallies(), tasks: newTasks(),
 		guard:    newGuard(limitInFlight(memoryLimit())),
+		facts:    facts.NewStore(opts.Log),
 		stopping: make(chan struct{}), abort: make(chan struct{}),
 		site: opts.Site, revision: revision(opts.Site),
 		pools: map[string]*runningPool{}, budgets: map[string]*budget{}, flights: map[string]*flight{},
@@ -149,9 +163,16 @@ func (n *Node) start(ctx context.Context) error {
 		return err
 	}
 	n.useLog(log)
+<<<<<<< HEAD
 	if n.limits, err = n.newLimits(n.site); err != nil {
 		return err
 	}
+=======
+	if n.finder, err = n.facts.Finder(&n.site.Identify); err != nil {
+		return err
+	}
+	n.tasks.start("facts", n.facts.Run)
+>>>>>>> main
 	n.tasks.start("prober", n.prober)
 	pools := map[string]*runningPool{}
 	for _, name := range slices.Sorted(maps.Keys(n.site.Pools)) {

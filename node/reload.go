@@ -81,9 +81,15 @@ func (n *Node) change(next *site.Site) (err error) {
 	if changed && log != nil {
 		undo = append(undo, log.close)
 	}
+<<<<<<< HEAD
 	limits := n.limits
 	undo = append(undo, func() { n.limits = limits })
 	if n.limits, err = n.newLimits(next); err != nil {
+=======
+	finder := n.finder
+	undo = append(undo, func() { n.finder = finder })
+	if n.finder, err = n.facts.Finder(&next.Identify); err != nil {
+>>>>>>> main
 		return err
 	}
 	fresh := map[string]*runningPool{}
@@ -150,6 +156,11 @@ func (n *Node) swap(next *site.Site, pools map[string]*runningPool) {
 	for name := range n.budgets {
 		if next.Pools[name] == nil {
 			delete(n.budgets, name)
+		}
+	}
+	for name := range n.gates {
+		if p := next.Pools[name]; p == nil || p.Shed.Mode == "off" {
+			delete(n.gates, name)
 		}
 	}
 	for name := range n.flights {
