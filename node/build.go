@@ -59,18 +59,13 @@ func (n *Node) stages(s *site.Site, cfg *site.Listener, pools map[string]poolPar
 		})...)
 	}
 	return &stages{
-<<<<<<< HEAD
-		record: rec, guard: n.guard, identify: &identify{trusted: s.Identify.TrustedProxies},
-		route: &route{table: newTable(all), answer: n.answer}, retry: ret,
-		limit: n.limits.Stage(),
-=======
 		record:   rec,
 		guard:    n.guard,
 		identify: &identify{trusted: s.Identify.TrustedProxies, finder: n.finder},
 		route:    &route{table: newTable(all), answer: n.answer},
+		limit:    n.limits.Stage(),
 		shed:     gates,
 		retry:    ret,
->>>>>>> main
 	}
 }
 

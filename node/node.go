@@ -12,12 +12,9 @@ import (
 	"sync/atomic"
 	"time"
 
-<<<<<<< HEAD
-	"github.com/even-keel/evenkeel/admit/limit"
-=======
 	"github.com/even-keel/evenkeel/admit/facts"
+	"github.com/even-keel/evenkeel/admit/limit"
 	"github.com/even-keel/evenkeel/admit/shed"
->>>>>>> main
 	"github.com/even-keel/evenkeel/console"
 	"github.com/even-keel/evenkeel/exchange"
 	"github.com/even-keel/evenkeel/site"
@@ -70,15 +67,10 @@ type Node struct {
 	accessLog  atomic.Pointer[accessLog]
 	logDropped atomic.Uint64
 
-<<<<<<< HEAD
-	reloading sync.Mutex // one reload or upgrade at a time; guards logTask and limits
+	reloading sync.Mutex // one reload or upgrade at a time; guards logTask, and what stages are built with
 	logTask   *task
-	limits    *limit.Set // what stages are built with
-=======
-	reloading sync.Mutex // one reload or upgrade at a time; guards logTask and finder
-	logTask   *task
-	finder    *facts.Finder // what stages are built with
->>>>>>> main
+	finder    *facts.Finder
+	limits    *limit.Set
 
 	mu         sync.Mutex // guards what follows; never taken on the way of a request
 	site       *site.Site
@@ -163,16 +155,13 @@ func (n *Node) start(ctx context.Context) error {
 		return err
 	}
 	n.useLog(log)
-<<<<<<< HEAD
 	if n.limits, err = n.newLimits(n.site); err != nil {
 		return err
 	}
-=======
 	if n.finder, err = n.facts.Finder(&n.site.Identify); err != nil {
 		return err
 	}
 	n.tasks.start("facts", n.facts.Run)
->>>>>>> main
 	n.tasks.start("prober", n.prober)
 	pools := map[string]*runningPool{}
 	for _, name := range slices.Sorted(maps.Keys(n.site.Pools)) {

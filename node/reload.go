@@ -81,15 +81,12 @@ func (n *Node) change(next *site.Site) (err error) {
 	if changed && log != nil {
 		undo = append(undo, log.close)
 	}
-<<<<<<< HEAD
-	limits := n.limits
-	undo = append(undo, func() { n.limits = limits })
-	if n.limits, err = n.newLimits(next); err != nil {
-=======
-	finder := n.finder
-	undo = append(undo, func() { n.finder = finder })
+	finder, limits := n.finder, n.limits
+	undo = append(undo, func() { n.finder, n.limits = finder, limits })
 	if n.finder, err = n.facts.Finder(&next.Identify); err != nil {
->>>>>>> main
+		return err
+	}
+	if n.limits, err = n.newLimits(next); err != nil {
 		return err
 	}
 	fresh := map[string]*runningPool{}
