@@ -66,14 +66,20 @@ type ask struct {
 	span int64
 }
 
-// asks is the question of a request that comes at now and costs so much, with a share of the numbers: 1 for all. A request that
-// costs more than a whole burst passes when the budget is whole, and those after it wait the rest out. With a smaller share, a unit
-// costs 1/share, which makes the rate smaller, and all but share of the burst is left to others.
+// asks is the question of a request that comes at now and costs so much. A request that costs more than a whole burst passes when the
+// budget is whole, and those after it wait the rest out. With a share below 1, it leaves the rest of the burst to others.
 func (n *numbers) asks(now int64, cost, share float64) ask {
-	a := ask{now: now, cost: n.of(cost / share), span: n.span}
+	a := ask{now: now, cost: n.of(cost), span: n.span}
 	if share < 1 {
 		a.span = int64(float64(n.span) * share)
 	}
+	a.need = min(a.cost, a.span)
+	return a
+}
+
+// part is the question to the budget of a class that has only a share of rate and burst: a unit takes 1/share of the time.
+func (n *numbers) part(now int64, cost, share float64) ask {
+	a := ask{now: now, cost: n.of(cost / share), span: n.span}
 	a.need = min(a.cost, a.span)
 	return a
 }
@@ -108,8 +114,8 @@ func scaled(tat, now int64, factor float64) int64 {
 	return now + int64(min(float64(tat-now)*factor, float64(2*maxSpan)))
 }
 
-// take asks the budget of h.
-func (t *table) take(h uint64, a ask) (tat int64, ok bool) {
+// take asks the budget of h. counted says that an admission counts as one.
+func (t *table) take(h uint64, a ask, counted bool) (tat int64, ok bool) {
 	s := t.shard(h)
 	s.mu.Lock()
 	p := s.find(h)
@@ -121,7 +127,9 @@ func (t *table) take(h uint64, a ask) (tat int64, ok bool) {
 	}
 	if tat, ok = a.of(*p); ok {
 		*p = tat
-		s.admitted++
+		if counted {
+			s.admitted++
+		}
 	}
 	s.mu.Unlock()
 	return tat, ok
@@ -201,34 +209,41 @@ func (t *table) exit(h uint64, uncount bool) {
 // nothing that all of them wait for but a cache line.
 type cell struct {
 	_        [56]byte
-	tat      atomic.Int64
+	tat      instant
 	inFlight atomic.Int64
-	_        [56]byte
+	parts    [3]instant // of classes that have only a share, by class
+	_        [32]byte
 }
 
-func (c *cell) take(a ask) (tat int64, ok bool) {
+// cellBytes is the size of a cell.
+const cellBytes = 128
+
+// instant is a budget of a cell.
+type instant struct{ atomic.Int64 }
+
+func (i *instant) take(a ask) (tat int64, ok bool) {
 	for {
-		old := c.tat.Load()
+		old := i.Load()
 		tat, ok = a.of(old)
-		if !ok || c.tat.CompareAndSwap(old, tat) {
+		if !ok || i.CompareAndSwap(old, tat) {
 			return tat, ok
 		}
 	}
 }
 
-func (c *cell) charge(now, delta, ceiling int64) {
+func (i *instant) charge(now, delta, ceiling int64) {
 	for {
-		old := c.tat.Load()
-		if c.tat.CompareAndSwap(old, charged(old, now, delta, ceiling)) {
+		old := i.Load()
+		if i.CompareAndSwap(old, charged(old, now, delta, ceiling)) {
 			return
 		}
 	}
 }
 
-func (c *cell) scale(now int64, factor float64) {
+func (i *instant) scale(now int64, factor float64) {
 	for {
-		old := c.tat.Load()
-		if c.tat.CompareAndSwap(old, scaled(old, now, factor)) {
+		old := i.Load()
+		if i.CompareAndSwap(old, scaled(old, now, factor)) {
 			return
 		}
 	}

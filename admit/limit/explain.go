@@ -103,10 +103,9 @@ func (c *check) explain(e *Explained, x *exchange.Exchange, n *numbers, h uint64
 	e.Rate, e.Burst, e.Concurrency, e.Price = n.rate, n.burst, int(n.concurrency), c.l.price(x)
 	if n.rate > 0 {
 		tat := c.stands(h)
-		a := n.asks(now, e.Price, share)
 		e.Left, e.Reset = n.left(tat, now), time.Duration(max(0, tat-now))
-		if _, ok := a.of(tat); !ok && e.Price > 0 {
-			e.Refuses, e.Reason, e.RetryAfter = true, reasonRate, a.wait(tat)
+		if wait := c.wait(x, n, h, now, e.Price, share); wait > 0 && e.Price > 0 {
+			e.Refuses, e.Reason, e.RetryAfter = true, reasonRate, wait
 		}
 	}
 	if n.concurrency > 0 {

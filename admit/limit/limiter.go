@@ -190,6 +190,7 @@ func (l *limiter) tell(n *numbers) (t told) {
 	}
 	if n.concurrency > 0 {
 		t.busy = make(name, fmt.Sprintf(`;q=%d;qu="concurrent-requests"`, n.concurrency))
+		t.busy.Always = always && n.rate == 0 // of one limit, one number is enough
 	}
 	return t
 }
@@ -243,7 +244,10 @@ func (l *limiter) rescale(old *limiter, now int64) {
 	for text, c := range l.cells {
 		was, is := old.numbersOf(text), l.numbersOf(text)
 		if f := factor(was, is); f != 1 {
-			c.scale(now, f)
+			c.tat.scale(now, f)
+			for i := range c.parts {
+				c.parts[i].scale(now, f)
+			}
 		}
 	}
 	if l.rate == nil || l.rate != old.rate {

@@ -223,7 +223,7 @@ func (s *Set) Status() []Status {
 	out := make([]Status, 0, len(s.limits))
 	for _, l := range s.limits {
 		st := Status{Name: l.cfg.Name, By: l.cfg.By, Rate: l.base.rate, Burst: l.base.burst, Cost: l.cfg.Cost,
-			Concurrency: l.cfg.Concurrency, DryRun: l.cfg.DryRun, Keys: len(l.cells), KeyBytes: len(l.cells) * 128, Top: l.top.shown(now)}
+			Concurrency: l.cfg.Concurrency, DryRun: l.cfg.DryRun, Keys: len(l.cells), KeyBytes: len(l.cells) * cellBytes, Top: l.top.shown(now)}
 		for i := range l.counts {
 			c := &l.counts[i]
 			st.Admitted += c.admitted.Load()

@@ -150,37 +150,102 @@ func (s *Stage) ask(x *exchange.Exchange, c *check, n *numbers, h uint64, now in
 			return c.l.busyNo
 		}
 	}
-	if n.rate == 0 {
-		return nil
-	}
 	price := c.l.price(x)
-	if price == 0 {
+	if n.rate == 0 || price == 0 {
 		return nil
 	}
-	a := n.asks(now, price, share)
-	tat, ok := int64(0), false
-	if c.cell != nil {
-		if tat, ok = c.cell.take(a); ok {
-			c.l.counts[x.Shard%countShards].admitted.Add(1)
+	tat, wait := int64(0), time.Duration(0)
+	if share < 1 {
+		tat, wait = c.tight(x, n, h, now, price, share)
+	} else if a := n.asks(now, price, 1); c.cell != nil {
+		if at, ok := c.cell.tat.take(a); ok {
+			tat = at
+		} else {
+			tat, wait = at, a.wait(at)
 		}
+	} else if at, ok := c.l.rate.take(h, a, true); ok {
+		tat = at
 	} else {
-		tat, ok = c.l.rate.take(h, a)
+		tat, wait = at, a.wait(at)
+	}
+	if wait == 0 && c.cell != nil {
+		c.l.counts[x.Shard%countShards].admitted.Add(1)
+	}
+	if told := n.told.rate; told != nil && (told.Always || wait > 0) && !c.l.cfg.DryRun {
+		x.Allow(exchange.Allowance{Of: told, Left: c.l.left(n, tat, now), Reset: time.Duration(max(0, tat-now)), Violated: wait > 0})
+	}
+	if wait == 0 {
+		return nil
+	}
+	if n.concurrency > 0 {
+		c.end(n, h, false)
+	}
+	if !c.l.cfg.DryRun {
+		x.RetryAfter = later(wait, s.rand())
+	}
+	return c.l.slow
+}
+
+// tight takes what x needs while its class has only a share: from the budget of its class, and from that of the key, of which it leaves
+// the rest to classes above. wait is 0 when both have it.
+//
+//go:noinline
+func (c *check) tight(x *exchange.Exchange, n *numbers, h uint64, now int64, price, share float64) (tat int64, wait time.Duration) {
+	whole, part := n.asks(now, price, share), n.part(now, price, share)
+	tat, ok := c.takePart(x.Class, h, part)
+	if !ok {
+		stands := c.stands(h)
+		return max(stands, now), max(1, part.wait(tat), whole.wait(stands))
+	}
+	if c.cell != nil {
+		tat, ok = c.cell.tat.take(whole)
+	} else {
+		tat, ok = c.l.rate.take(h, whole, true)
 	}
 	if !ok {
-		if n.concurrency > 0 {
-			c.end(n, h, false)
-		}
-		if !c.l.cfg.DryRun {
-			x.RetryAfter = later(a.wait(tat), s.rand())
-		}
+		c.chargePart(x.Class, h, now, -part.cost, 0)
+		return tat, max(1, whole.wait(tat))
 	}
-	if told := n.told.rate; told != nil && (told.Always || !ok) && !c.l.cfg.DryRun {
-		x.Allow(exchange.Allowance{Of: told, Left: c.l.left(n, tat, now), Reset: time.Duration(max(0, tat-now)), Violated: !ok})
+	return tat, 0
+}
+
+// partKey is the key of a class's share beside that of the whole.
+func partKey(h uint64, class exchange.Class) uint64 {
+	return (h ^ (uint64(class)+1)*0xd6e8feb86659fd93) * 0x9e3779b97f4a7c15
+}
+
+func (c *check) takePart(class exchange.Class, h uint64, a ask) (tat int64, ok bool) {
+	if c.cell != nil {
+		return c.cell.parts[class].take(a)
 	}
-	if !ok {
-		return c.l.slow
+	return c.l.rate.take(partKey(h, class), a, false)
+}
+
+func (c *check) chargePart(class exchange.Class, h uint64, now, delta, ceiling int64) {
+	if c.cell != nil {
+		c.cell.parts[class].charge(now, delta, ceiling)
+		return
 	}
-	return nil
+	c.l.rate.charge(partKey(h, class), now, delta, ceiling)
+}
+
+// partStands is where the budget of a class's share stands.
+func (c *check) partStands(class exchange.Class, h uint64) int64 {
+	if c.cell != nil {
+		return c.cell.parts[class].Load()
+	}
+	return c.l.rate.look(partKey(h, class))
+}
+
+// wait is how long a request that costs price would have to wait now; 0: not at all. Nothing is taken.
+func (c *check) wait(x *exchange.Exchange, n *numbers, h uint64, now int64, price, share float64) time.Duration {
+	a := n.asks(now, price, share)
+	wait := a.wait(c.stands(h))
+	if share < 1 {
+		a = n.part(now, price, share)
+		wait = max(wait, a.wait(c.partStands(x.Class, h)))
+	}
+	return wait
 }
 
 // left is what a client is told to be left: requests, bytes or units.
@@ -213,7 +278,11 @@ func (c *check) begin(x *exchange.Exchange, n *numbers, h uint64, most int64) (o
 		x.RetryAfter = busyRetry
 	}
 	if told := n.told.busy; told != nil && (told.Always || !ok) {
-		x.Allow(exchange.Allowance{Of: told, Left: max(0, n.concurrency-under), Violated: !ok})
+		a := exchange.Allowance{Of: told, Left: max(0, n.concurrency-under), Violated: !ok}
+		if !ok {
+			a.Reset = busyRetry
+		}
+		x.Allow(a)
 	}
 	return ok
 }
@@ -245,9 +314,11 @@ func (s *Stage) giveBack(x *exchange.Exchange, p *plan, took uint64, now int64) 
 		uncount := n.rate == 0
 		if n.rate > 0 && price > 0 {
 			uncount = true
-			cost := n.asks(now, price, c.l.share(x, took)).cost
-			if c.cell != nil {
-				c.cell.charge(now, -cost, 0)
+			if share := c.l.share(x, took); share < 1 {
+				c.chargePart(x.Class, h, now, -n.part(now, price, share).cost, 0)
+			}
+			if cost := n.of(price); c.cell != nil {
+				c.cell.tat.charge(now, -cost, 0)
 			} else {
 				c.l.rate.undo(h, now, cost)
 			}
@@ -273,8 +344,7 @@ func (s *Stage) patience(x *exchange.Exchange, p *plan, from int, now int64, too
 		if !ok || n.unlimited || n.rate == 0 || price == 0 {
 			continue
 		}
-		a := n.asks(now, price, c.l.share(x, took))
-		if wait := a.wait(c.stands(h)); wait > x.RetryAfter {
+		if wait := c.wait(x, n, h, now, price, c.l.share(x, took)); wait > x.RetryAfter {
 			x.RetryAfter = later(wait, s.rand())
 		}
 	}
@@ -311,21 +381,26 @@ func (s *Stage) leave(x *exchange.Exchange, p *plan, took uint64, held *[maxHeld
 		if now == 0 {
 			now = s.at(s.clock())
 		}
-		c.charge(now, h, n, (c.l.found(x)-1)/c.l.share(x, took))
+		c.charge(x.Class, now, h, n, c.l.found(x)-1, c.l.share(x, took))
 	}
 }
 
-// charge adds so much cost to what a key owes; below zero it is taken off.
-func (c *check) charge(now int64, h uint64, n *numbers, cost float64) {
-	delta := n.of(max(cost, -cost))
+// charge adds so much cost to what a key owes, and to the share of its class when it has only one; below zero it is taken off.
+func (c *check) charge(class exchange.Class, now int64, h uint64, n *numbers, cost, share float64) {
+	sign := int64(1)
 	if cost < 0 {
-		delta = -delta
+		cost, sign = -cost, -1
 	}
-	switch {
-	case delta == 0:
-	case c.cell != nil:
-		c.cell.charge(now, delta, c.l.ceiling)
-	default:
+	delta := sign * n.of(cost)
+	if delta == 0 {
+		return
+	}
+	if share < 1 {
+		c.chargePart(class, h, now, sign*n.of(cost/share), c.l.ceiling)
+	}
+	if c.cell != nil {
+		c.cell.tat.charge(now, delta, c.l.ceiling)
+	} else {
 		c.l.rate.charge(h, now, delta, c.l.ceiling)
 	}
 }

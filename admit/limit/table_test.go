@@ -30,7 +30,7 @@ func TestBytesPerKey(t *testing.T) {
 	runtime.GC()
 	runtime.ReadMemStats(&before)
 	for i := range uint64(keys) {
-		if _, ok := table.take(mixed(i), n.asks(second, 1, 1)); !ok {
+		if _, ok := table.take(mixed(i), n.asks(second, 1, 1), true); !ok {
 			t.Fatalf("key %d was refused", i)
 		}
 		if i == 300_000 || i == 600_000 {
@@ -60,7 +60,7 @@ func TestManyKeysResetNobody(t *testing.T) {
 	victim := func(i uint64) uint64 { return mixed(1<<40 + i) }
 	for i := range uint64(known) {
 		for range 2 {
-			if _, ok := table.take(victim(i), hour.asks(now, 1, 1)); !ok {
+			if _, ok := table.take(victim(i), hour.asks(now, 1, 1), true); !ok {
 				t.Fatalf("key %d was refused within its burst", i)
 			}
 		}
@@ -68,11 +68,11 @@ func TestManyKeysResetNobody(t *testing.T) {
 	admitted := 0
 	for i := range uint64(attackers) {
 		now += 100 // ten million in a second
-		if _, ok := table.take(mixed(i), hour.asks(now, 1, 1)); ok {
+		if _, ok := table.take(mixed(i), hour.asks(now, 1, 1), true); ok {
 			admitted++
 		}
 		if i%10_000 == 0 {
-			if _, ok := table.take(victim(i/10_000%known), hour.asks(now, 1, 1)); ok {
+			if _, ok := table.take(victim(i/10_000%known), hour.asks(now, 1, 1), true); ok {
 				t.Fatalf("after %d keys of an attack, one that has spent its budget is let through", i)
 			}
 		}
@@ -88,7 +88,7 @@ func TestManyKeysResetNobody(t *testing.T) {
 	// When their budgets are whole again, their places are free for others.
 	now += 3 * 3600 * second
 	for i := range uint64(capacity) {
-		if _, ok := table.take(mixed(1<<50+i), hour.asks(now, 1, 1)); !ok {
+		if _, ok := table.take(mixed(1<<50+i), hour.asks(now, 1, 1), true); !ok {
 			t.Fatalf("a newcomer is refused though all budgets are whole")
 		}
 	}
@@ -112,7 +112,7 @@ func TestErrorOverAMinute(t *testing.T) {
 			if round > 0 && round < asks { // the first and the last ask are a minute apart, the others when they like
 				now += rnd.Int64N(step) - step/2
 			}
-			if _, ok := table.take(mixed(i), n.asks(now, 1, 1)); ok {
+			if _, ok := table.take(mixed(i), n.asks(now, 1, 1), true); ok {
 				got++
 				perKey[i]++
 			}
@@ -137,7 +137,7 @@ func BenchmarkTake(b *testing.B) {
 			n := newNumbers(1000, 100, 0)
 			table := newTable(1_000_000)
 			for i := range uint64(keys) {
-				table.take(mixed(i), n.asks(second, 1, 1))
+				table.take(mixed(i), n.asks(second, 1, 1), true)
 			}
 			b.ReportAllocs()
 			b.ResetTimer()
@@ -146,7 +146,7 @@ func BenchmarkTake(b *testing.B) {
 				for pb.Next() {
 					r = r*6364136223846793005 + 1442695040888963407
 					now := second + int64(r>>60)
-					table.take(mixed((r>>20)%uint64(keys)), n.asks(now, 1, 1))
+					table.take(mixed((r>>20)%uint64(keys)), n.asks(now, 1, 1), true)
 				}
 			})
 		})
@@ -165,12 +165,12 @@ func TestTakeAtOnce(t *testing.T) {
 			mine, cells := 0, 0
 			for round := range 60 {
 				for k := range uint64(200) {
-					if _, ok := table.take(mixed(k), n.asks(second, 1, 1)); ok {
+					if _, ok := table.take(mixed(k), n.asks(second, 1, 1), true); ok {
 						mine++
 					}
-					table.take(mixed(uint64(round+1)<<32+k), n.asks(second, 1, 1))
+					table.take(mixed(uint64(round+1)<<32+k), n.asks(second, 1, 1), true)
 				}
-				if _, ok := c.take(n.asks(second, 1, 1)); ok {
+				if _, ok := c.tat.take(n.asks(second, 1, 1)); ok {
 					cells++
 				}
 			}
