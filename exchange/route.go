@@ -19,6 +19,8 @@ type Route struct {
 	// CostHeaders are answer fields that tell what a request cost, in canonical spelling: no more than MaxCosts. They go to x.Costs
 	// instead of to the client.
 	CostHeaders []string
+	// Overloaded says whether the pool gets more than it can answer; nil: nobody knows.
+	Overloaded func() bool
 
 	Host        []byte // replaces the Host field; nil: the client's
 	StripPrefix int    // bytes of the path's front that Prefix replaces; used when Prefix is set

@@ -55,6 +55,9 @@ func (n *Node) stages(s *site.Site, cfg *site.Listener, pools map[string]poolPar
 		all = append(all, rules(i, rc, func(pattern string) *exchange.Route {
 			r := newRoute(i, rc, cfg, pools, pattern)
 			r.CostHeaders = n.limits.CostHeaders()
+			if g := gates.gates[i]; g != nil {
+				r.Overloaded = g.Overloaded
+			}
 			return r
 		})...)
 	}

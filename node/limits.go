@@ -2,17 +2,21 @@ package node
 
 import (
 	"github.com/even-keel/evenkeel/admit/limit"
+	"github.com/even-keel/evenkeel/exchange"
 	"github.com/even-keel/evenkeel/site"
 )
 
 // newLimits makes the limits of s. They keep what those before them know of their keys.
 func (n *Node) newLimits(s *site.Site) (*limit.Set, error) {
-	cfg := limit.Config{Limits: s.Limits, IPv6: s.Identify.IPv6Prefix}
+	cfg := limit.Config{Limits: s.Limits, IPv6: s.Identify.IPv6Prefix, Overloaded: overloaded}
 	for i, r := range s.Routes {
 		cfg.Routes = append(cfg.Routes, routeName(i, r))
 	}
 	return limit.New(cfg, n.limits)
 }
+
+// overloaded says whether the pool of x gets more than it can answer.
+func overloaded(x *exchange.Exchange) bool { return x.Route.Overloaded != nil && x.Route.Overloaded() }
 
 // limitStatus is what the limits in force show.
 func (n *Node) limitStatus() []limit.Status {
