@@ -273,6 +273,9 @@ func connects(ctx context.Context, t *trial) error {
 	return nil
 }
 
+// errRefused is no fault of evenkeel: a limit was reached.
+var errRefused = errors.New("refused by a limit")
+
 // visit opens a connection, asks once, and resets it, so that no port is left in TIME_WAIT.
 func visit(address string, i int) error {
 	c, err := dialFrom(address, i)
@@ -286,6 +289,9 @@ func visit(address string, i int) error {
 		return err
 	}
 	first, err := bufio.NewReaderSize(c, 512).ReadString('\n')
+	if err == nil && strings.HasPrefix(first, "HTTP/1.1 429") {
+		return errRefused
+	}
 	if err == nil && !strings.HasPrefix(first, "HTTP/1.1 200") {
 		err = fmt.Errorf("answer %q", first)
 	}
