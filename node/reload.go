@@ -81,6 +81,11 @@ func (n *Node) change(next *site.Site) (err error) {
 	if changed && log != nil {
 		undo = append(undo, log.close)
 	}
+	finder := n.finder
+	undo = append(undo, func() { n.useFinder(finder) })
+	if n.finder, err = n.facts.Finder(&next.Identify); err != nil {
+		return err
+	}
 	fresh := map[string]*runningPool{}
 	undo = append(undo, func() { n.stopPools(fresh) })
 	for _, name := range slices.Sorted(maps.Keys(next.Pools)) {
@@ -103,6 +108,7 @@ func (n *Node) change(next *site.Site) (err error) {
 		}
 		undo = append(undo, func() { _ = pools[name].Update(old.Pools[name]) })
 	}
+	n.facts.Await(context.Background(), n.finder)
 	n.awaitVerdicts(context.Background(), next, fresh)
 	gone := map[string]*runningPool{}
 	for name, p := range pools {
@@ -117,6 +123,7 @@ func (n *Node) change(next *site.Site) (err error) {
 	if changed {
 		n.useLog(log)
 	}
+	n.useFinder(n.finder)
 	n.swap(next, pools)
 	n.retire(gone, old)
 	n.event("reload", fmt.Sprintf("site %s is in force: %s", n.revision, sizeOf(next)))
@@ -144,6 +151,11 @@ func (n *Node) swap(next *site.Site, pools map[string]*runningPool) {
 	for name := range n.budgets {
 		if next.Pools[name] == nil {
 			delete(n.budgets, name)
+		}
+	}
+	for name := range n.gates {
+		if p := next.Pools[name]; p == nil || p.Shed.Mode == "off" {
+			delete(n.gates, name)
 		}
 	}
 	for name := range n.flights {

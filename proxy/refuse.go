@@ -68,6 +68,9 @@ func refuse(f front, x *exchange.Exchange, r *exchange.Refusal) error {
 	if x.Allowed > 0 {
 		s.allowances(x, r)
 	}
+	if r.Challenge != nil {
+		s.fields = append(s.fields, wire.Field{Name: nameAuthenticate, Value: r.Challenge})
+	}
 	if err := f.begin(x, r.Status, s.fields, int64(len(body))); err != nil {
 		return err
 	}
