@@ -154,7 +154,7 @@ func (n *Node) start(ctx context.Context) error {
 		return err
 	}
 	n.useLog(log)
-	n.guard.warn(machineWarnings("/proc", n.site))
+	n.checkMachine()
 	n.tasks.start("guard", n.guard.run)
 	if n.finder, err = n.facts.Finder(&n.site.Identify); err != nil {
 		return err

@@ -246,21 +246,23 @@ func (c *Core) orders(pressure float64) Orders {
 
 // Status is what the guard does, as plain data.
 type Status struct {
-	Mode           string   `json:"mode"`
-	Overloaded     bool     `json:"overloaded"` // something is refused, or would be
-	Why            string   `json:"why,omitempty"`
-	SchedulerP99MS float64  `json:"scheduler_p99_ms"` // of the last window
-	CPUShare       float64  `json:"cpu_share"`        // of the processors that evenkeel may use, 0 to 1
-	MemoryShare    float64  `json:"memory_share"`     // of the limit, without garbage and caches, 0 to 1
-	FilesShare     float64  `json:"files_share"`      // of the file descriptors, 0 to 1
-	FlightShare    float64  `json:"flight_share"`     // of the requests that may be in flight, 0 to 1
-	AcceptShare    float64  `json:"accept_share"`     // of the fullest accept queue, 0 to 1
-	StreamsShare   float64  `json:"streams_share"`    // of the HTTP/2 streams otherwise allowed, 0 to 1
-	RefuseLow      float64  `json:"refuse_low"`       // shares that are refused now, 0 to 1
-	RefuseStandard float64  `json:"refuse_standard"`
-	RefuseCritical float64  `json:"refuse_critical"`
-	Refused        uint64   `json:"refused"`
-	WouldRefuse    uint64   `json:"would_refuse"` // in dry_run
-	IdleClosed     uint64   `json:"idle_closed"`
-	Warnings       []string `json:"warnings,omitempty"` // about the machine, each with its remedy
+	Mode           string  `json:"mode"`
+	Overloaded     bool    `json:"overloaded"` // something is refused, or would be
+	Why            string  `json:"why,omitempty"`
+	SchedulerP99MS float64 `json:"scheduler_p99_ms"` // of the last window
+	CPUShare       float64 `json:"cpu_share"`        // of the processors that evenkeel may use, 0 to 1
+	MemoryShare    float64 `json:"memory_share"`     // of the limit, without garbage and caches, 0 to 1
+	FilesShare     float64 `json:"files_share"`      // of the file descriptors, 0 to 1
+	FlightShare    float64 `json:"flight_share"`     // of the requests that may be in flight, 0 to 1
+	AcceptShare    float64 `json:"accept_share"`     // of the fullest accept queue, 0 to 1
+	// ListenOverflows is how many clients found an accept queue full since the start, of any program in this network namespace.
+	ListenOverflows uint64   `json:"listen_overflows"`
+	StreamsShare    float64  `json:"streams_share"` // of the HTTP/2 streams otherwise allowed, 0 to 1
+	RefuseLow       float64  `json:"refuse_low"`    // shares that are refused now, 0 to 1
+	RefuseStandard  float64  `json:"refuse_standard"`
+	RefuseCritical  float64  `json:"refuse_critical"`
+	Refused         uint64   `json:"refused"`
+	WouldRefuse     uint64   `json:"would_refuse"` // in dry_run
+	IdleClosed      uint64   `json:"idle_closed"`
+	Warnings        []string `json:"warnings,omitempty"` // about the machine, each with its remedy
 }
