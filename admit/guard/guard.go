@@ -20,7 +20,10 @@ const (
 	firstShare  = 0.10 // of requests refused when refusing begins
 	moreShare   = 0.05 // added for each further hot window, times how far above the threshold it was, at most steepest
 	steepest    = 4.0
-	keepShare   = 0.95 // of the share stays after a calm window: 0.5 is gone in seven seconds
+	keepShare   = 0.95 // of the share stays after a calm window
+	quietShare  = 0.80 // stays after a window in which the processors had time: 0.5 is gone in five seconds
+	quietAt     = 0.2  // of the threshold
+	quietCPU    = 0.5  // of the processors
 	leastShare  = 0.01
 	mostShare   = 0.98 // something is let through always, or nobody would learn that it is over
 	leastWaits  = 50   // a percentile of fewer waits says nothing
@@ -88,6 +91,7 @@ type Core struct {
 	hot     int        // windows in a row above the threshold
 	calm    int        // windows in a row well below it
 	share   float64    // of all requests that is refused for want of a processor
+	peak    float64    // pressure, falling no faster than the share
 	cause   Why        // of share
 	demand  [3]float64 // smoothed
 	high    int        // windows in a row with too much memory
@@ -112,7 +116,8 @@ func (c *Core) Step(s Sample) Orders {
 		c.demand[i] = (c.demand[i] + float64(n)) / 2
 	}
 	pressure, why := c.pressure(s)
-	c.shed(pressure, why)
+	c.peak = max(pressure, c.peak*keepShare)
+	c.shed(pressure, why, s.CPU)
 	c.remember(s.Memory)
 	c.soften(pressure, s)
 	return c.orders(pressure)
@@ -134,7 +139,7 @@ func (c *Core) pressure(s Sample) (p float64, why Why) {
 
 // shed moves the share: up by steps while the threshold is passed, down in proportion when all is well. So the share hangs just
 // above what is needed, as the window of a TCP sender hangs below what the path takes.
-func (c *Core) shed(pressure float64, why Why) {
+func (c *Core) shed(pressure float64, why Why, cpu float64) {
 	switch {
 	case pressure >= 1:
 		c.hot, c.calm = c.hot+1, 0
@@ -145,7 +150,12 @@ func (c *Core) shed(pressure float64, why Why) {
 		}
 	case pressure < calmAt:
 		c.hot, c.calm = 0, c.calm+1
-		if c.share *= keepShare; c.share < leastShare {
+		if pressure < quietAt && cpu < quietCPU {
+			c.share *= quietShare
+		} else {
+			c.share *= keepShare
+		}
+		if c.share < leastShare {
 			c.share, c.cause = 0, Calm
 		}
 	default:
@@ -158,14 +168,18 @@ func (c *Core) shed(pressure float64, why Why) {
 // clients that send the next request as soon as they have an answer, refusal or not, keep the wait long whatever is refused, and must not
 // bring it about that nearly all are.
 func (c *Core) bound(pressure float64) float64 {
-	standard := min(max((pressure-1)/(allStandard-1), 0), 1)
-	critical := min(max((pressure-allStandard)/(allCritical-allStandard), 0), 1)
+	standard, critical := may(pressure)
 	total := c.demand[exchange.Low] + c.demand[exchange.Standard] + c.demand[exchange.Critical]
 	if total == 0 {
 		return standard * mostShare
 	}
 	share := (c.demand[exchange.Low] + standard*c.demand[exchange.Standard] + critical*c.demand[exchange.Critical]) / total
 	return min(share, mostShare)
+}
+
+// may is which share of the standard and of the critical requests may be refused at a pressure.
+func may(pressure float64) (standard, critical float64) {
+	return min(max((pressure-1)/(allStandard-1), 0), 1), min(max((pressure-allStandard)/(allCritical-allStandard), 0), 1)
 }
 
 // remember moves the level of memory. Memory does not come back at once when less is let in, so there is no share to feel for.
@@ -230,6 +244,10 @@ func (c *Core) orders(pressure float64) Orders {
 		if total == 0 { // nothing is known of the classes yet
 			o.Refuse[exchange.Low], o.Refuse[exchange.Standard] = 1, c.share
 		}
+		// When the least important have gone, the share is not for those that are left.
+		standard, critical := may(c.peak)
+		o.Refuse[exchange.Standard] = min(o.Refuse[exchange.Standard], max(standard, leastShare))
+		o.Refuse[exchange.Critical] = min(o.Refuse[exchange.Critical], critical)
 		if o.Refuse[exchange.Standard] > 0 {
 			o.Refuse[exchange.Low] = 1
 		}

@@ -126,6 +126,27 @@ func TestIdleGoesOldestFirst(t *testing.T) {
 	}
 }
 
+// TestWhoIsLeftIsServed: after a flood of standard requests has gone, the critical ones that come as ever are not refused in its place.
+func TestWhoIsLeftIsServed(t *testing.T) {
+	c, s := New(testConfig), busy()
+	s.Scheduler, s.Demand = 120*time.Millisecond, [3]uint64{5000, 50, 0}
+	for range 40 {
+		if o := c.Step(s); o.Refuse[exchange.Critical] > 0 {
+			t.Fatalf("during the flood: %+v", o)
+		}
+	}
+	s = Sample{Took: Window, Waits: 20, CPU: 0.05, Demand: [3]uint64{0, 50, 0}}
+	windows := 0
+	for o := c.Step(s); o.Why != Calm; o = c.Step(s) {
+		if windows++; o.Refuse[exchange.Critical] > 0 || o.Refuse[exchange.Standard] > 0.7 {
+			t.Fatalf("%d windows after: %+v", windows, o)
+		}
+	}
+	if after := time.Duration(windows) * Window; after > 6*time.Second {
+		t.Errorf("calm after %v", after)
+	}
+}
+
 // TestCrowdedAndOverloaded: whoever has more work than its share of a crowded machine does still refuses.
 func TestCrowdedAndOverloaded(t *testing.T) {
 	c, s := New(testConfig), busy()
