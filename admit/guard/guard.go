@@ -16,7 +16,8 @@ const (
 	rise        = 3    // hot windows in a row before the first refusal: one is a garbage collection or a burst
 	calmAt      = 0.7  // of the threshold: below it shares fall again. Between it and the threshold they stay, so that they do not flap
 	allStandard = 10   // times the threshold: all standard requests may be refused. With 20 ms that is 200 ms, of which a request has two or three
-	allCritical = 20   // and all critical ones too
+	anyCritical = 14   // from here on critical ones
+	allCritical = 24   // and here all of them
 	firstShare  = 0.10 // of requests refused when refusing begins
 	moreShare   = 0.05 // added for each further hot window, times how far above the threshold it was, at most steepest
 	steepest    = 4.0
@@ -179,7 +180,7 @@ func (c *Core) bound(pressure float64) float64 {
 
 // may is which share of the standard and of the critical requests may be refused at a pressure.
 func may(pressure float64) (standard, critical float64) {
-	return min(max((pressure-1)/(allStandard-1), 0), 1), min(max((pressure-allStandard)/(allCritical-allStandard), 0), 1)
+	return min(max((pressure-1)/(allStandard-1), 0), 1), min(max((pressure-anyCritical)/(allCritical-anyCritical), 0), 1)
 }
 
 // remember moves the level of memory. Memory does not come back at once when less is let in, so there is no share to feel for.

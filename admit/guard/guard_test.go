@@ -40,7 +40,7 @@ func TestRefusalsBeginAfterThreeHotWindows(t *testing.T) {
 	if o.Refuse[exchange.Low] != 1 || o.Refuse[exchange.Standard] > 0.05 || o.Refuse[exchange.Critical] > 0 {
 		t.Errorf("a little above the threshold for long: %+v, want all low and few standard requests refused", o)
 	}
-	hot.Scheduler = 390 * time.Millisecond
+	hot.Scheduler = 470 * time.Millisecond
 	for range 100 {
 		o = c.Step(hot)
 	}
