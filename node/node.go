@@ -164,7 +164,7 @@ func (n *Node) start(ctx context.Context) error {
 		return err
 	}
 	n.tasks.start("facts", n.facts.Run)
-	n.guard.warn(machineWarnings("/proc", n.site))
+	n.checkMachine()
 	n.tasks.start("guard", n.guard.run)
 	n.tasks.start("prober", n.prober)
 	pools := map[string]*runningPool{}
