@@ -13,6 +13,7 @@ type View struct {
 	Pools     []Pool     `json:"pools"`
 	Routes    []Route    `json:"routes"`
 	Events    []Event    `json:"events"` // newest first; at most EventLimit are passed on
+	Overload  Overload   `json:"overload"`
 }
 
 // EventLimit is how many events a View passes on. A page shows a screenful; more would only make the stream heavy.
@@ -187,6 +188,7 @@ func (v View) settle(now time.Time) View {
 		r := &v.Routes[i]
 		r.Status, r.Refused = notNil(r.Status), notNil(r.Refused)
 	}
+	v.Overload = v.Overload.settle()
 	return v
 }
 
