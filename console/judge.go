@@ -70,6 +70,8 @@ func (p PoolLoad) advice() string {
 		return "Even critical requests are refused. Refuse the others whole, and add endpoints."
 	case p.class("standard").ShedRPS >= noticeable:
 		return "Critical requests all pass. For more of the rest: add endpoints, or make them faster."
+	case p.class("low").ShedRPS >= noticeable && p.LowOff:
+		return "Nothing has to be done: low requests are refused as a whole, so that the others need not wait, and come back by themselves."
 	case p.class("low").ShedRPS >= noticeable:
 		return "Nothing has to be done: only low requests are refused. They come back by themselves."
 	}
@@ -128,8 +130,8 @@ func (o Overload) refusedRPS() (sum float64) {
 	return sum
 }
 
-// all is all classes of the node together.
-func (o Overload) all() (sum ClassLoad) {
+// All is all classes of the node together.
+func (o Overload) All() (sum ClassLoad) {
 	for _, c := range o.Classes {
 		sum.add(c)
 	}
