@@ -59,7 +59,7 @@ func (f *fakeNode) View() View {
 	for i := range 90 {
 		v.Totals.History = append(v.Totals.History, 1240+260*math.Sin((t-90+float64(i))/19)+45*math.Sin(float64(i)*1.7))
 	}
-	v.Overload = f.load(now)
+	v.Overload = f.load(now).settle()
 	v.Pools = []Pool{f.shop(now, web, rng), f.mail(now, wave(36, 6, 11))}
 	v.Routes = []Route{
 		{Name: "checkout", Pool: "shop", Class: "critical", RPS: web * .12, Status: map[string]uint64{"2xx": 5_912_003, "4xx": 812, "5xx": 3}, P50MS: 21.4, P99MS: 88, Requests: 5_912_818},

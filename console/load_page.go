@@ -25,7 +25,7 @@ type loadShown struct {
 	Chart  chart  // of the node
 	Loads  []poolShown
 	Kinds  []RefusedLoad // in an order that rarely changes, so that rows stand still
-	More   int // pools that are not shown
+	More   int           // pools that are not shown
 	CanSet bool
 }
 
