@@ -24,7 +24,7 @@ func (f *fakeNode) load(now time.Time) Overload {
 		Screen: &ScreenLoad{Mode: "block", Screened: 812_334, Passed: 120, Attacks: 903, Blocked: 903, Waited: 4102, Concurrency: 4, Busy: 1, RuleHits: []RuleHit{{"942100", 610}, {"941110", 293}}},
 		Refused: []RefusedLoad{
 			{"limit", "rate", "per-customer", "standard", 90_412, 61}, {"screen", "attack", "942100", "standard", 903, 0}, {"route", "no_route", "", "", 12, 0},
-			{"shed", "queue_timeout", "", "standard", 30_112, shop.class("standard").ShedRPS}, {"shed", "switched_off", "", "low", 712_000, shop.class("low").ShedRPS},
+			{"shed", "queue_time", "", "standard", 30_112, shop.class("standard").ShedRPS}, {"shed", "class_off", "", "low", 712_000, shop.class("low").ShedRPS},
 		},
 	}
 	f.byHand(&o, at)

@@ -120,6 +120,26 @@ var stageWords = map[string]string{
 	"send":     "the endpoint did not answer as it should",
 }
 
+// reasonWords say more than the stage alone.
+var reasonWords = map[string]string{
+	"shed overloaded":       "more than the endpoints can do",
+	"shed queue_time":       "waited as long as waiting makes sense",
+	"shed deadline":         "its deadline cannot be met any more",
+	"shed class_off":        "its class is refused as a whole for now",
+	"shed client_gone":      "the client left while it waited",
+	"limit rate":            "over the rate of its limit",
+	"limit concurrency":     "too many of its key at once",
+	"guard node_overloaded": "evenkeel has as much as it can hold",
+}
+
+// refusedWords explain a kind of refusals.
+func refusedWords(stage, reason string) string {
+	if words := reasonWords[stage+" "+reason]; words != "" {
+		return words
+	}
+	return stageWords[stage]
+}
+
 // keysText says what a limit counts by.
 func keysText(by []string) string {
 	switch len(by) {

@@ -87,7 +87,7 @@ func kindText(r RefusedLoad) string {
 		text += " " + clean(r.Limit)
 	}
 	text += " (" + clean(r.Reason) + ")"
-	if words := stageWords[r.Stage]; words != "" {
+	if words := refusedWords(r.Stage, r.Reason); words != "" {
 		text += ": " + words
 	}
 	return text
@@ -141,7 +141,7 @@ func limitGrid(o Overload) grid {
 func kindGrid(list []RefusedLoad) grid {
 	g := grid{head: []string{"refused because", "stage", "limit", "class", "now/s", "total", ""}, right: []bool{false, false, false, false, true, true, false}}
 	for _, r := range list {
-		g.add(r.Reason, r.Stage, orNone(r.Limit), orNone(r.Class), rateText(r.RPS), countText(r.Count), stageWords[r.Stage])
+		g.add(r.Reason, r.Stage, orNone(r.Limit), orNone(r.Class), rateText(r.RPS), countText(r.Count), refusedWords(r.Stage, r.Reason))
 	}
 	return g
 }

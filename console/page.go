@@ -85,7 +85,7 @@ func pageFuncs() template.FuncMap {
 		"points":    pointsOf,
 		"loadText":  func(state string) string { text, _ := loadWord(state); return text },
 		"loadTone":  func(state string) string { _, tone := loadWord(state); return tone },
-		"stageText": func(stage string) string { return stageWords[stage] }, "keysText": keysText, "order": shedPath, "sentence": sentenceOf,
+		"because": refusedWords, "keysText": keysText, "order": shedPath, "sentence": sentenceOf,
 		"part": partOf, "drawn": drawnOf, "whole": wholeOf,
 		"num": func(n int) uint64 { return uint64(max(n, 0)) },
 		"pair": func(p Pool, now time.Time) any {

@@ -13,8 +13,14 @@ import (
 // classOrder are the classes, the most important first.
 var classOrder = [classCount]exchange.Class{exchange.Critical, exchange.Standard, exchange.Low}
 
-// switcher is the shedder of a pool; nil: it has none.
-func (n *Node) switcher(pool string) switcher { return nil }
+// switcher is the shedder of a pool; nil: it has none. n.mu is held.
+func (n *Node) switcher(pool string) switcher {
+	if g := n.gates[pool]; g != nil {
+		s, _ := any(g).(switcher)
+		return s
+	}
+	return nil
+}
 
 // viewOverload is how the node and its pools are loaded, and who refuses what.
 func (n *Node) viewOverload(s *site.Site, now time.Time) console.Overload {
@@ -105,7 +111,7 @@ func (n *Node) loads(latency bool) map[string]loadNow {
 	})
 	for route, kinds := range n.tallies.refusedAll() {
 		for key, count := range kinds {
-			if key.stage != "shed" {
+			if key.stage != "shed" || key.reason == "client_gone" { // who left was not refused
 				continue
 			}
 			for _, name := range [...]string{nodeLoad, poolOf[route]} {
