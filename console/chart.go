@@ -108,6 +108,7 @@ func (p *pen) move(x, y int) {
 
 func (p *pen) line(x, y int) {
 	switch {
+	case x == p.x && y == p.y:
 	case y == p.y:
 		p.b = strconv.AppendInt(append(p.b, 'h'), int64(x-p.x), 10)
 	case x == p.x:

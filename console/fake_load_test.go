@@ -102,6 +102,9 @@ func (f *fakeNode) Shed(pool, class string, until time.Time) error {
 	return nil
 }
 
+// ticks is how many views were taken.
+func (f *fakeNode) ticks() int { return int(f.count.Load()) }
+
 func (f *fakeNode) byHand(o *Overload, now time.Time) {
 	o.Pools[1].ByHand = map[string]time.Time{}
 	for class, until := range f.shed {

@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -12,6 +13,7 @@ import (
 type fakeNode struct {
 	mu     sync.Mutex
 	tick   int
+	count  atomic.Int32 // tick, for clocks that move with it
 	admin  map[string]string
 	shed   map[string]time.Time
 	events []Event
@@ -38,6 +40,7 @@ func (f *fakeNode) View() View {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.tick++
+	f.count.Store(int32(f.tick))
 	now, t := f.now(), float64(f.tick)
 	rng := rand.New(rand.NewPCG(7, uint64(f.tick)))
 	wave := func(mean, swing, period float64) float64 {

@@ -165,6 +165,20 @@ type Series struct {
 	P99MS    []float64            `json:"p99_ms"`
 }
 
+// settle leaves no column null.
+func (s Series) settle() Series {
+	s.At = copied(s.At)
+	for _, column := range []*[]float64{&s.Limit, &s.Capacity, &s.InFlight, &s.Waiting, &s.QueueMS, &s.P50MS, &s.P99MS} {
+		*column = copied(*column)
+	}
+	for _, by := range []*map[string][]float64{&s.Admitted, &s.Refused} {
+		if len(*by) == 0 {
+			*by = map[string][]float64{"critical": {}, "standard": {}, "low": {}}
+		}
+	}
+	return s
+}
+
 // settle fills in what the node leaves to the console, and leaves no list null.
 func (o Overload) settle() Overload {
 	o.Classes, o.Pools, o.Limits, o.Quotas, o.Refused = copied(o.Classes), copied(o.Pools), copied(o.Limits), copied(o.Quotas), copied(o.Refused)

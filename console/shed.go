@@ -125,6 +125,9 @@ func (c *console) overload(w http.ResponseWriter, r *http.Request) {
 		}
 		list = kept
 	}
+	for i := range list {
+		list[i] = list[i].settle()
+	}
 	answer(w, http.StatusOK, map[string]any{"at": v.At, "overload": v.Overload, "series": list})
 }
 

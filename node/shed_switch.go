@@ -62,8 +62,9 @@ func (n *Node) Shed(pool, class string, until time.Time) error {
 		classes = []exchange.Class{exchange.Standard, exchange.Low}
 	}
 	for _, name := range pools {
-		for _, c := range classes {
-			n.switchTo(name, c, n.switches.put(switchKey{name, c}, until))
+		for _, one := range classes {
+			key := switchKey{name, one}
+			n.switchTo(key, n.switches.put(key, until, one != c))
 		}
 	}
 	where := "pool " + strings.Join(pools, ", ")
@@ -83,14 +84,14 @@ func (n *Node) Shed(pool, class string, until time.Time) error {
 }
 
 // switchTo tells the shedder of a pool.
-func (n *Node) switchTo(pool string, class exchange.Class, until time.Time) {
-	if s := n.switcher(pool); s != nil {
-		s.Switch(class, until)
+func (n *Node) switchTo(key switchKey, until time.Time) {
+	if s := n.switcher(key.pool); s != nil {
+		s.Switch(key.class, until)
 	}
 }
 
-// put remembers a switch and returns until when it holds: a class that is out longer stays so, unless until is zero.
-func (s *switches) put(key switchKey, until time.Time) time.Time {
+// put remembers a switch and returns until when it holds. With along, for a class that goes along with another, one that is out for longer stays so.
+func (s *switches) put(key switchKey, until time.Time, along bool) time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.set == nil {
@@ -99,6 +100,9 @@ func (s *switches) put(key switchKey, until time.Time) time.Time {
 	if until.IsZero() {
 		delete(s.set, key)
 		return until
+	}
+	if old := s.set[key]; along && old.After(until) {
+		return old
 	}
 	s.set[key] = until
 	return until
