@@ -113,6 +113,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	for name, p := range pools {
 		out.pool(name, p.view(), n.budget(name))
 	}
+	m.overload(out, pools)
 }
 
 func (s sink) tally(key tallyKey, t *tally) {
