@@ -172,6 +172,7 @@ func (n *Node) start(ctx context.Context) error {
 	n.mu.Lock()
 	n.pools = pools
 	n.mu.Unlock()
+	n.facts.Await(ctx, n.finder)
 	n.awaitVerdicts(ctx, n.site, pools)
 	if err := n.front.Update(n.site.Listeners, n.handlers(n.site, parts(pools))); err != nil {
 		return err
@@ -314,6 +315,12 @@ func (n *Node) flight(listener string) *flight {
 		n.flights[listener] = new(flight)
 	}
 	return n.flights[listener]
+}
+
+// useFinder says which finder is in force. What the facts of another were found with is given up.
+func (n *Node) useFinder(f *facts.Finder) {
+	n.finder = f
+	n.facts.Use(f)
 }
 
 // useLog swaps the access log; nil: off. The old one writes what it has and ends.

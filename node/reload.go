@@ -82,7 +82,7 @@ func (n *Node) change(next *site.Site) (err error) {
 		undo = append(undo, log.close)
 	}
 	finder := n.finder
-	undo = append(undo, func() { n.finder = finder })
+	undo = append(undo, func() { n.useFinder(finder) })
 	if n.finder, err = n.facts.Finder(&next.Identify); err != nil {
 		return err
 	}
@@ -108,6 +108,7 @@ func (n *Node) change(next *site.Site) (err error) {
 		}
 		undo = append(undo, func() { _ = pools[name].Update(old.Pools[name]) })
 	}
+	n.facts.Await(context.Background(), n.finder)
 	n.awaitVerdicts(context.Background(), next, fresh)
 	gone := map[string]*runningPool{}
 	for name, p := range pools {
@@ -122,6 +123,7 @@ func (n *Node) change(next *site.Site) (err error) {
 	if changed {
 		n.useLog(log)
 	}
+	n.useFinder(n.finder)
 	n.swap(next, pools)
 	n.retire(gone, old)
 	n.event("reload", fmt.Sprintf("site %s is in force: %s", n.revision, sizeOf(next)))

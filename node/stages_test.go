@@ -66,7 +66,7 @@ func newStages(p exchange.Picker, routes ...*site.Route) *stages {
 		return nil
 	}
 	s := &site.Site{Routes: routes, Identify: site.Identify{TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}}
-	n.finder, _ = facts.New(&s.Identify)
+	n.finder, _ = facts.NewStore(nil).Finder(&s.Identify)
 	return n.stages(s, &site.Listener{Name: "web"}, map[string]poolPart{"shop": pickerPart{Picker: p}})
 }
 

@@ -24,6 +24,7 @@ var (
 	nameContentType    = []byte("Content-Type")
 	nameRetryAfter     = []byte("Retry-After")
 	nameCacheControl   = []byte("Cache-Control")
+	nameAuthenticate   = []byte("WWW-Authenticate")
 	nameSetCookie      = []byte("Set-Cookie")
 	nameDate           = []byte("Date")
 	nameGRPCStatus     = []byte("grpc-status")
@@ -171,6 +172,8 @@ func (s *scratch) responseFields(x *exchange.Exchange, r *wire.Response, bodyles
 			if wire.HopByHop(f.ID) || f.ID == wire.ContentLength && !bodyless {
 				continue
 			}
+		} else if len(f.Name) >= len(nameLoadReport) && reportsLoad(x, f) {
+			continue
 		}
 		if r.NamedByConnection(f.Name) || edits && removed(route.Response.Remove, f.Name) {
 			continue

@@ -57,6 +57,9 @@ func refuse(f front, x *exchange.Exchange, r *exchange.Refusal) error {
 		s.bytes = strconv.AppendInt(s.bytes, int64((r.RetryAfter+time.Second-1)/time.Second), 10)
 		s.fields = append(s.fields, wire.Field{Name: nameRetryAfter, Value: s.bytes[start:]})
 	}
+	if r.Challenge != nil {
+		s.fields = append(s.fields, wire.Field{Name: nameAuthenticate, Value: r.Challenge})
+	}
 	if err := f.begin(x, r.Status, s.fields, int64(len(body))); err != nil {
 		return err
 	}

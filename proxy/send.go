@@ -121,6 +121,7 @@ func (a *attempt) run() *exchange.Refusal {
 	}
 	x.Outcome.BytesIn = int64(len(body))
 	if !whole {
+		x.Endpoint.Heard(x) // how long it waits now depends on the client too
 		a.pump = startPump(a.f, a.b, maxBody(x))
 	}
 	for n := 0; ; n++ {
@@ -128,6 +129,7 @@ func (a *attempt) run() *exchange.Refusal {
 		if err != nil {
 			return a.fail(unsent, err)
 		}
+		x.Endpoint.Heard(x)
 		if s.resp.Status == 101 && x.Request.Upgrade != nil {
 			return a.upgrade(s)
 		}
@@ -152,6 +154,7 @@ func (a *attempt) run() *exchange.Refusal {
 		x.Held.Answered(x, length == -1 || length > longBody)
 	}
 	s.responseFields(x, &s.resp, length == noBody)
+	x.Endpoint.Link.(*Link).loadOf(x, &s.resp)
 	if err := a.f.begin(x, s.resp.Status, s.fields, length); err != nil {
 		return a.clientLeft()
 	}
@@ -213,7 +216,7 @@ func (a *attempt) answer() *exchange.Refusal {
 			return nil
 		}
 	}
-	if err := a.f.end(a.b.trailers()); err != nil {
+	if err := a.f.end(reportsIn(a.x, a.b.trailers())); err != nil {
 		return a.clientLeft()
 	}
 	a.finish(true)
@@ -264,13 +267,13 @@ func (a *attempt) fail(unsent bool, err error) *exchange.Refusal {
 		x.Result = exchange.Result{Kind: exchange.Cancelled}
 		return a.badBody(bodyErr)
 	case errors.Is(err, errClientGone):
-		x.Result = exchange.Result{Kind: exchange.Cancelled}
+		x.Result = exchange.Result{Kind: exchange.Cancelled, Latency: a.waited()}
 		x.Outcome.Aborted = true
 		a.f.abort()
 		return nil
 	case errors.Is(err, errH2Cancelled) && hasDeadline(x):
 		// The client's deadline passed at the endpoint first. A 502 would call that a broken service, to the client and to the pool.
-		x.Result = exchange.Result{Kind: exchange.Cancelled}
+		x.Result = exchange.Result{Kind: exchange.Cancelled, Latency: a.waited()}
 		x.Outcome.Aborted = true
 		cutOff(a.f, err)
 		return nil
@@ -285,6 +288,14 @@ func (a *attempt) fail(unsent bool, err error) *exchange.Refusal {
 		return refuseBadAnswer
 	}
 	return refuseBroken
+}
+
+// waited is how long the endpoint has kept the client waiting; 0 when the client's own body may have been what was waited for.
+func (a *attempt) waited() time.Duration {
+	if a.pump != nil {
+		return 0
+	}
+	return time.Since(a.start)
 }
 
 // hasDeadline reports whether a gRPC client told the endpoint how long it may take.
