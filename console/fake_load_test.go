@@ -14,14 +14,14 @@ func (f *fakeNode) load(now time.Time) Overload {
 			shop,
 		},
 		Limits: []LimitLoad{
-			{Name: "per-customer", By: []string{"customer"}, Rate: 100, Burst: 200, Keys: 1204, KeyBytes: 28, Admitted: 41_002_331, Refused: 90_412, RefusedRPS: 61,
+			{Name: "per-customer", By: []string{"customer"}, Rate: 100, Burst: 200, Keys: 1204, KeyBytes: 31_000, Admitted: 41_002_331, Refused: 90_412, RefusedRPS: 61,
 				Top: []KeyLoad{{"acme-imports", 71_200}, {"scraper-7", 11_002}, {"beta", 902}, {"gamma-labs", 310}, {"delta", 12}}},
-			{Name: "per-ip", By: []string{"ip", "route"}, Rate: 20, Burst: 20, Concurrency: 10, Keys: 88_120, KeyBytes: 28, Admitted: 44_000_102, WouldRefuse: 1203, DryRun: true},
+			{Name: "per-ip", By: []string{"ip", "route"}, Rate: 20, Burst: 20, Concurrency: 10, Keys: 88_120, KeyBytes: 31_000, Admitted: 44_000_102, WouldRefuse: 1203, DryRun: true},
 		},
 		Quotas: []QuotaLoad{{Name: "monthly", By: []string{"customer"}, Calls: 1_000_000, Bytes: 50_000_000_000, Period: "month", Keys: 1190, Admitted: 40_210_000, Refused: 44, Top: []KeyLoad{{"trial-user", 44}}}},
-		Guard: &GuardLoad{Mode: "on", SchedulerP99MS: 1.4, MemoryShare: .31, FilesShare: .026, FlightShare: .04, IdleClosed: 0,
+		Guard: &GuardLoad{Mode: "on", SchedulerP99MS: 1.4, MemoryShare: .31, FilesShare: .026, FlightShare: .04, CPUShare: .22, StreamsShare: 1,
 			Warnings: []string{"net.core.somaxconn is 128: bursts of connections are refused by the kernel; set it to 4096 with sysctl -w net.core.somaxconn=4096"}},
-		Screen: &ScreenLoad{Mode: "block", Screened: 812_334, Passed: 120, Attacks: 903, Blocked: 903, Waited: 4102, Concurrency: 4, Busy: 1, RuleHits: []RuleHit{{"942100", 610}, {"941110", 293}}},
+		Screen: &ScreenLoad{Mode: "block", Screened: 812_334, Passed: 120, Attacks: 903, Blocked: 903, Waited: 4102, Concurrency: 4, Busy: 1, Malformed: 12, RuleHits: []RuleHit{{"942100", 610}, {"941110", 293}}},
 		Refused: []RefusedLoad{
 			{"limit", "rate", "per-customer", "standard", 90_412, 61}, {"screen", "attack", "942100", "standard", 903, 0}, {"route", "no_route", "", "", 12, 0},
 			{"shed", "queue_time", "", "standard", 30_112, shop.class("standard").ShedRPS}, {"shed", "class_off", "", "low", 712_000, shop.class("low").ShedRPS},

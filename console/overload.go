@@ -80,8 +80,10 @@ type LimitLoad struct {
 	Burst       float64   `json:"burst"`
 	Concurrency int       `json:"concurrency"` // 0: none
 	DryRun      bool      `json:"dry_run"`
-	Keys        int       `json:"keys"` // remembered now
-	KeyBytes    int       `json:"key_bytes"`
+	Cost        string    `json:"cost"`
+	Keys        int       `json:"keys"`      // remembered now
+	KeyBytes    int       `json:"key_bytes"` // memory for all of them
+	Shared      uint64    `json:"shared"`    // requests of keys without a place in a full table, which share one budget
 	Admitted    uint64    `json:"admitted"`
 	Refused     uint64    `json:"refused"`
 	RefusedRPS  float64   `json:"refused_rps"`
@@ -96,6 +98,10 @@ type QuotaLoad struct {
 	Calls       int64     `json:"calls"` // per period; 0: not counted
 	Bytes       int64     `json:"bytes"`
 	Period      string    `json:"period"`
+	Sliding     bool      `json:"sliding"`
+	Kept        bool      `json:"kept"`              // counts outlive a restart
+	Trouble     string    `json:"trouble,omitempty"` // why they may not
+	Beyond      uint64    `json:"beyond"`            // requests let through uncounted, for want of room for their key
 	DryRun      bool      `json:"dry_run"`
 	Keys        int       `json:"keys"`
 	Admitted    uint64    `json:"admitted"`
@@ -114,6 +120,12 @@ type GuardLoad struct {
 	MemoryShare    float64  `json:"memory_share"`
 	FilesShare     float64  `json:"files_share"`
 	FlightShare    float64  `json:"flight_share"`
+	CPUShare       float64  `json:"cpu_share"`
+	AcceptShare    float64  `json:"accept_share"`  // of the fullest accept queue
+	StreamsShare   float64  `json:"streams_share"` // of the HTTP/2 streams otherwise allowed
+	RefuseLow      float64  `json:"refuse_low"`    // shares that are refused now
+	RefuseStandard float64  `json:"refuse_standard"`
+	RefuseCritical float64  `json:"refuse_critical"`
 	Refused        uint64   `json:"refused"`
 	WouldRefuse    uint64   `json:"would_refuse"`
 	IdleClosed     uint64   `json:"idle_closed"`
@@ -124,8 +136,12 @@ type GuardLoad struct {
 type ScreenLoad struct {
 	Mode        string    `json:"mode"`
 	Screened    uint64    `json:"screened"`
-	Passed      uint64    `json:"passed"` // unscreened, for want of a place
+	Passed      uint64    `json:"passed"`    // unscreened, for want of a place
+	Unsampled   uint64    `json:"unsampled"` // not in the sample
 	Attacks     uint64    `json:"attacks"`
+	Malformed   uint64    `json:"malformed"` // found by the cheap checks
+	Refused     uint64    `json:"refused"`   // on routes marked always, for want of a place
+	Failed      uint64    `json:"failed"`    // the rule set could not look at them
 	Blocked     uint64    `json:"blocked"`
 	Waited      uint64    `json:"waited"`
 	Concurrency int       `json:"concurrency"`

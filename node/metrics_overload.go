@@ -18,25 +18,11 @@ var (
 	descShedHand     = desc("shed_by_hand", "1 while requests of the class are refused by hand.", "pool", "class")
 	descShedWould    = desc("shed_would_refuse_total", "Requests that a dry run of the shedder would have refused.", "pool", "class")
 
-	descLimitKeys     = desc("limit_keys", "Keys that the limit remembers.", "limit")
-	descLimitAdmitted = desc("limit_admitted_total", "Requests that the limit let through.", "limit")
-	descLimitRefused  = desc("limit_refused_total", "Requests that the limit refused.", "limit")
-	descLimitWould    = desc("limit_would_refuse_total", "Requests that a dry run of the limit would have refused.", "limit")
+	descQuotaKeys = desc("quota_keys", "Keys that the quota counts.", "quota")
+	descQuota     = desc("quota_requests_total", "Requests by quota: admitted, refused, or would_refuse for a dry run.", "quota", "result")
 
-	descQuotaKeys     = desc("quota_keys", "Keys that the quota counts.", "quota")
-	descQuotaAdmitted = desc("quota_admitted_total", "Requests that the quota let through.", "quota")
-	descQuotaRefused  = desc("quota_refused_total", "Requests that the quota refused.", "quota")
-	descQuotaWould    = desc("quota_would_refuse_total", "Requests that a dry run of the quota would have refused.", "quota")
-
-	descGuardOver      = desc("guard_overloaded", "1 while evenkeel itself is overloaded.")
-	descGuardScheduler = desc("guard_scheduler_seconds", "99th percentile of the time that runnable work waits for a processor.")
-	descGuardShare     = desc("guard_share", "Used share of a resource of the process, 0 to 1.", "resource")
-	descGuardRefused   = desc("guard_refused_total", "Requests refused because evenkeel itself was overloaded.")
-	descGuardWould     = desc("guard_would_refuse_total", "Requests that a dry run of the guard would have refused.")
-	descGuardIdle      = desc("guard_idle_closed_total", "Idle connections closed because files ran short.")
-
-	descScreened     = desc("screen_requests_total", "Requests by what became of their screening: screened, or passed for want of a place.", "result")
-	descScreenAttack = desc("screen_attacks_total", "Requests that were found to be attacks.")
+	descScreened     = desc("screen_requests_total", "Requests by what became of their screening: screened, passed for want of a place, unsampled, refused for want of a place, failed.", "result")
+	descScreenAttack = desc("screen_attacks_total", "Requests that were found to be attacks, or malformed.")
 	descScreenBlock  = desc("screen_blocked_total", "Requests that were blocked as attacks.")
 	descScreenWaited = desc("screen_waited_total", "Requests that waited for a place to be screened.")
 	descScreenBusy   = desc("screen_busy", "Requests that are screened now.")
@@ -54,25 +40,19 @@ func (m *metrics) overload(out sink, pools map[string]*runningPool) {
 			out.gauge(descShedHand, 1, name, class)
 		}
 	}
-	for _, l := range n.viewLimits() {
-		out.gauge(descLimitKeys, float64(l.Keys), l.Name)
-		out.counter(descLimitAdmitted, l.Admitted, l.Name)
-		out.counter(descLimitRefused, l.Refused, l.Name)
-		out.counter(descLimitWould, l.WouldRefuse, l.Name)
-	}
 	for _, q := range n.viewQuotas() {
 		out.gauge(descQuotaKeys, float64(q.Keys), q.Name)
-		out.counter(descQuotaAdmitted, q.Admitted, q.Name)
-		out.counter(descQuotaRefused, q.Refused, q.Name)
-		out.counter(descQuotaWould, q.WouldRefuse, q.Name)
-	}
-	if g := n.viewGuard(); g != nil {
-		out.guard(*g)
+		out.counter(descQuota, q.Admitted, q.Name, "admitted")
+		out.counter(descQuota, q.Refused, q.Name, "refused")
+		out.counter(descQuota, q.WouldRefuse, q.Name, "would_refuse")
 	}
 	if s := n.viewScreen(); s != nil {
 		out.counter(descScreened, s.Screened, "screened")
 		out.counter(descScreened, s.Passed, "passed")
-		out.counter(descScreenAttack, s.Attacks)
+		out.counter(descScreened, s.Unsampled, "unsampled")
+		out.counter(descScreened, s.Refused, "refused")
+		out.counter(descScreened, s.Failed, "failed")
+		out.counter(descScreenAttack, s.Attacks+s.Malformed)
 		out.counter(descScreenBlock, s.Blocked)
 		out.counter(descScreenWaited, s.Waited)
 		out.gauge(descScreenBusy, float64(s.Busy))
@@ -89,15 +69,4 @@ func (s sink) shed(pool string, p console.PoolLoad) {
 	for _, c := range p.Classes {
 		s.counter(descShedWould, c.WouldRefuse, pool, c.Class)
 	}
-}
-
-func (s sink) guard(g console.GuardLoad) {
-	s.gauge(descGuardOver, number(g.Overloaded))
-	s.gauge(descGuardScheduler, g.SchedulerP99MS/1000)
-	s.gauge(descGuardShare, g.MemoryShare, "memory")
-	s.gauge(descGuardShare, g.FilesShare, "files")
-	s.gauge(descGuardShare, g.FlightShare, "flight")
-	s.counter(descGuardRefused, g.Refused)
-	s.counter(descGuardWould, g.WouldRefuse)
-	s.counter(descGuardIdle, g.IdleClosed)
 }
