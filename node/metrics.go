@@ -114,6 +114,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 			out.counter(descConnRefused, count, name, reason)
 		}
 	}
+	out.guard(n.guard.Status())
 	for name, p := range pools {
 		out.pool(name, p.view(), n.budget(name))
 	}

@@ -50,8 +50,8 @@ type Node struct {
 	prober   func(ctx context.Context) error
 	send     exchange.Handler
 	answer   answerer
-	guard    *guard
 	facts    *facts.Store
+	guard    *selfGuard
 	tallies  *tallies
 	rates    rates
 	curves   curves
@@ -119,6 +119,8 @@ func New(opts Options) (*Node, error) {
 		site: opts.Site, revision: revision(opts.Site),
 		pools: map[string]*runningPool{}, budgets: map[string]*budget{}, flights: map[string]*flight{},
 	}
+	n.guard.event, n.guard.senses = n.event, newSenses("/proc", "/sys/fs/cgroup")
+	n.guard.update(opts.Site.Guard)
 	n.wire()
 	n.metrics = newMetrics(n)
 	return n, nil
@@ -159,6 +161,8 @@ func (n *Node) start(ctx context.Context) error {
 		return err
 	}
 	n.tasks.start("facts", n.facts.Run)
+	n.guard.warn(machineWarnings("/proc", n.site))
+	n.tasks.start("guard", n.guard.run)
 	n.tasks.start("prober", n.prober)
 	pools := map[string]*runningPool{}
 	for _, name := range slices.Sorted(maps.Keys(n.site.Pools)) {

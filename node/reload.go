@@ -169,6 +169,7 @@ func (n *Node) swap(next *site.Site, pools map[string]*runningPool) {
 		routes[routeName(i, r)] = true
 	}
 	n.tallies.keep(func(key tallyKey) bool { return next.Listeners[key.listener] != nil && routes[key.route] })
+	n.guard.update(next.Guard)
 	n.admin.use(n.console(next))
 }
 

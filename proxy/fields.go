@@ -23,6 +23,8 @@ var (
 	nameUpgrade        = []byte("Upgrade")
 	nameContentType    = []byte("Content-Type")
 	nameRetryAfter     = []byte("Retry-After")
+	nameRateLimit      = []byte("RateLimit")
+	nameRatePolicy     = []byte("RateLimit-Policy")
 	nameCacheControl   = []byte("Cache-Control")
 	nameAuthenticate   = []byte("WWW-Authenticate")
 	nameSetCookie      = []byte("Set-Cookie")
@@ -185,6 +187,9 @@ func (s *scratch) responseFields(x *exchange.Exchange, r *wire.Response, bodyles
 	}
 	if len(x.SetCookie) > 0 {
 		s.fields = append(s.fields, wire.Field{Name: nameSetCookie, Value: x.SetCookie, ID: wire.SetCookie})
+	}
+	if x.Allowed > 0 {
+		s.allowances(x, nil)
 	}
 }
 

@@ -122,7 +122,7 @@ func (a *attempt) run() *exchange.Refusal {
 	x.Outcome.BytesIn = int64(len(body))
 	if !whole {
 		x.Endpoint.Heard(x) // how long it waits now depends on the client too
-		a.pump = startPump(a.f, a.b, maxBody(x))
+		a.pump = startPump(a.f, a.b, maxBody(x), x.Endpoint.Link.(*Link).up.proxy)
 	}
 	for n := 0; ; n++ {
 		unsent, err := a.b.head(x, &s.resp)
@@ -326,20 +326,22 @@ var errClientGone = errors.New("the client left")
 // pump carries a request body on a goroutine of its own, so that the answer may begin, or be over, while it still comes.
 type pump struct {
 	done chan struct{}
+	in   *Proxy
 	mu   sync.Mutex
 	n    int64
 	from error // the client's side failed
 	to   error // the endpoint's side failed
 }
 
-func startPump(f front, b back, limit int64) *pump {
-	p := &pump{done: make(chan struct{})}
+func startPump(f front, b back, limit int64, in *Proxy) *pump {
+	p := &pump{done: make(chan struct{}), in: in}
 	go p.run(f, b, limit)
 	return p
 }
 
 func (p *pump) run(f front, b back, limit int64) {
 	defer close(p.done)
+	defer p.recovered(b)
 	var n int64
 	for {
 		data, err := f.readBody()
@@ -361,6 +363,18 @@ func (p *pump) run(f front, b back, limit int64) {
 			p.set(n, nil, err)
 			return
 		}
+	}
+}
+
+// errPump says that a request ended by a fault of evenkeel.
+var errPump = errors.New("the request body was lost by a fault of the gateway")
+
+// recovered makes a panic cost one request, not the process.
+func (p *pump) recovered(b back) {
+	if v := recover(); v != nil {
+		p.in.panicked("a request body panicked", v)
+		p.set(0, errPump, nil)
+		b.cancel()
 	}
 }
 
