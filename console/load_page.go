@@ -122,14 +122,17 @@ var stageWords = map[string]string{
 
 // reasonWords say more than the stage alone.
 var reasonWords = map[string]string{
-	"shed overloaded":       "more than the endpoints can do",
-	"shed queue_time":       "waited as long as waiting makes sense",
-	"shed deadline":         "its deadline cannot be met any more",
-	"shed class_off":        "its class is refused as a whole for now",
-	"shed client_gone":      "the client left while it waited",
-	"limit rate":            "over the rate of its limit",
-	"limit concurrency":     "too many of its key at once",
-	"guard node_overloaded": "evenkeel has as much as it can hold",
+	"shed overloaded":         "more than the endpoints can do",
+	"shed queue_time":         "waited as long as waiting makes sense",
+	"shed deadline":           "its deadline cannot be met any more",
+	"shed class_off":          "its class is refused as a whole for now",
+	"shed client_gone":        "the client left while it waited",
+	"limit rate":              "over the rate of its limit",
+	"limit concurrency":       "too many of its key at once",
+	"guard node_overloaded":   "evenkeel has as much in flight as it can hold",
+	"guard node_busy":         "evenkeel waits too long for a processor",
+	"guard node_accept_queue": "connections wait to be accepted",
+	"guard node_memory":       "evenkeel is short of memory",
 }
 
 // refusedWords explain a kind of refusals.

@@ -173,7 +173,15 @@ func (n *Node) viewLimits() []console.LimitLoad { return nil }
 func (n *Node) viewQuotas() []console.QuotaLoad { return nil }
 
 // viewGuard is how evenkeel protects itself.
-func (n *Node) viewGuard() *console.GuardLoad { return nil }
+func (n *Node) viewGuard() *console.GuardLoad {
+	g := n.guard.Status()
+	return &console.GuardLoad{
+		Mode: g.Mode, Overloaded: g.Overloaded, Why: g.Why, SchedulerP99MS: g.SchedulerP99MS, CPUShare: g.CPUShare,
+		MemoryShare: g.MemoryShare, FilesShare: g.FilesShare, FlightShare: g.FlightShare, AcceptShare: g.AcceptShare,
+		StreamsShare: g.StreamsShare, RefuseLow: g.RefuseLow, RefuseStandard: g.RefuseStandard, RefuseCritical: g.RefuseCritical,
+		Refused: g.Refused, WouldRefuse: g.WouldRefuse, IdleClosed: g.IdleClosed, Warnings: g.Warnings,
+	}
+}
 
 // viewScreen is how requests are screened.
 func (n *Node) viewScreen() *console.ScreenLoad { return nil }
