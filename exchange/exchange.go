@@ -133,6 +133,8 @@ type Exchange struct {
 	// Filled by the send stage. Result is about the last attempt, Outcome about the exchange.
 	Result  Result
 	Outcome Outcome
+	Work    time.Duration  // that endpoints took, in all attempts, until an answer head was there or the attempt was given up
+	Costs   [MaxCosts]Cost // what the answer said in the fields that Route.CostHeaders names
 
 	IDBuf   [32]byte  // backs RequestID when evenkeel made it
 	HostBuf [256]byte // backs Host when it had to be made lower case
@@ -170,6 +172,28 @@ type Holder interface {
 	// Answered is called at most once, on the goroutine of x, as the answer head is there. long: the body is of unknown length or
 	// large, or the connection was upgraded, so that the exchange may last much longer than the endpoint's work.
 	Answered(x *Exchange, long bool)
+}
+
+// MaxCosts is how many different answer fields a site may name for costs.
+const MaxCosts = 2
+
+// Cost is a number that an endpoint told, at least 0. The zero value says that it told none.
+type Cost float64
+
+// NewCost is a cost of n; what is no number from 0 to 1e12 is none told.
+func NewCost(n float64) Cost {
+	if !(n >= 0 && n <= 1e12) {
+		return 0
+	}
+	return Cost(n + 1)
+}
+
+// Or is the cost that was told, or n.
+func (c Cost) Or(n float64) float64 {
+	if c == 0 {
+		return n
+	}
+	return float64(c) - 1
 }
 
 // MaxAllowances is how many limits one answer tells of. More would be header bytes that nobody reads.
@@ -248,5 +272,5 @@ func (x *Exchange) Reset() {
 	x.Screened, x.RetryAfter, x.Allowed, x.Held = false, 0, 0, nil
 	x.Place, x.Begun = 0, time.Time{}
 	x.Deadline, x.Endpoint, x.Attempt, x.Beat, x.Replayable, x.SetCookie = time.Time{}, nil, 0, 0, false, nil
-	x.Result, x.Outcome = Result{}, Outcome{}
+	x.Result, x.Outcome, x.Work, x.Costs = Result{}, Outcome{}, 0, [MaxCosts]Cost{}
 }

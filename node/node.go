@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/even-keel/evenkeel/admit/facts"
+	"github.com/even-keel/evenkeel/admit/limit"
 	"github.com/even-keel/evenkeel/admit/shed"
 	"github.com/even-keel/evenkeel/console"
 	"github.com/even-keel/evenkeel/exchange"
@@ -69,12 +70,14 @@ type Node struct {
 	accessLog  atomic.Pointer[accessLog]
 	logDropped atomic.Uint64
 
-	reloading sync.Mutex // one reload or upgrade at a time; guards logTask and finder
+	reloading sync.Mutex // one reload or upgrade at a time; guards logTask, and what stages are built with
 	logTask   *task
-	finder    *facts.Finder // what stages are built with
+	finder    *facts.Finder
+	limits    *limit.Set
 
 	mu         sync.Mutex // guards what follows; never taken on the way of a request
 	site       *site.Site
+	limited    *limit.Set // limits, in force
 	revision   string
 	pools      map[string]*runningPool
 	budgets    map[string]*budget
@@ -157,6 +160,9 @@ func (n *Node) start(ctx context.Context) error {
 		return err
 	}
 	n.useLog(log)
+	if n.limits, err = n.newLimits(n.site); err != nil {
+		return err
+	}
 	if n.finder, err = n.facts.Finder(&n.site.Identify); err != nil {
 		return err
 	}
@@ -190,7 +196,7 @@ func (n *Node) start(ctx context.Context) error {
 		})
 	}
 	n.mu.Lock()
-	n.phase = phaseServing
+	n.phase, n.limited = phaseServing, n.limits
 	n.mu.Unlock()
 	n.events.add(time.Now(), "start", n.site.Name+" serves: "+sizeOf(n.site))
 	return nil

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"github.com/even-keel/evenkeel/admit/limit"
 	"github.com/even-keel/evenkeel/exchange"
 )
 
@@ -12,6 +13,7 @@ type stages struct {
 	identify *identify
 	route    *route
 	deadline deadline
+	limit    *limit.Stage // nil: nothing is limited
 	shed     *shedding
 	retry    *retry
 	pick     pick
@@ -26,6 +28,7 @@ func (s *stages) serveHTTP(send exchange.Handler) exchange.Handler {
 		s.route,     // before everything that has settings per route; answers redirects and fixed texts itself
 		s.byClass,   // the guard once more, now that the class is known: the less important go first when evenkeel is overloaded
 		&s.deadline, // before all waiting, so that no wait outlasts it
+		s.limit,     // before all that costs more than it, and before retry, so that a request counts once
 		s.shed,      // before retrying, so that an exchange holds one place for all of its attempts
 		s.retry,     // around picking, so that a second attempt goes to another endpoint
 		&s.pick,     // last before the wire, so that the choice is as fresh as can be; learns from the result

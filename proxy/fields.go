@@ -168,6 +168,10 @@ func (s *scratch) responseFields(x *exchange.Exchange, r *wire.Response, bodyles
 	s.fields = s.fields[:0]
 	route := x.Route
 	edits := route != nil && len(route.Response.Remove) > 0
+	var costs []string
+	if route != nil {
+		costs = route.CostHeaders
+	}
 	for i := range r.Fields {
 		f := &r.Fields[i]
 		if f.ID != wire.Other {
@@ -178,6 +182,9 @@ func (s *scratch) responseFields(x *exchange.Exchange, r *wire.Response, bodyles
 			continue
 		}
 		if r.NamedByConnection(f.Name) || edits && removed(route.Response.Remove, f.Name) {
+			continue
+		}
+		if costs != nil && takeCost(x, costs, f) {
 			continue
 		}
 		s.fields = append(s.fields, *f)

@@ -145,6 +145,7 @@ func (a *attempt) run() *exchange.Refusal {
 	}
 	now := time.Now()
 	x.Outcome.FirstByte = now.Sub(x.Start)
+	x.Work += now.Sub(a.start)
 	x.Result = exchange.Result{Kind: exchange.Answered, Status: s.resp.Status, Latency: now.Sub(a.start)}
 	if s.resp.Status == 429 || s.resp.Status == 503 {
 		x.Result.RetryAfter = retryAfter(s.resp.Field(wire.RetryAfter), now)
@@ -258,6 +259,9 @@ func (a *attempt) fail(unsent bool, err error) *exchange.Refusal {
 	}
 	a.finish(false)
 	x := a.x
+	if !unsent {
+		x.Work += time.Since(a.start)
+	}
 	a.f.scratch().resp.Reset()
 	// What the pump took of the body is gone: nobody can send it again.
 	x.Result = exchange.Result{Kind: exchange.Broken, Reason: "broken", Unsent: unsent && a.pump == nil}
