@@ -159,6 +159,9 @@ func (n *Node) refusalCounters(out map[string]uint64) {
 			out[shownKind(route, key).name()] += count
 		}
 	}
+	for _, l := range n.limitStatus() {
+		out["limit "+l.Name] = l.Refused
+	}
 }
 
 // viewShed is what the shedder of a pool says.
@@ -167,7 +170,19 @@ func (n *Node) viewShed(pool string) console.PoolLoad {
 }
 
 // viewLimits are the limits of the site.
-func (n *Node) viewLimits() []console.LimitLoad { return nil }
+func (n *Node) viewLimits() (out []console.LimitLoad) {
+	for _, l := range n.limitStatus() {
+		v := console.LimitLoad{
+			Name: l.Name, By: l.By, Rate: l.Rate, Burst: l.Burst, Cost: l.Cost, Concurrency: l.Concurrency, DryRun: l.DryRun, Keys: l.Keys, KeyBytes: l.KeyBytes,
+			Shared: l.Shared, Admitted: l.Admitted, Refused: l.Refused, WouldRefuse: l.WouldRefuse, RefusedRPS: n.rates.of("limit " + l.Name),
+		}
+		for _, k := range l.Top {
+			v.Top = append(v.Top, console.KeyLoad{Key: k.Key, Refused: k.Refused})
+		}
+		out = append(out, v)
+	}
+	return out
+}
 
 // viewQuotas are the quotas of the site.
 func (n *Node) viewQuotas() []console.QuotaLoad { return nil }
