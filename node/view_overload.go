@@ -166,7 +166,13 @@ func (n *Node) refusalCounters(out map[string]uint64) {
 
 // viewShed is what the shedder of a pool says.
 func (n *Node) viewShed(pool string) console.PoolLoad {
-	return console.PoolLoad{Mode: site.ModeOff}
+	n.mu.Lock()
+	cfg, g := n.site.Pools[pool], n.gates[pool]
+	n.mu.Unlock()
+	if cfg == nil || g == nil || cfg.Shed.Mode == "" {
+		return console.PoolLoad{Mode: site.ModeOff}
+	}
+	return console.PoolLoad{Mode: cfg.Shed.Mode}
 }
 
 // viewLimits are the limits of the site.

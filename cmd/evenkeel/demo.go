@@ -201,7 +201,7 @@ func (d *demo) siteText() []byte {
 	}
 	b.WriteString("identify: {customer: {header: X-Customer}}\n" +
 		"limits:\n" +
-		"  - {name: per-customer, by: customer, rate: 100/s, burst: 200}\n" +
+		"  - {name: per-customer, by: customer, rate: 100/s}\n" +
 		"routes:\n" +
 		"  - {name: tea, paths: [/tea], respond: {status: 418, body: \"a teapot answers for evenkeel\\n\"}}\n" +
 		"  - {name: old, paths: [/old/*], redirect: {path: /}}\n" +

@@ -29,9 +29,9 @@ type kind struct {
 // kinds are what the demo's clients ask for: what earns money, what most do, what is nice to have, and somebody who takes too much.
 var kinds = []kind{
 	{"critical", "/checkout/pay", "", 0.20, 0.08},
-	{"standard", "/browse", "", 0.50, 0.32},
-	{"low", "/suggestions/for-you", "", 0.30, 0.48},
-	{"standard", "/browse/all", "scraper", 0, 0.12},
+	{"standard", "/browse", "", 0.50, 0.30},
+	{"low", "/suggestions/for-you", "", 0.30, 0.42},
+	{"standard", "/browse/all", "scraper", 0, 0.20},
 }
 
 // customers is how many others there are.
