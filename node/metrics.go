@@ -123,7 +123,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	for name, p := range pools {
 		out.pool(name, p.view(), n.budget(name))
 	}
-	m.overload(out, pools)
+	out.overload(n.protections(pools))
 }
 
 // tokens shows the sources of tokens. Two that have their keys from one place, for the customer and for the user, count together.

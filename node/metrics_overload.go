@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/even-keel/evenkeel/console"
+	"github.com/even-keel/evenkeel/site"
 )
 
 var (
@@ -28,35 +29,44 @@ var (
 	descScreenBusy   = desc("screen_busy", "Requests that are screened now.")
 )
 
-// overload writes what protects the pools and the node.
-func (m *metrics) overload(out sink, pools map[string]*runningPool) {
-	n := m.node
-	now := time.Now()
+// overload writes what protects the pools and the node, of which o holds what the shedders, quotas and screening say.
+func (s sink) overload(o console.Overload) {
+	for _, p := range o.Pools {
+		if p.Mode != site.ModeOff {
+			s.shed(p.Pool, p)
+		}
+		for class := range p.ByHand {
+			s.gauge(descShedHand, 1, p.Pool, class)
+		}
+	}
+	for _, q := range o.Quotas {
+		s.gauge(descQuotaKeys, float64(q.Keys), q.Name)
+		s.counter(descQuota, q.Admitted, q.Name, "admitted")
+		s.counter(descQuota, q.Refused, q.Name, "refused")
+		s.counter(descQuota, q.WouldRefuse, q.Name, "would_refuse")
+	}
+	if c := o.Screen; c != nil {
+		s.counter(descScreened, c.Screened, "screened")
+		s.counter(descScreened, c.Passed, "passed")
+		s.counter(descScreened, c.Unsampled, "unsampled")
+		s.counter(descScreened, c.Refused, "refused")
+		s.counter(descScreened, c.Failed, "failed")
+		s.counter(descScreenAttack, c.Attacks+c.Malformed)
+		s.counter(descScreenBlock, c.Blocked)
+		s.counter(descScreenWaited, c.Waited)
+		s.gauge(descScreenBusy, float64(c.Busy))
+	}
+}
+
+// protections are what overload writes.
+func (n *Node) protections(pools map[string]*runningPool) console.Overload {
+	o, now := console.Overload{Quotas: n.viewQuotas(), Screen: n.viewScreen()}, time.Now()
 	for _, name := range slices.Sorted(maps.Keys(pools)) {
-		if p := n.viewShed(name); p.Mode != "off" {
-			out.shed(name, p)
-		}
-		for class := range n.switches.of(name, now) {
-			out.gauge(descShedHand, 1, name, class)
-		}
+		p := n.viewShed(name)
+		p.Pool, p.ByHand = name, n.switches.of(name, now)
+		o.Pools = append(o.Pools, p)
 	}
-	for _, q := range n.viewQuotas() {
-		out.gauge(descQuotaKeys, float64(q.Keys), q.Name)
-		out.counter(descQuota, q.Admitted, q.Name, "admitted")
-		out.counter(descQuota, q.Refused, q.Name, "refused")
-		out.counter(descQuota, q.WouldRefuse, q.Name, "would_refuse")
-	}
-	if s := n.viewScreen(); s != nil {
-		out.counter(descScreened, s.Screened, "screened")
-		out.counter(descScreened, s.Passed, "passed")
-		out.counter(descScreened, s.Unsampled, "unsampled")
-		out.counter(descScreened, s.Refused, "refused")
-		out.counter(descScreened, s.Failed, "failed")
-		out.counter(descScreenAttack, s.Attacks+s.Malformed)
-		out.counter(descScreenBlock, s.Blocked)
-		out.counter(descScreenWaited, s.Waited)
-		out.gauge(descScreenBusy, float64(s.Busy))
-	}
+	return o
 }
 
 func (s sink) shed(pool string, p console.PoolLoad) {
