@@ -84,8 +84,9 @@ type settings struct {
 // shard spreads counters over cores. A level's word holds the number of answers above sumBits and their time in µs below.
 type shard struct {
 	level    [levels]atomic.Uint64
+	squares  atomic.Uint64 // of the answers' times, in units of 1<<squareShift µs
 	admitted [3]atomic.Uint64
-	_        [40]byte
+	_        [32]byte
 }
 
 // A look takes place often enough that 2^20 answers, or 2^44 µs of them, are never reached between two.
@@ -93,6 +94,8 @@ const (
 	sumBits   = 44
 	sumMask   = 1<<sumBits - 1
 	shardsMax = 8
+
+	squareShift = 4
 )
 
 // ghost is a place that an endpoint may still work for, though its client left.
@@ -194,7 +197,9 @@ func (g *Gate) lookSoon(now time.Duration) {
 func (g *Gate) note(x *exchange.Exchange, took time.Duration) {
 	took = min(took, time.Duration(g.longest.Load()))
 	s := &g.shards[x.Shard&uint32(len(g.shards)-1)]
-	s.level[levelOf(int(x.Place))].Add(1<<sumBits | uint64(took/time.Microsecond)&sumMask)
+	us := uint64(took / time.Microsecond)
+	s.level[levelOf(int(x.Place))].Add(1<<sumBits | us&sumMask)
+	s.squares.Add((us >> squareShift) * (us >> squareShift))
 }
 
 // leave gives a place back.
@@ -290,7 +295,12 @@ func (g *Gate) look(now time.Duration) {
 	if !g.mu.TryLock() {
 		return // the next answer looks
 	}
-	defer g.mu.Unlock()
+	g.lookLocked(now)
+	g.mu.Unlock()
+}
+
+// lookLocked is look with the lock held.
+func (g *Gate) lookLocked(now time.Duration) {
 	if int64(now) < g.nextLook.Load() {
 		return
 	}
@@ -305,6 +315,7 @@ func (g *Gate) look(now time.Duration) {
 			g.win.Sum[level] += float64(v&sumMask) / 1e6
 			g.win.Total += int64(v >> sumBits)
 		}
+		g.win.Squares += float64(g.shards[i].squares.Swap(0)) * (1 << (2 * squareShift)) / 1e12
 	}
 	g.lay(now)
 	g.winsor()

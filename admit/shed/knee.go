@@ -7,28 +7,29 @@ import (
 
 // Numbers of the estimate. They are without units, or relative to what is measured: none is a guess about the endpoints.
 const (
-	firstWorkers  = 8.0 // of each endpoint, before anything is known: most servers work on as many at once
-	memoryLeast   = 300 // answers that are remembered when all take the same time…
-	memoryMore    = 700 // …and how many more for each unit of the squared coefficient of variation
-	recent        = 40  // answers that may contradict the rest
-	contradiction = 4.0 // standard deviations from which they do…
-	differs       = 0.15
-	noiseLeast    = 0.02 // squared coefficient of variation: what a network adds to service that always takes the same time
-	noiseMost     = 8.0
-	noiseFirst    = 0.25
-	holdsOn       = 8.0 // how strongly the last estimate holds against a window: 1/holdsOn is the variance of its logarithm
-	stepsUp       = 2.0 // the estimate looks this far above what was seen
-	evidence      = 3.0 // how much better a bend must fit than none, in squares of standard deviations
-	grows         = 1.6 // the estimate does by this when there is no bend in sight
-	usedForgets   = 60 * time.Second
-	lowShare      = 0.05 // of what is remembered should be from below the knee…
-	lowNoise      = 40.0 // …and so many answers for each unit of noise: they are then known to a sixth
-	lookLeast     = 20 * time.Millisecond
-	lookFirst     = 50 * time.Millisecond
-	lookMost      = 2 * time.Second
+	firstWorkers   = 8.0 // of each endpoint, before anything is known: most servers work on as many at once
+	memoryLeast    = 300 // answers that are remembered when all take the same time…
+	memoryMore     = 700 // …and how many more for each unit of the squared coefficient of variation
+	recent         = 40  // answers that may contradict the rest
+	contradiction  = 4.0 // standard deviations from which they do…
+	differs        = 0.15
+	noiseLeast     = 0.02 // squared coefficient of variation: what a network adds to service that always takes the same time
+	noiseMost      = 8.0
+	noiseFirst     = 1.0
+	holdsOn        = 8.0 // how strongly the last estimate holds against a window: 1/holdsOn is the variance of its logarithm
+	stepsUp        = 2.0 // the estimate looks this far above what was seen
+	evidence       = 3.0 // how much better a bend must fit than none, in squares of standard deviations
+	grows          = 2.0 // the estimate does by this when there is no bend in sight
+	usedForgets    = 60 * time.Second
+	lowShare       = 0.05  // of what is remembered should be from below the knee…
+	lowNoise       = 40.0  // …and so many answers for each unit of noise: they are then known to a sixth
+	scatterAnswers = 500.0 // answers that are looked at for how they scatter
+	lookLeast      = 20 * time.Millisecond
+	lookFirst      = 50 * time.Millisecond
+	lookMost       = 2 * time.Second
 	// turnover is how many answers for each place must come after the estimate grew, before it grows again: those that come
 	// first are the quick ones, and do not tell how it is with more at once.
-	turnover = 1.5
+	turnover = 1.0
 	full     = 0.8 // share of the limit from which it counts as used
 )
 
@@ -68,6 +69,7 @@ type Knee struct {
 	seen      Window        // what was learned from last
 	inside    float64       // in flight at the last look
 	deaf      time.Duration // nothing is learned before this: answers do not show yet what changed
+	moments   [3]float64    // of answers lately: how many, their seconds, the squares of these
 	raiseFrom float64       // answers that are needed before the estimate may grow again
 }
 
@@ -93,6 +95,7 @@ func (k *Knee) Look(now time.Duration, win *Window, f Flow) float64 {
 	}
 	k.used = max(peak, k.used*math.Exp2(-float64(past)/float64(usedForgets)))
 	k.saturated = f.Waiting > 0 || peak >= full*k.limit
+	k.scatter(win)
 	if k.read(win, past, f); now >= k.deaf {
 		k.learn(now, &k.seen, f)
 	}
@@ -164,7 +167,7 @@ func line(n, workers float64) float64 { return max(1, n/workers) }
 // learn takes a window in.
 func (k *Knee) learn(now time.Duration, win *Window, f Flow) {
 	n := float64(win.Total)
-	k.slow.add(win, math.Exp(-n/(memoryLeast+memoryMore*k.noise)))
+	k.slow.add(win, math.Exp(-n/(memoryLeast+memoryMore*k.doubt())))
 	k.fast.add(win, math.Exp(-n/recent))
 	if k.service == 0 {
 		if k.service = k.slow.scaleTo(k.workers); k.service == 0 {
@@ -210,13 +213,39 @@ func (k *Knee) surprise() int {
 		return 0
 	}
 	d := math.Log(ratio)
-	if math.Abs(d) < differs || math.Abs(d)*math.Sqrt(k.fast.total) < contradiction*math.Sqrt(k.noise+noiseLeast) {
+	if math.Abs(d) < differs || math.Abs(d)*math.Sqrt(k.fast.total) < contradiction*math.Sqrt(k.doubt()) {
 		return 0
 	}
 	if d > 0 {
 		return 1
 	}
 	return -1
+}
+
+// scatter learns how far single answers scatter: the least that there is of noise.
+func (k *Knee) scatter(win *Window) {
+	n := float64(win.Total)
+	if n == 0 {
+		return
+	}
+	keep, sum := math.Exp(-n/scatterAnswers), 0.0
+	for _, s := range win.Sum {
+		sum += s
+	}
+	m := &k.moments
+	m[0], m[1], m[2] = m[0]*keep+n, m[1]*keep+sum, m[2]*keep+win.Squares
+}
+
+// doubt is the variance of the number of answers for each one that is due.
+func (k *Knee) doubt() float64 { return max(k.noise, k.cv2()) + noiseLeast }
+
+// cv2 is the squared coefficient of variation of answers, as far as known.
+func (k *Knee) cv2() float64 {
+	m := &k.moments
+	if m[0] < 10 || m[1] <= 0 {
+		return noiseFirst
+	}
+	return min(max(m[2]*m[0]/(m[1]*m[1])-1, 0), noiseMost)
 }
 
 // listen learns from a window how far answers scatter.
@@ -251,7 +280,7 @@ func (k *Knee) fit(f Flow) {
 	top = max(top, levelOf(int(k.workers*1.5)))
 	best := math.Inf(1)
 	for c := 0; c <= top; c++ {
-		k.costs[c] = t.misfit(middle(c)) / (k.noise + noiseLeast)
+		k.costs[c] = t.misfit(middle(c)) / k.doubt()
 		best = min(best, k.costs[c])
 	}
 	here := math.Log(k.workers)
@@ -323,7 +352,7 @@ func (k *Knee) dip(now time.Duration) {
 	for i := 0; i <= k.slow.top && middle(i) <= k.workers*0.95+0.5; i++ {
 		low += k.slow.weight[i]
 	}
-	if low < max(lowShare*k.slow.total, min(lowNoise*(k.noise+noiseLeast), k.slow.total/4), 4) {
+	if low < max(lowShare*k.slow.total, min(lowNoise*k.doubt(), k.slow.total/4), 4) {
 		k.startDip(now, 0.9)
 	}
 }

@@ -34,6 +34,8 @@ type Window struct {
 	Count [levels]int64
 	Sum   [levels]float64 // seconds
 	Total int64
+	// Squares are those of the seconds, together.
+	Squares float64
 }
 
 // Leave adds the time of one that left without an answer.
@@ -44,6 +46,7 @@ func (w *Window) Add(n int, seconds float64) {
 	i := levelOf(n)
 	w.Count[i]++
 	w.Sum[i] += seconds
+	w.Squares += seconds * seconds
 	w.Total++
 }
 

@@ -233,6 +233,7 @@ func (p *play) arrive() {
 		p.CalmSent++
 	}
 	p.at(p.now+w.Timeout, event{kind: leaves, request: x})
+	p.look()
 	answer, out := p.core.Arrive(p.now, &x.Waiter, p.inFlight < p.limit())
 	if out != nil {
 		p.refused(p.take(out))
