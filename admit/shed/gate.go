@@ -176,13 +176,14 @@ func (g *Gate) Answered(x *exchange.Exchange, long bool) {
 	if s := x.Result.Status; s >= 500 || s == 429 || took <= 0 || !x.Replayable {
 		took = g.doubtful(x)
 	}
+	n := g.inFlight.Add(-1) + 1
 	if took > 0 {
-		g.note(x, took)
+		g.note(x, took, (int(x.Place)+int(n)+1)/2)
 	}
 	if x.Result.Utilisation > 0 {
 		g.hear(x.Result.Utilisation)
 	}
-	g.leave()
+	g.left()
 	g.lookSoon(x.Start.Sub(g.epoch) + x.Outcome.FirstByte)
 }
 
@@ -193,18 +194,23 @@ func (g *Gate) lookSoon(now time.Duration) {
 	}
 }
 
-// note counts one answer.
-func (g *Gate) note(x *exchange.Exchange, took time.Duration) {
+// note counts one answer, with n in flight meanwhile.
+func (g *Gate) note(x *exchange.Exchange, took time.Duration, n int) {
 	took = min(took, time.Duration(g.longest.Load()))
 	s := &g.shards[x.Shard&uint32(len(g.shards)-1)]
 	us := uint64(took / time.Microsecond)
-	s.level[levelOf(int(x.Place))].Add(1<<sumBits | us&sumMask)
+	s.level[levelOf(n)].Add(1<<sumBits | us&sumMask)
 	s.squares.Add((us >> squareShift) * (us >> squareShift))
 }
 
 // leave gives a place back.
 func (g *Gate) leave() {
 	g.inFlight.Add(-1)
+	g.left()
+}
+
+// left hands a place that became free to who waits.
+func (g *Gate) left() {
 	if g.waiting.Load() > 0 {
 		g.mu.Lock()
 		g.grant(g.now())

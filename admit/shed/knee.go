@@ -29,7 +29,7 @@ const (
 	lookMost       = 2 * time.Second
 	// turnover is how many answers for each place must come after the estimate grew, before it grows again: those that come
 	// first are the quick ones, and do not tell how it is with more at once.
-	turnover = 1.0
+	turnover = 0.7
 	full     = 0.8 // share of the limit from which it counts as used
 )
 
@@ -67,7 +67,6 @@ type Knee struct {
 	saturated bool
 	costs     [levels + 1]float64
 	seen      Window        // what was learned from last
-	inside    float64       // in flight at the last look
 	deaf      time.Duration // nothing is learned before this: answers do not show yet what changed
 	moments   [3]float64    // of answers lately: how many, their seconds, the squares of these
 	raiseFrom float64       // answers that are needed before the estimate may grow again
@@ -95,39 +94,39 @@ func (k *Knee) Look(now time.Duration, win *Window, f Flow) float64 {
 	}
 	k.used = max(peak, k.used*math.Exp2(-float64(past)/float64(usedForgets)))
 	k.saturated = f.Waiting > 0 || peak >= full*k.limit
-	k.scatter(win)
-	if k.read(win, past, f); now >= k.deaf {
+	was := k.Limit()
+	if k.scatter(win); now >= k.deaf {
+		k.read(win, past, f)
 		k.learn(now, &k.seen, f)
 	}
 	k.dip(now)
-	// Those who wait take what became free at once.
-	k.inside = max(k.inside, min(k.Limit(), float64(f.InFlight+f.Waiting)))
+	if k.service > 0 {
+		k.settle(now, was)
+	}
 	return k.Limit()
 }
 
-// read makes of a window what the estimate learns from.
-//
-// While there is room, an answer's own latency at the concurrency at which it was let in is best: it is not blurred by what comes and
-// goes meanwhile. While there is none, that would deceive: the answers that come are the quick ones, those that take
-// longer than their clients wait never come, and latency looks alike at any limit. So the time that all who are inside have spent there
-// is divided by the answers that came (Little's law): who does not come counts too.
+// read makes of a window what the estimate learns from. When nobody answers, the time that all have spent inside counts, or endpoints
+// that hang would teach nothing.
 func (k *Knee) read(win *Window, past time.Duration, f Flow) {
-	was := k.inside
-	k.inside = float64(f.InFlight)
 	k.seen = *win
-	low := min(was, k.inside)
-	if past <= 0 || low < 1 || f.Waiting == 0 && low < full*k.Limit() {
+	if win.Total == 0 && f.InFlight > 0 && past > 0 {
+		k.seen.Sum[levelOf(f.InFlight)] += float64(f.InFlight) * past.Seconds()
+	}
+}
+
+// settle lets nothing be learned until what is inside after the limit moved from was is what stays: those who came before met other
+// numbers, and of those who came since the quick ones are answered first.
+func (k *Knee) settle(now time.Duration, was float64) {
+	to := k.Limit()
+	if math.Abs(to-was) < 0.1*was+1 {
 		return
 	}
-	if was < full*k.inside { // it rose at a time that nobody knows
-		k.seen = Window{}
-		return
+	wait := k.service * line(to, k.workers)
+	if was > to {
+		wait += (was - to) * k.service / k.workers
 	}
-	n := (was + k.inside) / 2
-	k.seen = Window{Total: win.Total}
-	i := levelOf(int(n + 0.5))
-	k.seen.Count[i] = win.Total
-	k.seen.Sum[i] = n * past.Seconds()
+	k.deaf = max(k.deaf, now+seconds(wait))
 }
 
 // Limit is how many exchanges may be in flight.
@@ -178,19 +177,14 @@ func (k *Knee) learn(now time.Duration, win *Window, f Flow) {
 	surprise := k.surprise()
 	if surprise != 0 {
 		k.slow = k.fast
-		k.nextDip = 0
 	} else {
 		k.listen(win)
 	}
 	k.fit(f)
-	if surprise > 0 {
+	if surprise > 0 && now >= k.nextDip {
 		k.startDip(now, 0.6)
 	}
-	was := k.limit
 	k.limit = k.target()
-	if k.limit > was*1.1 {
-		k.deaf = now + seconds(k.service)
-	}
 }
 
 // scaleTo is the service time that fits best to a number of workers.
@@ -252,10 +246,9 @@ func (k *Knee) cv2() float64 {
 func (k *Knee) listen(win *Window) {
 	sum, n := 0.0, 0.0
 	for i := range win.Count {
-		if win.Sum[i] > 0 {
-			due := win.Sum[i] / (k.service * line(middle(i), k.workers))
-			d := float64(win.Count[i]) - due
-			sum, n = sum+d*d, n+due
+		if c := float64(win.Count[i]); c > 0 {
+			r := win.Sum[i]/c/(k.service*line(middle(i), k.workers)) - 1
+			sum, n = sum+c*c*r*r, n+c
 		}
 	}
 	if n < 1 {
@@ -304,7 +297,7 @@ func (k *Knee) fit(f Flow) {
 	case mayGrow && flat < evidence:
 		// Nothing says that there is a bend below what was seen: more at once will either answer more, or show the bend.
 		step = math.Log(grows)
-		k.raiseFrom = turnover * k.limit * grows
+		k.raiseFrom = max(turnover*k.limit*grows, 10*k.doubt())
 	case step > 0 && !mayGrow:
 		step = 0
 	case step > 0.02:
@@ -325,7 +318,7 @@ func (t *table) misfit(workers float64) float64 {
 		if t.sum[i] > 0 {
 			due := t.sum[i] / (s * line(middle(i), workers))
 			d := t.weight[i] - due
-			sum += d * d / max(due, 1)
+			sum += d * d / max(due, t.weight[i], 1)
 		}
 	}
 	return sum
@@ -377,7 +370,7 @@ func (k *Knee) startDip(now time.Duration, part float64) {
 	rate := k.workers / k.service
 	need := max(4, 0.3*to)
 	drain := max(k.limit-to, 0) / rate
-	last := seconds(drain + max(need/rate, k.service))
-	k.dipTo, k.dipFrom, k.dipEnd = to, now+seconds(drain), now+last
+	last := seconds(drain + k.service + max(need/rate, k.service))
+	k.dipTo, k.dipFrom, k.dipEnd = to, now+seconds(drain+k.service), now+last
 	k.nextDip = k.dipEnd + 3*last
 }
