@@ -60,6 +60,7 @@ type Gate struct {
 	nextLook atomic.Int64  // on the gate's clock
 	longest  atomic.Int64  // an answer that took longer counts as if it took this
 	pushback atomic.Int64  // 429 and 503 since the last look
+	gone     atomic.Int64  // left without an answer since then
 	busy     atomic.Uint32 // highest utilisation told since the last look, in 1/1000
 	shards   []shard
 
@@ -272,6 +273,7 @@ func (g *Gate) unanswered(x *exchange.Exchange) {
 	if took > typical/3 { // at least so long: an early leave says nothing
 		took := uint64(min(took, time.Duration(g.longest.Load())) / time.Microsecond)
 		g.shards[x.Shard&uint32(len(g.shards)-1)].level[levelOf(int(x.Place))].Add(took & sumMask) // time, and no answer
+		g.gone.Add(1)
 	}
 	if took >= typical || len(g.ghosts) >= ghostsMax {
 		g.inFlight.Add(-1)
@@ -323,6 +325,7 @@ func (g *Gate) lookLocked(now time.Duration) {
 		}
 		g.win.Squares += float64(g.shards[i].squares.Swap(0)) * (1 << (2 * squareShift)) / 1e12
 	}
+	g.win.Left = g.gone.Swap(0)
 	g.lay(now)
 	g.winsor()
 	pushed := float64(g.pushback.Swap(0))

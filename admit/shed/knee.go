@@ -19,6 +19,7 @@ const (
 	holdsOn        = 8.0 // how strongly the last estimate holds against a window: 1/holdsOn is the variance of its logarithm
 	stepsUp        = 2.0 // the estimate looks this far above what was seen
 	evidence       = 3.0 // how much better a bend must fit than none, in squares of standard deviations
+	gives          = 0.7 // the estimate falls to this part when most clients leave
 	grows          = 2.0 // the estimate does by this when there is no bend in sight
 	usedForgets    = 60 * time.Second
 	lowShare       = 0.05  // of what is remembered should be from below the knee…
@@ -68,6 +69,10 @@ type Knee struct {
 	costs     [levels + 1]float64
 	seen      Window        // what was learned from last
 	deaf      time.Duration // nothing is learned before this: answers do not show yet what changed
+	inside    float64       // in flight at the last look since then
+	answers   float64       // since the limit last moved…
+	measured  float64       // …in so many seconds
+	before    float64       // answers per second before it grew on suspicion
 	moments   [3]float64    // of answers lately: how many, their seconds, the squares of these
 	raiseFrom float64       // answers that are needed before the estimate may grow again
 }
@@ -99,6 +104,12 @@ func (k *Knee) Look(now time.Duration, win *Window, f Flow) float64 {
 		k.read(win, past, f)
 		k.learn(now, &k.seen, f)
 	}
+	if win.Left > win.Total && k.saturated && now >= k.deaf && k.dipTo == 0 {
+		// Most leave without an answer: whatever the reason, too many are inside.
+		k.workers = max(k.workers*gives, float64(k.endpoints))
+		k.before = 0
+		k.limit = k.target()
+	}
 	k.dip(now)
 	if k.service > 0 {
 		k.settle(now, was)
@@ -106,19 +117,37 @@ func (k *Knee) Look(now time.Duration, win *Window, f Flow) float64 {
 	return k.Limit()
 }
 
-// read makes of a window what the estimate learns from. When nobody answers, the time that all have spent inside counts, or endpoints
-// that hang would teach nothing.
+// read makes of a window what the estimate learns from.
+//
+// While there is room, an answer's own latency at the concurrency at which it was inside is best: it is not blurred by what comes and
+// goes meanwhile. While there is none, that would deceive: the answers that come are the quicker ones, those that take
+// longer than their clients wait never come, and latency looks alike at any limit. So the time that all have spent inside
+// is divided by the answers that came (Little's law): who does not come counts too.
 func (k *Knee) read(win *Window, past time.Duration, f Flow) {
 	k.seen = *win
-	if win.Total == 0 && f.InFlight > 0 && past > 0 {
-		k.seen.Sum[levelOf(f.InFlight)] += float64(f.InFlight) * past.Seconds()
+	was := k.inside
+	k.inside = float64(f.InFlight)
+	if f.Waiting == 0 || past <= 0 {
+		return
 	}
+	k.seen = Window{}
+	if was == 0 { // the first after something changed: since when it was so is not known
+		return
+	}
+	k.answers += float64(win.Total)
+	k.measured += past.Seconds()
+	n := (was + k.inside) / 2
+	i := levelOf(int(n + 0.5))
+	k.seen.Total, k.seen.Count[i], k.seen.Sum[i] = win.Total, win.Total, n*past.Seconds()
 }
 
 // settle lets nothing be learned until what is inside after the limit moved from was is what stays: those who came before met other
 // numbers, and of those who came since the quick ones are answered first.
 func (k *Knee) settle(now time.Duration, was float64) {
 	to := k.Limit()
+	if k.dipTo > 0 {
+		return // its own times hold
+	}
 	if math.Abs(to-was) < 0.1*was+1 {
 		return
 	}
@@ -127,6 +156,7 @@ func (k *Knee) settle(now time.Duration, was float64) {
 		wait += (was - to) * k.service / k.workers
 	}
 	k.deaf = max(k.deaf, now+seconds(wait))
+	k.inside, k.answers, k.measured = 0, 0, 0
 }
 
 // Limit is how many exchanges may be in flight.
@@ -182,7 +212,7 @@ func (k *Knee) learn(now time.Duration, win *Window, f Flow) {
 	}
 	k.fit(f)
 	if surprise > 0 && now >= k.nextDip {
-		k.startDip(now, 0.6)
+		k.startDip(now)
 	}
 	k.limit = k.target()
 }
@@ -231,7 +261,7 @@ func (k *Knee) scatter(win *Window) {
 }
 
 // doubt is the variance of the number of answers for each one that is due.
-func (k *Knee) doubt() float64 { return max(k.noise, k.cv2()) + noiseLeast }
+func (k *Knee) doubt() float64 { return max(k.noise, k.cv2(), 0.05) }
 
 // cv2 is the squared coefficient of variation of answers, as far as known.
 func (k *Knee) cv2() float64 {
@@ -246,12 +276,13 @@ func (k *Knee) cv2() float64 {
 func (k *Knee) listen(win *Window) {
 	sum, n := 0.0, 0.0
 	for i := range win.Count {
-		if c := float64(win.Count[i]); c > 0 {
-			r := win.Sum[i]/c/(k.service*line(middle(i), k.workers)) - 1
-			sum, n = sum+c*c*r*r, n+c
+		if win.Sum[i] > 0 {
+			due := win.Sum[i] / (k.service * line(middle(i), k.workers))
+			d := float64(win.Count[i]) - due
+			sum, n = sum+d*d, n+due
 		}
 	}
-	if n < 1 {
+	if n < 0.5 {
 		return
 	}
 	one := min(sum/n, 4*k.noise+0.1)
@@ -293,18 +324,47 @@ func (k *Knee) fit(f Flow) {
 	}
 	step := shift/weight - bias/plain
 	mayGrow := k.saturated && f.Pushback <= 0.1 && f.Busy <= 0.95 && k.raiseFrom <= 0
-	switch flat := k.costs[min(t.top, top)] - best; {
-	case mayGrow && flat < evidence:
+	flat := k.costs[min(t.top, top)] - best
+	switch lowest := t.lowest(max(3, 4*k.doubt())); {
+	case flat >= evidence && lowest >= 0 && k.costs[min(lowest, top)]-best < 1 && middle(lowest) < k.workers:
+		// Latency rises all the way from the least that was seen: the bend may be there, or below.
+		step = max(math.Log(middle(lowest)/k.workers), -math.Log(grows))
+	case mayGrow && flat < evidence && k.paid():
 		// Nothing says that there is a bend below what was seen: more at once will either answer more, or show the bend.
 		step = math.Log(grows)
+		k.before = k.rate()
 		k.raiseFrom = max(turnover*k.limit*grows, 10*k.doubt())
 	case step > 0 && !mayGrow:
 		step = 0
 	case step > 0.02:
 		k.raiseFrom = turnover * k.limit
 	}
+	if step < -0.3 {
+		k.before = 0
+	}
 	k.workers = max(k.workers*math.Exp(step), 1)
 	k.service = t.scaleTo(k.workers)
+}
+
+// rate is how many answers per second came since the limit last moved.
+func (k *Knee) rate() float64 {
+	if k.measured <= 0 {
+		return 0
+	}
+	return k.answers / k.measured
+}
+
+// paid reports whether growing the last time brought more answers. It ought to bring twice as many.
+func (k *Knee) paid() bool { return k.rate() > 1.25*k.before }
+
+// lowest is the lowest level with some weight; -1: none has it.
+func (t *table) lowest(weight float64) int {
+	for i := 0; i <= t.top; i++ {
+		if t.weight[i] >= weight {
+			return i
+		}
+	}
+	return -1
 }
 
 // misfit is how badly the line with its bend at workers fits: squares of relative errors, weighed.
@@ -342,11 +402,11 @@ func (k *Knee) dip(now time.Duration) {
 		return
 	}
 	low := 0.0
-	for i := 0; i <= k.slow.top && middle(i) <= k.workers*0.95+0.5; i++ {
+	for i := 0; i <= k.slow.top && middle(i) <= 0.6*k.limit+0.5; i++ {
 		low += k.slow.weight[i]
 	}
-	if low < max(lowShare*k.slow.total, min(lowNoise*k.doubt(), k.slow.total/4), 4) {
-		k.startDip(now, 0.9)
+	if low < max(min(lowNoise*k.doubt(), k.slow.total/6), 4) {
+		k.startDip(now)
 	}
 }
 
@@ -364,13 +424,14 @@ func (k *Knee) Again(now time.Duration) time.Duration {
 	return now + clamp(seconds(k.service), lookLeast, lookMost)
 }
 
-// startDip lowers the limit to a part of the knee until some answers from there are under way.
-func (k *Knee) startDip(now time.Duration, part float64) {
-	to := max(math.Floor(k.workers*part), 1, float64(k.endpoints))
+// startDip halves the limit until some answers from there have come.
+func (k *Knee) startDip(now time.Duration) {
+	to := max(math.Floor(k.limit/2), 1, float64(k.endpoints))
 	rate := k.workers / k.service
-	need := max(4, 0.3*to)
+	need := 4 * max(1, k.doubt())
 	drain := max(k.limit-to, 0) / rate
 	last := seconds(drain + k.service + max(need/rate, k.service))
 	k.dipTo, k.dipFrom, k.dipEnd = to, now+seconds(drain+k.service), now+last
-	k.nextDip = k.dipEnd + 3*last
+	k.nextDip = k.dipEnd + 4*last
+	k.deaf, k.inside, k.answers, k.measured = k.dipFrom, 0, 0, 0
 }
