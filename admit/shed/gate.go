@@ -57,10 +57,12 @@ type Gate struct {
 	off      atomic.Uint32 // a bit for each class that is off
 	inFlight atomic.Int64  // with ghosts
 	_        [64]byte
-	nextLook atomic.Int64  // on the gate's clock
-	longest  atomic.Int64  // an answer that took longer counts as if it took this
-	pushback atomic.Int64  // 429 and 503 since the last look
-	gone     atomic.Int64  // left without an answer since then
+	nextLook atomic.Int64 // on the gate's clock
+	longest  atomic.Int64 // an answer that took longer counts as if it took this
+	pushback atomic.Int64 // 429 and 503 since the last look
+	gone     atomic.Int64 // left without an answer since then
+	pressure atomic.Int32
+	told     bool          // that low requests are off; guarded by mu
 	busy     atomic.Uint32 // highest utilisation told since the last look, in 1/1000
 	shards   []shard
 
@@ -373,7 +375,31 @@ func (g *Gate) publish(now time.Duration) {
 		}
 	}
 	g.off.Store(off)
+	pressure := int32(0)
+	if c.behind {
+		pressure = 1
+	}
+	if c.lowOff {
+		pressure = 2
+	}
+	g.pressure.Store(pressure)
+	g.say()
 	g.nextLook.Store(int64(c.Again(now)))
+}
+
+// say tells people when low requests were switched off or on. The lock is held.
+func (g *Gate) say() {
+	if g.core.lowOff == g.told {
+		return
+	}
+	g.told = g.core.lowOff
+	switch {
+	case g.deps.Event == nil:
+	case g.told:
+		g.deps.Event("shed_low_off", "pool "+g.pool+": low requests are refused, as standard ones have to be")
+	default:
+		g.deps.Event("shed_low_on", "pool "+g.pool+": low requests are let in again")
+	}
 }
 
 // grant gives free places to those who wait. The lock is held.

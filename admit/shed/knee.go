@@ -40,6 +40,7 @@ type Flow struct {
 	Waiting   int     // now
 	Endpoints int     // in service
 	Pushback  float64 // share of the answers that were 429 or 503
+	Behind    bool    // some are refused already
 	Busy      float64 // utilisation that endpoints told of, 1 for full; 0: none did
 }
 
@@ -110,7 +111,7 @@ func (k *Knee) Look(now time.Duration, win *Window, f Flow) float64 {
 		k.before = 0
 		k.limit = k.target()
 	}
-	k.dip(now)
+	k.dip(now, f.Behind)
 	if k.service > 0 {
 		k.settle(now, was)
 	}
@@ -211,7 +212,7 @@ func (k *Knee) learn(now time.Duration, win *Window, f Flow) {
 		k.listen(win)
 	}
 	k.fit(f)
-	if surprise > 0 && now >= k.nextDip {
+	if surprise > 0 && f.Behind && now >= k.nextDip {
 		k.startDip(now)
 	}
 	k.limit = k.target()
@@ -393,12 +394,13 @@ func (k *Knee) target() float64 {
 	return max(min(want, known), float64(k.endpoints), 1)
 }
 
-// dip starts and ends dips.
-func (k *Knee) dip(now time.Duration) {
+// dip starts and ends dips. There are none before anybody has to be refused: calm times show how it is with few inside by themselves, and
+// a dip would refuse somebody.
+func (k *Knee) dip(now time.Duration, behind bool) {
 	if k.dipTo > 0 && now >= k.dipEnd {
 		k.dipTo = 0
 	}
-	if k.dipTo > 0 || !k.saturated || k.service == 0 || now < k.nextDip {
+	if k.dipTo > 0 || !behind || !k.saturated || k.service == 0 || now < k.nextDip {
 		return
 	}
 	low := 0.0
