@@ -55,6 +55,7 @@ type Gate struct {
 	bound    atomic.Int64 // how many might wait; for the dry run
 	waiting  atomic.Int32
 	off      atomic.Uint32 // a bit for each class that is off
+	behind   atomic.Bool   // as of the last look
 	inFlight atomic.Int64  // with ghosts
 	_        [64]byte
 	nextLook atomic.Int64 // on the gate's clock
@@ -145,6 +146,9 @@ func (g *Gate) Update(cfg site.Shed) {
 
 // now is the gate's clock.
 func (g *Gate) now() time.Duration { return time.Since(g.epoch) }
+
+// Overloaded says whether requests came faster than they were answered, as of the last look. A nil Gate never is.
+func (g *Gate) Overloaded() bool { return g != nil && g.behind.Load() }
 
 // Serve implements exchange.Stage.
 func (g *Gate) Serve(x *exchange.Exchange, next *exchange.Next) *exchange.Refusal {
@@ -384,6 +388,7 @@ func (g *Gate) publish(now time.Duration) {
 	}
 	g.pressure.Store(pressure)
 	g.say()
+	g.behind.Store(c.behind)
 	g.nextLook.Store(int64(c.Again(now)))
 }
 
