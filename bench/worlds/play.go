@@ -77,7 +77,6 @@ type play struct {
 	failing bool
 	workers float64 // by which those of the beginning are multiplied
 	serial  int
-	stepNo  int
 	calmAt  time.Duration // nothing changed since some time before this, and demand is low
 
 	core     *shed.Core
@@ -85,7 +84,6 @@ type play struct {
 	inFlight int
 	win      shed.Window
 	nextLook time.Duration
-	pushed   int
 	mean     float64
 
 	Result
