@@ -12,11 +12,6 @@ import (
 	"github.com/even-keel/evenkeel/exchange"
 )
 
-// switcher is a shedder that can be told to refuse a class as a whole until a moment; a moment that is over brings it back.
-type switcher interface {
-	Switch(class exchange.Class, until time.Time)
-}
-
 // switches are the classes that people have refused by hand. They outlive reloads, and end by themselves.
 type switches struct {
 	mu  sync.Mutex
@@ -83,10 +78,10 @@ func (n *Node) Shed(pool, class string, until time.Time) error {
 	return nil
 }
 
-// switchTo tells the shedder of a pool.
+// switchTo tells the shedder of a pool. n.mu is held.
 func (n *Node) switchTo(key switchKey, until time.Time) {
-	if s := n.switcher(key.pool); s != nil {
-		s.Switch(key.class, until)
+	if g := n.gates[key.pool]; g != nil {
+		g.Switch(key.class, until)
 	}
 }
 

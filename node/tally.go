@@ -65,9 +65,6 @@ func (s *tallyShard) count(x *exchange.Exchange, status int, refused bool, took 
 		s.refused.Add(1)
 		if x.Attempt == 0 {
 			s.away[class].Add(1)
-			if status >= 500 {
-				s.failed.Add(1)
-			}
 			if n := x.Outcome.BytesIn; n > 0 {
 				s.bytesIn.Add(uint64(n))
 			}

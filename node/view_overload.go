@@ -13,15 +13,6 @@ import (
 // classOrder are the classes, the most important first.
 var classOrder = [classCount]exchange.Class{exchange.Critical, exchange.Standard, exchange.Low}
 
-// switcher is the shedder of a pool; nil: it has none. n.mu is held.
-func (n *Node) switcher(pool string) switcher {
-	if g := n.gates[pool]; g != nil {
-		s, _ := any(g).(switcher)
-		return s
-	}
-	return nil
-}
-
 // viewOverload is how the node and its pools are loaded, and who refuses what.
 func (n *Node) viewOverload(s *site.Site, now time.Time) console.Overload {
 	o := console.Overload{Limits: n.viewLimits(), Quotas: n.viewQuotas(), Guard: n.viewGuard(), Screen: n.viewScreen()}
@@ -30,7 +21,15 @@ func (n *Node) viewOverload(s *site.Site, now time.Time) console.Overload {
 	for _, name := range slices.Sorted(maps.Keys(s.Pools)) {
 		p := n.viewShed(name)
 		r := n.curves.of(name)
+		would := p.Classes
 		p.Pool, p.Classes, p.P50MS, p.P99MS = name, classLoads(loads[name], r), r.p50, r.p99
+		for i := range p.Classes {
+			for _, c := range would {
+				if c.Class == p.Classes[i].Class {
+					p.Classes[i].WouldRefuse = c.WouldRefuse
+				}
+			}
+		}
 		p.ByHand = n.switches.of(name, now)
 		o.Pools = append(o.Pools, p)
 	}
@@ -169,10 +168,18 @@ func (n *Node) viewShed(pool string) console.PoolLoad {
 	n.mu.Lock()
 	cfg, g := n.site.Pools[pool], n.gates[pool]
 	n.mu.Unlock()
-	if cfg == nil || g == nil || cfg.Shed.Mode == "" {
+	if cfg == nil || g == nil || cfg.Shed.Mode == site.ModeOff || cfg.Shed.Mode == "" {
 		return console.PoolLoad{Mode: site.ModeOff}
 	}
-	return console.PoolLoad{Mode: cfg.Shed.Mode}
+	st := g.Status()
+	v := console.PoolLoad{
+		Mode: st.Mode, Limit: st.Limit, Max: st.Max, InFlight: st.InFlight, Waiting: st.Waiting, QueueMS: st.QueueMS, ServiceMS: st.ServiceMS,
+		CapacityPerSecond: st.CapacityPerSecond, Behind: st.Behind, LowOff: st.LowOff,
+	}
+	for _, c := range st.Classes {
+		v.Classes = append(v.Classes, console.ClassLoad{Class: c.Class, WouldRefuse: c.WouldRefuse})
+	}
+	return v
 }
 
 // viewLimits are the limits of the site.
