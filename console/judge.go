@@ -26,7 +26,7 @@ func (p PoolLoad) judge() (state, why string) {
 	case p.LowOff:
 		return LoadNear, "low requests are refused as a whole until there is room again"
 	case p.Waiting > 0 && p.Limit > 0:
-		return LoadNear, "all is let through, after waiting " + msText(p.QueueMS) + " for a place"
+		return LoadNear, "all is let through, after waiting up to " + msText(p.QueueMS) + " for a place"
 	case p.Limit > 0 && float64(p.InFlight) >= nearly*p.Limit && p.InFlight > 1:
 		return LoadNear, "all is let through, with little room to spare"
 	}

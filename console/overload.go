@@ -55,7 +55,7 @@ type PoolLoad struct {
 	Max               int                  `json:"max"`                 // its hard bound
 	InFlight          int                  `json:"in_flight"`           // admitted and not yet answered
 	Waiting           int                  `json:"waiting"`             // for a place
-	QueueMS           float64              `json:"queue_ms"`            // how long those waited that were admitted lately
+	QueueMS           float64              `json:"queue_ms"`            // how long the one that waits longest has waited
 	ServiceMS         float64              `json:"service_ms"`          // how long endpoints take
 	CapacityPerSecond float64              `json:"capacity_per_second"` // what endpoints were found to do; 0: not known yet
 	Behind            bool                 `json:"behind"`              // the queue does not empty

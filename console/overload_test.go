@@ -67,7 +67,7 @@ func TestJudge(t *testing.T) {
 		{PoolLoad{Limit: 40, InFlight: 12}, LoadCalm, "", ""},
 		{PoolLoad{Limit: 40, InFlight: 36}, LoadNear, "little room", ""},
 		{PoolLoad{Limit: 1, InFlight: 1}, LoadCalm, "", ""},
-		{PoolLoad{Limit: 40, InFlight: 40, Waiting: 3, QueueMS: 4}, LoadNear, "after waiting 4.0 ms", ""},
+		{PoolLoad{Limit: 40, InFlight: 40, Waiting: 3, QueueMS: 4}, LoadNear, "after waiting up to 4.0 ms", ""},
 		{PoolLoad{Limit: 40, InFlight: 40, Waiting: 3, Behind: true, CapacityPerSecond: 100}, LoadOver, "about 100/s can be done", "queue should empty"},
 		{PoolLoad{LowOff: true}, LoadNear, "low requests are refused as a whole", ""},
 		{PoolLoad{Classes: []ClassLoad{class("critical", 10, 0), class("low", 100, 40)}}, LoadOver, "40% of low", "Nothing has to be done"},

@@ -13,7 +13,7 @@ var (
 	descShedLimit    = desc("shed_limit", "Requests at once that the shedder found right for the pool.", "pool")
 	descShedFlight   = desc("shed_in_flight", "Requests that the shedder admitted and whose answers have not begun.", "pool")
 	descShedWaiting  = desc("shed_waiting", "Requests that wait for a place.", "pool")
-	descShedQueue    = desc("shed_queue_seconds", "How long those waited that were admitted lately.", "pool")
+	descShedQueue    = desc("shed_queue_seconds", "How long the request that waits longest has waited.", "pool")
 	descShedCapacity = desc("shed_capacity", "Requests per second that the endpoints were found to do; 0: not known yet.", "pool")
 	descShedLowOff   = desc("shed_low_off", "1 while low requests are refused as a whole.", "pool")
 	descShedHand     = desc("shed_by_hand", "1 while requests of the class are refused by hand.", "pool", "class")
