@@ -55,6 +55,9 @@ type Node struct {
 	guard    *selfGuard
 	tallies  *tallies
 	rates    rates
+	curves   curves
+	switches switches
+	sampled  int // how often the sampler read counters; only it looks
 	events   events
 	tasks    *tasks
 	admin    *admin
