@@ -10,13 +10,15 @@ import (
 	"syscall"
 
 	"github.com/even-keel/evenkeel/bench/cost"
+	"github.com/even-keel/evenkeel/bench/limits"
 	"github.com/even-keel/evenkeel/bench/stress"
 )
 
 const usage = `usage: bench cost [flags]              CPU and memory beside HAProxy and nginx
        bench stress [flags] NAME...    experiments with a verdict each; all stands for all
+       bench limit [flags]             a check of a rate limit beside other limiters
 
-Flags are shown by bench cost -h and bench stress -h.
+Flags are shown by bench cost -h, bench stress -h and bench limit -h.
 exit code: 0 held, 1 did not hold, 2 wrong use, 3 could not run
 `
 
@@ -34,6 +36,8 @@ func run(args []string) int {
 			return cost.Main(ctx, args[1:])
 		case "stress":
 			return stress.Main(ctx, args[1:])
+		case "limit":
+			return limits.Main(ctx, args[1:])
 		}
 	}
 	fmt.Fprint(os.Stderr, usage)
