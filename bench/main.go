@@ -12,13 +12,15 @@ import (
 	"github.com/even-keel/evenkeel/bench/cost"
 	"github.com/even-keel/evenkeel/bench/limits"
 	"github.com/even-keel/evenkeel/bench/stress"
+	"github.com/even-keel/evenkeel/bench/worlds"
 )
 
 const usage = `usage: bench cost [flags]              CPU and memory beside HAProxy and nginx
        bench stress [flags] NAME...    experiments with a verdict each; all stands for all
        bench limit [flags]             a check of a rate limit beside other limiters
+       bench shed [flags]              the shedder in random worlds, in fake time
 
-Flags are shown by bench cost -h, bench stress -h and bench limit -h.
+Flags are shown by bench NAME -h.
 exit code: 0 held, 1 did not hold, 2 wrong use, 3 could not run
 `
 
@@ -38,6 +40,8 @@ func run(args []string) int {
 			return stress.Main(ctx, args[1:])
 		case "limit":
 			return limits.Main(ctx, args[1:])
+		case "shed":
+			return worlds.Main(ctx, args[1:])
 		}
 	}
 	fmt.Fprint(os.Stderr, usage)

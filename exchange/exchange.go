@@ -114,6 +114,7 @@ type Exchange struct {
 	Deadline  time.Time // zero: none
 	Endpoint  *Endpoint // where this attempt goes (pick)
 	Attempt   int       // 1 for the first (retry)
+	Beat      uint32    // since when this attempt waits for its answer, by Endpoint.Await; 0: it does not (pick)
 	SetCookie []byte    // value of a Set-Cookie field for the answer, nil for none (pick: affinity)
 	Screened  bool      // a rule let it through unscreened (rules: allow)
 	// RetryAfter goes before that of the refusal, when it is known for this very exchange; 0: it is not.
@@ -242,7 +243,7 @@ type Outcome struct {
 type Result struct {
 	Kind    ResultKind
 	Status  int           // of the answer, when there is one
-	Latency time.Duration // from sending to the answer head; 0: unknown
+	Latency time.Duration // from sending to the answer head, or to when the client left without one; 0: unknown
 	Reason  string        // what failed, in one word of a closed set
 	Unsent  bool          // provably nothing reached the endpoint: safe to repeat whatever the method
 	// RetryAfter is what a 429 or 503 answer asked for; 0: nothing. The endpoint gets less until then.
@@ -260,7 +261,7 @@ const (
 	ConnectFailed                   // no connection
 	Broken                          // the connection broke before the answer head
 	TimedOut                        // no answer in time
-	Cancelled                       // the client left first: says nothing about the endpoint
+	Cancelled                       // the client left first: says no more about the endpoint than that it took at least Latency
 )
 
 // Reset makes x ready for the next request of the same connection, whose facts stay.
@@ -270,6 +271,6 @@ func (x *Exchange) Reset() {
 	x.Customer, x.User, x.Region, x.Claim, x.Weight = nil, nil, nil, Claim{}, 0
 	x.Screened, x.RetryAfter, x.Allowed, x.Held = false, 0, 0, nil
 	x.Place, x.Begun = 0, time.Time{}
-	x.Deadline, x.Endpoint, x.Attempt, x.Replayable, x.SetCookie = time.Time{}, nil, 0, false, nil
+	x.Deadline, x.Endpoint, x.Attempt, x.Beat, x.Replayable, x.SetCookie = time.Time{}, nil, 0, 0, false, nil
 	x.Result, x.Outcome, x.Work, x.Costs = Result{}, Outcome{}, 0, [MaxCosts]Cost{}
 }

@@ -61,11 +61,13 @@ func (n *Node) stages(s *site.Site, cfg *site.Listener, pools map[string]poolPar
 			return r
 		})...)
 	}
+	entry, byClass := n.guardStages(s, cfg)
 	return &stages{
 		record:   rec,
-		guard:    n.guard,
+		entry:    entry,
 		identify: &identify{trusted: s.Identify.TrustedProxies, finder: n.finder},
 		route:    &route{table: newTable(all), answer: n.answer},
+		byClass:  byClass,
 		limit:    n.limits.Stage(),
 		shed:     gates,
 		retry:    ret,

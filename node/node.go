@@ -51,8 +51,8 @@ type Node struct {
 	prober   func(ctx context.Context) error
 	send     exchange.Handler
 	answer   answerer
-	guard    *guard
 	facts    *facts.Store
+	guard    *selfGuard
 	tallies  *tallies
 	rates    rates
 	events   events
@@ -119,6 +119,8 @@ func New(opts Options) (*Node, error) {
 		site: opts.Site, revision: revision(opts.Site),
 		pools: map[string]*runningPool{}, budgets: map[string]*budget{}, flights: map[string]*flight{},
 	}
+	n.guard.event, n.guard.senses = n.event, newSenses("/proc", "/sys/fs/cgroup")
+	n.guard.update(opts.Site.Guard)
 	n.wire()
 	n.metrics = newMetrics(n)
 	return n, nil
@@ -162,6 +164,8 @@ func (n *Node) start(ctx context.Context) error {
 		return err
 	}
 	n.tasks.start("facts", n.facts.Run)
+	n.guard.warn(machineWarnings("/proc", n.site))
+	n.tasks.start("guard", n.guard.run)
 	n.tasks.start("prober", n.prober)
 	pools := map[string]*runningPool{}
 	for _, name := range slices.Sorted(maps.Keys(n.site.Pools)) {
@@ -175,6 +179,7 @@ func (n *Node) start(ctx context.Context) error {
 	n.mu.Lock()
 	n.pools = pools
 	n.mu.Unlock()
+	n.facts.Await(ctx, n.finder)
 	n.awaitVerdicts(ctx, n.site, pools)
 	if err := n.front.Update(n.site.Listeners, n.handlers(n.site, parts(pools))); err != nil {
 		return err
@@ -317,6 +322,12 @@ func (n *Node) flight(listener string) *flight {
 		n.flights[listener] = new(flight)
 	}
 	return n.flights[listener]
+}
+
+// useFinder says which finder is in force. What the facts of another were found with is given up.
+func (n *Node) useFinder(f *facts.Finder) {
+	n.finder = f
+	n.facts.Use(f)
 }
 
 // useLog swaps the access log; nil: off. The old one writes what it has and ends.

@@ -23,7 +23,10 @@ var (
 	nameUpgrade        = []byte("Upgrade")
 	nameContentType    = []byte("Content-Type")
 	nameRetryAfter     = []byte("Retry-After")
+	nameRateLimit      = []byte("RateLimit")
+	nameRatePolicy     = []byte("RateLimit-Policy")
 	nameCacheControl   = []byte("Cache-Control")
+	nameAuthenticate   = []byte("WWW-Authenticate")
 	nameSetCookie      = []byte("Set-Cookie")
 	nameDate           = []byte("Date")
 	nameGRPCStatus     = []byte("grpc-status")
@@ -175,6 +178,8 @@ func (s *scratch) responseFields(x *exchange.Exchange, r *wire.Response, bodyles
 			if wire.HopByHop(f.ID) || f.ID == wire.ContentLength && !bodyless {
 				continue
 			}
+		} else if len(f.Name) >= len(nameLoadReport) && reportsLoad(x, f) {
+			continue
 		}
 		if r.NamedByConnection(f.Name) || edits && removed(route.Response.Remove, f.Name) {
 			continue
@@ -189,6 +194,9 @@ func (s *scratch) responseFields(x *exchange.Exchange, r *wire.Response, bodyles
 	}
 	if len(x.SetCookie) > 0 {
 		s.fields = append(s.fields, wire.Field{Name: nameSetCookie, Value: x.SetCookie, ID: wire.SetCookie})
+	}
+	if x.Allowed > 0 {
+		s.allowances(x, nil)
 	}
 }
 

@@ -20,14 +20,6 @@ const (
 	fairOff = "off"
 )
 
-// lookEvery is the least time between two looks at what was answered. Each costs some µs.
-const lookEvery = 20 * time.Millisecond
-
-// lookPatience is how long a look waits for its fourth answer.
-const lookPatience = 200 * time.Millisecond
-
-const lookLeast = 4
-
 // The refusals of gates.
 var (
 	refuseBusy = &exchange.Refusal{Stage: "shed", Reason: "overloaded", Status: 503, RetryAfter: time.Second,
@@ -76,12 +68,11 @@ type Gate struct {
 
 	waiters sync.Pool
 
-	mu       sync.Mutex // guards what follows; taken when somebody waits or is refused, and for a look
-	core     *Core
-	win      Window
-	lastLook time.Duration
-	ghosts   []ghost
-	mean     float64 // seconds of an answer, lately
+	mu     sync.Mutex // guards what follows; taken when somebody waits or is refused, and for a look
+	core   *Core
+	win    Window
+	ghosts []ghost
+	mean   float64 // seconds of an answer, lately
 }
 
 // settings is what the site file says.
@@ -193,7 +184,12 @@ func (g *Gate) Answered(x *exchange.Exchange, long bool) {
 		g.hear(x.Result.Utilisation)
 	}
 	g.leave()
-	if now := x.Start.Sub(g.epoch) + x.Outcome.FirstByte; int64(now) >= g.nextLook.Load() {
+	g.lookSoon(x.Start.Sub(g.epoch) + x.Outcome.FirstByte)
+}
+
+// lookSoon looks when it is time to.
+func (g *Gate) lookSoon(now time.Duration) {
+	if int64(now) >= g.nextLook.Load() {
 		g.look(now)
 	}
 }
@@ -262,11 +258,13 @@ func (g *Gate) unanswered(x *exchange.Exchange) {
 		began = x.Begun
 	}
 	took := now - began.Sub(g.epoch)
+	defer g.lookSoon(now)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	typical := seconds(1.5 * g.core.knee.service * line(float64(x.Place), g.core.knee.workers))
+	typical := g.core.Typical(int(x.Place))
 	if took > typical/3 { // at least so long: an early leave says nothing
-		g.note(x, took)
+		took := uint64(min(took, time.Duration(g.longest.Load())) / time.Microsecond)
+		g.shards[x.Shard&uint32(len(g.shards)-1)].level[levelOf(int(x.Place))].Add(took & sumMask) // time, and no answer
 	}
 	if took >= typical || len(g.ghosts) >= ghostsMax {
 		g.inFlight.Add(-1)
@@ -312,11 +310,6 @@ func (g *Gate) look(now time.Duration) {
 			g.win.Total += int64(v >> sumBits)
 		}
 	}
-	if g.win.Total < lookLeast && now-g.lastLook < lookPatience {
-		g.nextLook.Store(int64(now + lookEvery/4))
-		return
-	}
-	g.lastLook = now
 	g.lay(now)
 	g.winsor()
 	pushed := float64(g.pushback.Swap(0))
@@ -365,7 +358,7 @@ func (g *Gate) publish(now time.Duration) {
 	}
 	g.off.Store(off)
 	g.behind.Store(c.behind)
-	g.nextLook.Store(int64(now + lookEvery))
+	g.nextLook.Store(int64(c.Again(now)))
 }
 
 // grant gives free places to those who wait. The lock is held.
