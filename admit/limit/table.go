@@ -10,7 +10,7 @@ import (
 const (
 	// lineSlots keys stand in one cache line: a key that is known is found with one miss, mostly.
 	lineSlots = 4
-	// keysPerShard bounds what one request may wait for: a shard grows as a whole, and 1,024 keys are moved in some 40 µs.
+	// keysPerShard bounds what one request may wait for: a shard grows as a whole, and 1,024 keys are moved in 10 to 40 µs.
 	keysPerShard = 1024
 	// minShards keeps cores apart in small tables too.
 	minShards = 16
