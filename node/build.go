@@ -56,6 +56,7 @@ func (n *Node) stages(s *site.Site, cfg *site.Listener, pools map[string]poolPar
 	return &stages{
 		record: rec, guard: n.guard, identify: &identify{trusted: s.Identify.TrustedProxies},
 		route: &route{table: newTable(all), answer: n.answer}, retry: ret,
+		screen: n.screen.Stage(s),
 	}
 }
 

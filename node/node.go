@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/even-keel/evenkeel/admit/screen"
 	"github.com/even-keel/evenkeel/console"
 	"github.com/even-keel/evenkeel/exchange"
 	"github.com/even-keel/evenkeel/site"
@@ -49,6 +50,7 @@ type Node struct {
 	send     exchange.Handler
 	answer   answerer
 	guard    *guard
+	screen   *screen.Screen
 	tallies  *tallies
 	rates    rates
 	events   events
@@ -146,6 +148,9 @@ func (n *Node) start(ctx context.Context) error {
 		return err
 	}
 	n.useLog(log)
+	if err := n.screen.Prepare(n.site); err != nil {
+		return err
+	}
 	n.tasks.start("prober", n.prober)
 	pools := map[string]*runningPool{}
 	for _, name := range slices.Sorted(maps.Keys(n.site.Pools)) {

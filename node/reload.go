@@ -81,6 +81,9 @@ func (n *Node) change(next *site.Site) (err error) {
 	if changed && log != nil {
 		undo = append(undo, log.close)
 	}
+	if err := n.screen.Prepare(next); err != nil {
+		return err
+	}
 	fresh := map[string]*runningPool{}
 	undo = append(undo, func() { n.stopPools(fresh) })
 	for _, name := range slices.Sorted(maps.Keys(next.Pools)) {
@@ -157,6 +160,7 @@ func (n *Node) swap(next *site.Site, pools map[string]*runningPool) {
 		routes[routeName(i, r)] = true
 	}
 	n.tallies.keep(func(key tallyKey) bool { return next.Listeners[key.listener] != nil && routes[key.route] })
+	n.screen.Keep(next)
 	n.admin.use(n.console(next))
 }
 
