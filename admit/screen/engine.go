@@ -155,7 +155,7 @@ func (e *engine) close() {
 }
 
 // maxNamed is how many rules of one request are counted and logged. An attack that sets off more is no clearer for them.
-const maxNamed = 16
+const maxNamed = 32
 
 // verdict is what a rule set found.
 type verdict struct {
