@@ -161,8 +161,7 @@ func (f *h2Front) peek(n int, until time.Time) ([]byte, bool, error) {
 			}
 			h.kick()
 		}
-		h.gave(len(f.recv) - f.ahead)
-		f.ahead = len(f.recv)
+		f.giveAhead(n)
 		if !until.IsZero() { // only who waits pays for a timer
 			t := time.AfterFunc(time.Until(until), func() {
 				h.mu.Lock()
@@ -180,5 +179,14 @@ func (f *h2Front) peek(n int, until time.Time) ([]byte, bool, error) {
 	if f.readErr != nil {
 		return nil, false, f.readErr
 	}
+	f.giveAhead(n)
 	return f.recv[:min(n, len(f.recv))], f.remoteEnd && len(f.recv) <= n, nil
+}
+
+// giveAhead gives the connection's window back what has arrived of the n bytes that are looked at. The lock is held.
+func (f *h2Front) giveAhead(n int) {
+	if more := min(len(f.recv), n) - f.ahead; more > 0 {
+		f.h.gave(more)
+		f.ahead += more
+	}
 }
