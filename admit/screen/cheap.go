@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"slices"
 	"strings"
+	"sync"
 	"unsafe"
 
 	"github.com/corazawaf/libinjection-go"
@@ -43,6 +44,7 @@ var knownMethods = []string{"GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "
 // cheap are the checks that look at all requests, in some microseconds each.
 type cheap struct {
 	sqli, xss bool
+	bufs      sync.Pool // *[]byte for decoded arguments: libinjection makes them escape
 }
 
 // Rules of the core rule set that decide by libinjection alone, with their tags. Where they do not hold, or do not suffice to call
@@ -146,8 +148,12 @@ func badOctets(b []byte) bool {
 
 // arguments looks at names and values of a query.
 func (c *cheap) arguments(query []byte) *finding {
-	var buf [1 << 10]byte
-	out := buf[:0]
+	buf, _ := c.bufs.Get().(*[]byte)
+	if buf == nil {
+		buf = new(make([]byte, maxQuery))
+	}
+	defer c.bufs.Put(buf)
+	out := *buf
 	for n := 0; len(query) > 0; n++ {
 		if n == maxArgs {
 			return foundSize

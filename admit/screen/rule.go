@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -50,6 +51,7 @@ type rule struct {
 	refusal *exchange.Refusal
 
 	hits *atomic.Uint64 // outlives the rule
+	bufs sync.Pool      // *[]byte for what is decoded: regular expressions make it escape
 }
 
 type pattern struct {
@@ -154,13 +156,20 @@ func (r *rule) holds(x *exchange.Exchange) bool {
 	return r.holdsTarget(x)
 }
 
-// holdsTarget matches path and query as sent and as endpoints read them: who writes %61dmin for admin meets the same rules.
+// holdsTarget matches path and query as endpoints read them, the query as sent too: who writes %61dmin for admin meets the same rules.
 func (r *rule) holdsTarget(x *exchange.Exchange) bool {
 	if len(r.exact)+len(r.under) > 0 || r.path != nil {
-		var buf [512]byte
-		path := plainPath(bounded(x.Path), buf[:0])
-		if !r.holdsPath(path) {
-			return false
+		if path := bounded(x.Path); isPlain(path) {
+			if !r.holdsPath(path) {
+				return false
+			}
+		} else {
+			buf := r.buf()
+			holds := r.holdsPath(plainPath(path, (*buf)[:0]))
+			r.bufs.Put(buf)
+			if !holds {
+				return false
+			}
 		}
 	}
 	if r.query == nil {
@@ -173,8 +182,17 @@ func (r *rule) holdsTarget(x *exchange.Exchange) bool {
 	if bytes.IndexByte(query, '%') < 0 && bytes.IndexByte(query, '+') < 0 {
 		return false
 	}
-	var buf [512]byte
-	return r.query.Match(appendDecoded(buf[:0], query, true))
+	buf := r.buf()
+	defer r.bufs.Put(buf)
+	return r.query.Match(appendDecoded((*buf)[:0], query, true))
+}
+
+// buf lends a buffer that a whole input fits into.
+func (r *rule) buf() *[]byte {
+	if b, _ := r.bufs.Get().(*[]byte); b != nil {
+		return b
+	}
+	return new(make([]byte, maxInput))
 }
 
 func (r *rule) holdsPath(path []byte) bool {
@@ -226,7 +244,7 @@ func queryOf(target []byte) []byte {
 // plainPath is a path as endpoints read it: percent-encoding undone, backslashes as slashes, runs of slashes as one, dot segments resolved. It
 // is path itself when there is nothing to change, else built on buf.
 func plainPath(path, buf []byte) []byte {
-	if bytes.IndexByte(path, '%') < 0 && bytes.IndexByte(path, '\\') < 0 && !bytes.Contains(path, []byte("//")) && !bytes.Contains(path, []byte("/.")) {
+	if isPlain(path) {
 		return path
 	}
 	in := appendDecoded(buf, path, false)
@@ -246,14 +264,25 @@ func plainPath(path, buf []byte) []byte {
 		switch part := in[i:end]; string(part) {
 		case ".":
 		case "..":
-			out = out[:max(len(out)-1, 0)]
-			out = out[:bytes.LastIndexByte(out, '/')+1]
+			if len(out) > 1 {
+				out = out[:bytes.LastIndexByte(out[:len(out)-1], '/')+1]
+			}
 		default:
 			out = append(out, part...)
 		}
 		i = end
 	}
 	return out
+}
+
+// isPlain reports whether there is only one way to read path.
+func isPlain(path []byte) bool {
+	for i, c := range path {
+		if c == '%' || c == '\\' || i > 0 && path[i-1] == '/' && (c == '/' || c == '.') {
+			return false
+		}
+	}
+	return true
 }
 
 // appendDecoded appends b with its percent-encoding undone once; plus: a plus sign is a blank.

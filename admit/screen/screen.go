@@ -67,6 +67,11 @@ func (s *Screen) Prepare(cfg *site.Site) error {
 		return nil
 	}
 	for _, c := range wanted(cfg) {
+		for _, word := range c.Exclude {
+			if _, err := parseExclusion(word); err != nil {
+				return err
+			}
+		}
 		key := setupOf(c, &cfg.Screening)
 		s.mu.Lock()
 		have := s.engines[key] != nil
