@@ -14,6 +14,7 @@ import (
 )
 
 const usage = `usage: bench cost [flags]              CPU and memory beside HAProxy and nginx
+       bench screen [flags]            what screening costs per request
        bench stress [flags] NAME...    experiments with a verdict each; all stands for all
 
 Flags are shown by bench cost -h and bench stress -h.
@@ -32,6 +33,8 @@ func run(args []string) int {
 		switch args[0] {
 		case "cost":
 			return cost.Main(ctx, args[1:])
+		case "screen":
+			return cost.Screen(ctx, args[1:])
 		case "stress":
 			return stress.Main(ctx, args[1:])
 		}

@@ -216,8 +216,11 @@ func hand(tx types.Transaction, x *exchange.Exchange) {
 // body has the rules of the second phase look at arguments and body.
 func (e *engine) body(tx types.Transaction, x *exchange.Exchange, body []byte, whole bool) (*types.Interruption, error) {
 	if len(body) > 0 {
+		if isJSON(contentType(x)) {
+			body = readable(body, whole)
+		}
 		if !whole {
-			body = filled(mend(contentType(x), body), e.setup.body+slack)
+			body = filled(body, e.setup.body+slack)
 		}
 		stopped, _, err := tx.WriteRequestBody(body)
 		if stopped != nil || err != nil {

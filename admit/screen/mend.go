@@ -15,13 +15,18 @@ func contentType(x *exchange.Exchange) string {
 	return strings.ToLower(strings.TrimSpace(string(v)))
 }
 
-// mend makes of the beginning of a body something that can be read. A JSON text that was cut off is no JSON text, and rules
-// would see nothing of it: whoever pads an attack to beyond body_bytes would get through with its first half too.
-func mend(kind string, body []byte) []byte {
-	if kind == "application/json" || strings.HasPrefix(kind, "application/") && strings.HasSuffix(kind, "+json") {
-		return mendJSON(body)
+// isJSON reports whether the rule set reads a body of a type as JSON.
+func isJSON(kind string) bool {
+	return strings.HasPrefix(kind, "application/json") || strings.HasPrefix(kind, "application/") && strings.HasSuffix(kind, "+json")
+}
+
+// readable makes of what was seen of a JSON body something that rules can read, in little time. A text that was cut off is no JSON text, and
+// rules would see nothing of it: whoever pads an attack to beyond body_bytes would get through with its first half too.
+func readable(body []byte, whole bool) []byte {
+	if !whole {
+		body = mendJSON(body)
 	}
-	return body
+	return reduceJSON(body)
 }
 
 // maxDepth is how deep a cut JSON text is followed; the rule set refuses to read deeper ones.

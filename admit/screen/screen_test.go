@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"strings"
 	"sync"
@@ -292,6 +294,66 @@ func TestPlaces(t *testing.T) {
 			t.Error("the place that is left was not given")
 		}
 	})
+}
+
+func TestReduceJSON(t *testing.T) {
+	for in, want := range map[string]string{
+		`{"a":1,"b":true,"c":null}`:                  `{"a":0,"b":0,"c":0}`,
+		` [ {"id":1,"n":"x"} , {"id":2,"n":"x"} ] `:  `[{"id":0,"n":"x"}]`,
+		`[{"id":1,"n":"x"},{"id":2,"n":"y","m":[]}]`: `[{"id":0,"n":"x"},{"n":"y","m":0}]`,
+		`[1,2,[3,[4]]]`:                              `{}`,
+		`"x"`:                                        `"x"`,
+		`{"a":{"b":{"c":"x"}},"d":{"b":{"c":"x"}}}`:  `{"a":{"b":{"c":"x"}},"d":0}`,
+		`{"a":"x\"]}","b":"x"}`:                      `{"a":"x\"]}","b":"x"}`,
+		`{"a":`:                                      `{"a":`,
+		strings.Repeat("[", 200) + `"x"` + strings.Repeat("]", 200): strings.Repeat("[", 200) + `"x"` + strings.Repeat("]", 200),
+	} {
+		if got := string(reduceJSON([]byte(in))); got != want {
+			t.Errorf("%s became %s, want %s", in, got, want)
+		}
+	}
+}
+
+// FuzzReduceJSON: every string and every name of the text is still there, and it is one.
+func FuzzReduceJSON(f *testing.F) {
+	f.Add([]byte(`{"a":"b\"\\\u00e4","c":[1.5e3,true,null,{}],"d":{"e":[[],"x"]}}`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		got := reduceJSON(text)
+		if !json.Valid(text) {
+			if !bytes.Equal(got, text) {
+				t.Fatalf("%q became %q", text, got)
+			}
+			return
+		}
+		if !json.Valid(got) {
+			t.Fatalf("%q became %q", text, got)
+		}
+		if before, after := textsOf(t, text), textsOf(t, got); !maps.Equal(before, after) {
+			t.Fatalf("%q became %q: strings were %v and are %v", text, got, before, after)
+		}
+	})
+}
+
+// textsOf are the strings and names in a JSON text.
+func textsOf(t *testing.T, text []byte) map[string]bool {
+	out := map[string]bool{}
+	d := json.NewDecoder(bytes.NewReader(text))
+	for {
+		token, err := d.Token()
+		if err == io.EOF {
+			return out
+		}
+		if err != nil {
+			var number *json.UnmarshalTypeError // 1e999 is a JSON number and no float
+			if errors.As(err, &number) {
+				continue
+			}
+			t.Skip("not tested: ", err)
+		}
+		if s, is := token.(string); is {
+			out[s] = true
+		}
+	}
 }
 
 // FuzzMendJSON: the beginning of a JSON text becomes a JSON text.

@@ -154,7 +154,9 @@ func (g *gateway) writeSite(generation int) error {
 	if generation%3 == 1 {
 		fmt.Fprint(&b, "  - {name: gone, paths: [/gone/*], respond: {status: 410, body: gone}}\n")
 	}
+	b.WriteString(g.setup.routes)
 	fmt.Fprintf(&b, "  - {name: all, pool: service, response: {set: {X-Generation: \"%d\"}}}\nstop: {drain: 15s}\n", generation)
+	b.WriteString(g.setup.site)
 	return machine.Replace(g.file("site.yaml"), []byte(b.String()))
 }
 
