@@ -23,7 +23,6 @@ import (
 	"github.com/coreruleset/go-ftw/runner"
 	"github.com/coreruleset/go-ftw/test"
 	"github.com/coreruleset/go-ftw/waflog"
-	"github.com/rs/zerolog"
 
 	"github.com/even-keel/evenkeel/site"
 )
@@ -39,7 +38,6 @@ const leastPassed = 0.97
 var shortPart = []string{"911100", "913100", "920230", "920420", "921110", "922110", "930120", "931100", "932160", "933100", "934100", "941100", "941110", "942100", "942190", "943100", "944100"}
 
 func TestCoreRuleSet(t *testing.T) {
-	zerolog.SetGlobalLevel(zerolog.Disabled)
 	b := newRuleSetBench(t)
 	var count struct{ passed, refused, failed int }
 	var failed []string

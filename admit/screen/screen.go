@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -66,6 +67,7 @@ func (s *Screen) Prepare(cfg *site.Site) error {
 	if s == nil {
 		return nil
 	}
+	built := false
 	for _, c := range wanted(cfg) {
 		for _, word := range c.Exclude {
 			if _, err := parseExclusion(word); err != nil {
@@ -89,6 +91,10 @@ func (s *Screen) Prepare(cfg *site.Site) error {
 		s.mu.Lock()
 		s.engines[key] = e
 		s.mu.Unlock()
+		built = true
+	}
+	if built { // building left some 40 MB of garbage, which a node that serves little would keep for minutes
+		debug.FreeOSMemory()
 	}
 	return nil
 }
