@@ -6,12 +6,14 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/even-keel/evenkeel/exchange"
 	"github.com/even-keel/evenkeel/site"
+	"github.com/even-keel/evenkeel/wire"
 )
 
 // Deps is what a Screen needs of its surroundings.
@@ -369,10 +371,18 @@ func (t *stage) unscreened(to *route) (*exchange.Refusal, bool) {
 	return nil, false
 }
 
-// hasBody reports whether a body may follow the head of x.
+// unread are the beginnings of types whose bodies rules could not read, or whose clients may wait for an answer before they send on: a
+// gRPC stream would stand still.
+var unread = []string{"application/grpc", "application/connect+", "application/octet-stream", "image/", "audio/", "video/"}
+
+// hasBody reports whether a body may follow the head of x that is worth looking at.
 func hasBody(x *exchange.Exchange) bool {
 	r := x.Request
-	return r.ContentLength > 0 || r.Chunked || r.ContentLength < 0 && x.Protocol == exchange.HTTP2 && !x.Replayable
+	if r.ContentLength == 0 || r.ContentLength < 0 && !r.Chunked && (x.Protocol != exchange.HTTP2 || x.Replayable && string(r.Method) == "GET") {
+		return false
+	}
+	kind, _ := wire.FieldNamed(r.Fields, "Content-Type")
+	return !slices.ContainsFunc(unread, func(u string) bool { return len(kind) >= len(u) && wire.EqualFold(kind[:len(u)], u) })
 }
 
 func (t *stage) report(x *exchange.Exchange, to *route, found []string) {

@@ -135,6 +135,19 @@ func TestBodies(t *testing.T) {
 	}
 }
 
+// TestUnreadBodies: bodies that rules cannot read, or whose client may wait for an answer first, are not waited for.
+func TestUnreadBodies(t *testing.T) {
+	for kind, want := range map[string]bool{"application/json": true, "text/plain": true, "": true, "application/grpc+proto": false, "Image/png": false} {
+		w := newWorld(t, screened())
+		looked := false
+		w.deps.Peek = func(*exchange.Exchange, int) ([]byte, bool, error) { looked = true; return nil, true, nil }
+		w.ask(asked(t, "POST / HTTP/1.1\nHost: a.example\nTransfer-Encoding: chunked\nContent-Type: "+kind+agent))
+		if looked != want {
+			t.Errorf("a body of type %q was looked at: %v, want %v", kind, looked, want)
+		}
+	}
+}
+
 func TestExclusions(t *testing.T) {
 	for _, words := range [][]string{{"930120", "932160"}, {"930000-932999"}, {"attack-lfi", "attack-rce"}} {
 		w := newWorld(t, screened(func(s *site.Screen) { s.Exclude = words }))
