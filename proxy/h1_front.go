@@ -33,7 +33,6 @@ func (w *h1Work) reset() {
 		w.bodyLate.Store(false)
 	}
 	w.out = w.out[:0]
-	w.peeked = peeking{}
 	w.begun, w.ended, w.broken, w.framed, w.bodyless, w.closing = false, false, false, false, false, false
 }
 

@@ -131,10 +131,10 @@ func (k *peeking) pending(w *h1Work) ([]byte, bool) {
 
 // release gives the buffer back.
 func (k *peeking) release(b *buffers) {
-	if k.body != nil {
+	if k.body != nil { // storing costs more than looking
 		b.put(k.body)
+		*k = peeking{}
 	}
-	*k = peeking{}
 }
 
 // peek leaves the bytes where they are. What has arrived is given back to the window of the connection at once: all streams of a
