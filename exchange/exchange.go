@@ -92,6 +92,7 @@ type Exchange struct {
 	Local    netip.AddrPort // where it connected to
 	Secure   bool           // TLS ended here
 	SNI      string         // server name of the TLS handshake, for tcp too
+	Peer     *Peer          // the client's certificate; nil: none that an authority of the listener vouches for
 	Request  *wire.Request  // nil for tcp and udp
 	Start    time.Time      // when the first byte of the request was there
 	Shard    uint32         // spreads counters over cores: any value, steady for one connection
@@ -115,6 +116,7 @@ type Exchange struct {
 	Deadline  time.Time // zero: none
 	Endpoint  *Endpoint // where this attempt goes (pick)
 	Attempt   int       // 1 for the first (retry)
+	Beat      uint32    // since when this attempt waits for its answer, by Endpoint.Await; 0: it does not (pick)
 	SetCookie []byte    // value of a Set-Cookie field for the answer, nil for none (pick: affinity)
 	Screened  bool      // a rule let it through unscreened (rules: allow)
 	// RetryAfter goes before that of the refusal, when it is known for this very exchange; 0: it is not.
@@ -125,13 +127,28 @@ type Exchange struct {
 	// Held is told when the answer head is there, before the first byte goes to the client; nil: nobody wants to know.
 	// A long body then holds no place at its endpoint's shedder.
 	Held Holder
+	// Place is how many exchanges its pool had in flight with this one as it was let in (shed).
+	Place int32
+	// Begun is when the first attempt began, when a stage before it waited for something; zero: at Start.
+	Begun time.Time
 
 	// Filled by the send stage. Result is about the last attempt, Outcome about the exchange.
 	Result  Result
 	Outcome Outcome
+	Work    time.Duration  // that endpoints took, in all attempts, until an answer head was there or the attempt was given up
+	Costs   [MaxCosts]Cost // what the answer said in the fields that Route.CostHeaders names
 
 	IDBuf   [32]byte  // backs RequestID when evenkeel made it
 	HostBuf [256]byte // backs Host when it had to be made lower case
+	FactBuf [256]byte // backs Customer and User when they had to be decoded
+}
+
+// Peer is the client certificate of a connection, verified by the TLS handshake. It is never changed. Empty: the certificate
+// has no such name.
+type Peer struct {
+	Subject []byte // distinguished name after RFC 2253: CN=shop,O=Example
+	Name    []byte // its common name
+	AltName []byte // first alternative name that is a DNS name, URI, mail or IP address, as text
 }
 
 // Claim is what a sender says about the class of its request, already bounded by what it may say.
@@ -157,6 +174,28 @@ type Holder interface {
 	// Answered is called at most once, on the goroutine of x, as the answer head is there. long: the body is of unknown length or
 	// large, or the connection was upgraded, so that the exchange may last much longer than the endpoint's work.
 	Answered(x *Exchange, long bool)
+}
+
+// MaxCosts is how many different answer fields a site may name for costs.
+const MaxCosts = 2
+
+// Cost is a number that an endpoint told, at least 0. The zero value says that it told none.
+type Cost float64
+
+// NewCost is a cost of n; what is no number from 0 to 1e12 is none told.
+func NewCost(n float64) Cost {
+	if !(n >= 0 && n <= 1e12) {
+		return 0
+	}
+	return Cost(n + 1)
+}
+
+// Or is the cost that was told, or n.
+func (c Cost) Or(n float64) float64 {
+	if c == 0 {
+		return n
+	}
+	return float64(c) - 1
 }
 
 // MaxAllowances is how many limits one answer tells of. More would be header bytes that nobody reads.
@@ -206,7 +245,7 @@ type Outcome struct {
 type Result struct {
 	Kind    ResultKind
 	Status  int           // of the answer, when there is one
-	Latency time.Duration // from sending to the answer head; 0: unknown
+	Latency time.Duration // from sending to the answer head, or to when the client left without one; 0: unknown
 	Reason  string        // what failed, in one word of a closed set
 	Unsent  bool          // provably nothing reached the endpoint: safe to repeat whatever the method
 	// RetryAfter is what a 429 or 503 answer asked for; 0: nothing. The endpoint gets less until then.
@@ -224,7 +263,7 @@ const (
 	ConnectFailed                   // no connection
 	Broken                          // the connection broke before the answer head
 	TimedOut                        // no answer in time
-	Cancelled                       // the client left first: says nothing about the endpoint
+	Cancelled                       // the client left first: says no more about the endpoint than that it took at least Latency
 )
 
 // Reset makes x ready for the next request of the same connection, whose facts stay.
@@ -233,6 +272,7 @@ func (x *Exchange) Reset() {
 	x.IP, x.Trusted, x.Route, x.Class = netip.Addr{}, false, nil, Standard
 	x.Customer, x.User, x.Region, x.Claim, x.Weight = nil, nil, nil, Claim{}, 0
 	x.Screened, x.RetryAfter, x.Allowed, x.Held = false, 0, 0, nil
-	x.Deadline, x.Endpoint, x.Attempt, x.Replayable, x.SetCookie = time.Time{}, nil, 0, false, nil
-	x.Result, x.Outcome = Result{}, Outcome{}
+	x.Place, x.Begun = 0, time.Time{}
+	x.Deadline, x.Endpoint, x.Attempt, x.Beat, x.Replayable, x.SetCookie = time.Time{}, nil, 0, 0, false, nil
+	x.Result, x.Outcome, x.Work, x.Costs = Result{}, Outcome{}, 0, [MaxCosts]Cost{}
 }

@@ -36,11 +36,13 @@ func (n *Node) stages(s *site.Site, cfg *site.Listener, pools map[string]poolPar
 		flight: n.flight(cfg.Name), log: &n.accessLog,
 	}
 	ret := &retry{now: time.Now}
+	gates := &shedding{}
 	var all []*rule
 	for i, rc := range s.Routes {
 		rec.routes = append(rec.routes, nil)
 		rec.reasons = append(rec.reasons, nil)
 		ret.budgets = append(ret.budgets, nil)
+		gates.gates = append(gates.gates, nil)
 		if len(rc.Listeners) > 0 && !slices.Contains(rc.Listeners, cfg.Name) {
 			continue
 		}
@@ -48,15 +50,28 @@ func (n *Node) stages(s *site.Site, cfg *site.Listener, pools map[string]poolPar
 		rec.routes[i], rec.reasons[i] = n.tallies.get(cfg.Name, name), n.tallies.reasons(name)
 		if rc.Pool != "" {
 			ret.budgets[i] = n.budget(rc.Pool)
+			gates.gates[i] = n.gate(s, rc.Pool, pools[rc.Pool])
 		}
 		all = append(all, rules(i, rc, func(pattern string) *exchange.Route {
-			return newRoute(i, rc, cfg, pools, pattern)
+			r := newRoute(i, rc, cfg, pools, pattern)
+			r.CostHeaders = n.limits.CostHeaders()
+			if g := gates.gates[i]; g != nil {
+				r.Overloaded = g.Overloaded
+			}
+			return r
 		})...)
 	}
+	entry, byClass := n.guardStages(s, cfg)
 	return &stages{
-		record: rec, guard: n.guard, identify: &identify{trusted: s.Identify.TrustedProxies},
-		route: &route{table: newTable(all), answer: n.answer}, retry: ret,
-		screen: n.screen.Stage(s),
+		record:   rec,
+		entry:    entry,
+		identify: &identify{trusted: s.Identify.TrustedProxies, finder: n.finder},
+		route:    &route{table: newTable(all), answer: n.answer},
+		byClass:  byClass,
+		limit:    n.limits.Stage(),
+		screen:   n.screen.Stage(s),
+		shed:     gates,
+		retry:    ret,
 	}
 }
 
@@ -70,6 +85,7 @@ func newRoute(i int, cfg *site.Route, l *site.Listener, pools map[string]poolPar
 	r := &exchange.Route{
 		Name: routeName(i, cfg), Index: i, Deadline: cfg.Deadline,
 		Class:   classOf(cfg.Class),
+		Cost:    cfg.Cost,
 		MaxBody: int64(cmp.Or(cfg.BodyBytes, l.Limits.BodyBytes)),
 		Request: newEdits(cfg.Request), Response: newEdits(cfg.Response),
 	}

@@ -12,7 +12,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/even-keel/evenkeel/admit/facts"
+	"github.com/even-keel/evenkeel/admit/limit"
 	"github.com/even-keel/evenkeel/admit/screen"
+	"github.com/even-keel/evenkeel/admit/shed"
 	"github.com/even-keel/evenkeel/console"
 	"github.com/even-keel/evenkeel/exchange"
 	"github.com/even-keel/evenkeel/site"
@@ -49,7 +52,8 @@ type Node struct {
 	prober   func(ctx context.Context) error
 	send     exchange.Handler
 	answer   answerer
-	guard    *guard
+	facts    *facts.Store
+	guard    *selfGuard
 	screen   *screen.Screen
 	tallies  *tallies
 	rates    rates
@@ -65,15 +69,19 @@ type Node struct {
 	accessLog  atomic.Pointer[accessLog]
 	logDropped atomic.Uint64
 
-	reloading sync.Mutex // one reload or upgrade at a time; guards logTask
+	reloading sync.Mutex // one reload or upgrade at a time; guards logTask, and what stages are built with
 	logTask   *task
+	finder    *facts.Finder
+	limits    *limit.Set
 
 	mu         sync.Mutex // guards what follows; never taken on the way of a request
 	site       *site.Site
+	limited    *limit.Set // limits, in force
 	revision   string
 	pools      map[string]*runningPool
 	budgets    map[string]*budget
 	flights    map[string]*flight
+	gates      map[string]*shed.Gate
 	lastReload *console.Reload
 	reloads    [2]uint64 // failed, done
 	phase      phase
@@ -108,10 +116,13 @@ func New(opts Options) (*Node, error) {
 		opts: opts, log: opts.Log, started: time.Now(),
 		tallies: newTallies(), tasks: newTasks(),
 		guard:    newGuard(limitInFlight(memoryLimit())),
+		facts:    facts.NewStore(opts.Log),
 		stopping: make(chan struct{}), abort: make(chan struct{}),
 		site: opts.Site, revision: revision(opts.Site),
 		pools: map[string]*runningPool{}, budgets: map[string]*budget{}, flights: map[string]*flight{},
 	}
+	n.guard.event, n.guard.senses = n.event, newSenses("/proc", "/sys/fs/cgroup")
+	n.guard.update(opts.Site.Guard)
 	n.wire()
 	n.metrics = newMetrics(n)
 	return n, nil
@@ -148,9 +159,18 @@ func (n *Node) start(ctx context.Context) error {
 		return err
 	}
 	n.useLog(log)
+	if n.limits, err = n.newLimits(n.site); err != nil {
+		return err
+	}
+	if n.finder, err = n.facts.Finder(&n.site.Identify); err != nil {
+		return err
+	}
 	if err := n.screen.Prepare(n.site); err != nil {
 		return err
 	}
+	n.tasks.start("facts", n.facts.Run)
+	n.guard.warn(machineWarnings("/proc", n.site))
+	n.tasks.start("guard", n.guard.run)
 	n.tasks.start("prober", n.prober)
 	pools := map[string]*runningPool{}
 	for _, name := range slices.Sorted(maps.Keys(n.site.Pools)) {
@@ -164,6 +184,7 @@ func (n *Node) start(ctx context.Context) error {
 	n.mu.Lock()
 	n.pools = pools
 	n.mu.Unlock()
+	n.facts.Await(ctx, n.finder)
 	n.awaitVerdicts(ctx, n.site, pools)
 	if err := n.front.Update(n.site.Listeners, n.handlers(n.site, parts(pools))); err != nil {
 		return err
@@ -177,7 +198,7 @@ func (n *Node) start(ctx context.Context) error {
 		})
 	}
 	n.mu.Lock()
-	n.phase = phaseServing
+	n.phase, n.limited = phaseServing, n.limits
 	n.mu.Unlock()
 	n.events.add(time.Now(), "start", n.site.Name+" serves: "+sizeOf(n.site))
 	return nil
@@ -306,6 +327,12 @@ func (n *Node) flight(listener string) *flight {
 		n.flights[listener] = new(flight)
 	}
 	return n.flights[listener]
+}
+
+// useFinder says which finder is in force. What the facts of another were found with is given up.
+func (n *Node) useFinder(f *facts.Finder) {
+	n.finder = f
+	n.facts.Use(f)
 }
 
 // useLog swaps the access log; nil: off. The old one writes what it has and ends.

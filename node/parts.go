@@ -47,8 +47,9 @@ func (n *Node) wire() {
 	prober := probe.New(n.log)
 	n.front, n.prober = &realFront{front}, prober.Run
 	n.send, n.answer = proxy.Send, proxy.Answer
+	n.guard.softener = front
 	n.screen = screen.New(screen.Deps{
-		Peek: proxy.Peek, Log: n.log,
+		Peek: proxy.Peek, Overloaded: overloaded, Log: n.log,
 		Event: func(text string) { n.events.add(time.Now(), "screen", text) },
 	})
 	n.newPool = func(cfg *site.Pool) (poolPart, error) {

@@ -39,7 +39,8 @@ type EndpointStatus struct {
 	State           string          `json:"state"`            // up, down, drain, ejected, unknown or slow_start
 	Admin           string          `json:"admin"`            // up, down or drain
 	Why             string          `json:"why"`
-	Since           time.Time       `json:"since"` // in this state
+	Suspect         string          `json:"suspect,omitempty"` // why its answers look bad beside the others'; its share is lowered
+	Since           time.Time       `json:"since"`             // in this state
 	InFlight        int64           `json:"in_flight"`
 	Picks           int64           `json:"picks"`
 	Failures        int64           `json:"failures"`  // no answer, 5xx or 429
@@ -57,6 +58,9 @@ type VerdictStatus struct {
 	Reason  string    `json:"reason"`
 	Took    float64   `json:"took_ms"`
 }
+
+// InService is how many endpoints are picked now. It takes no lock.
+func (p *Pool) InService() int { return p.snap.Load().inUse }
 
 // Status returns what the pool knows. It costs some µs per endpoint and takes the lock of the pool for as long.
 func (p *Pool) Status() Status {
@@ -78,9 +82,9 @@ func (p *Pool) statusOf(m *member, now time.Time) EndpointStatus {
 	busy := m.InFlight.Load()
 	out := EndpointStatus{Address: m.Address, Zone: m.zone, Priority: m.priority, Weight: m.weight, State: m.state(now),
 		Admin: m.admin, Why: m.why, Since: m.since, InFlight: busy, Picks: m.done.Load() + busy, Failures: m.failures.Load(),
-		Ejections: m.strikes, Leaving: m.left}
+		Ejections: m.strikes + m.terms, Suspect: m.standing.suspect, Leaving: m.left}
 	if !m.skip.Load() {
-		out.EffectiveWeight = float64(m.weight) * m.vitals.factor(now)
+		out.EffectiveWeight = float64(m.weight) * max(m.vitals.factor(now)*m.believed(), seldom)
 	}
 	out.EWMA = float64(m.took.Load()) / float64(time.Millisecond)
 	if m.rtt.word.Load() != 0 {

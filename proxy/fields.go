@@ -17,18 +17,24 @@ var (
 	nameForwardedProto = []byte("X-Forwarded-Proto")
 	nameForwardedHost  = []byte("X-Forwarded-Host")
 	nameRequestID      = []byte("X-Request-Id")
+	nameClass          = []byte("Evenkeel-Class")
 	nameTE             = []byte("TE")
 	nameHost           = []byte("Host")
 	nameUpgrade        = []byte("Upgrade")
 	nameContentType    = []byte("Content-Type")
 	nameRetryAfter     = []byte("Retry-After")
+	nameRateLimit      = []byte("RateLimit")
+	nameRatePolicy     = []byte("RateLimit-Policy")
 	nameCacheControl   = []byte("Cache-Control")
+	nameAuthenticate   = []byte("WWW-Authenticate")
 	nameSetCookie      = []byte("Set-Cookie")
 	nameDate           = []byte("Date")
 	nameGRPCStatus     = []byte("grpc-status")
 	nameGRPCMessage    = []byte("grpc-message")
 	nameGRPCPushback   = []byte("grpc-retry-pushback-ms")
 	valueTrailers      = []byte("trailers")
+	valueCritical      = []byte("critical")
+	valueLow           = []byte("low")
 	valueHTTP          = []byte("http")
 	valueHTTPS         = []byte("https")
 )
@@ -44,7 +50,7 @@ type scratch struct {
 }
 
 // requestFields prepares what the endpoint is sent in s.fields, s.target and s.host: the client's fields without
-// hop-by-hop and framing ones, the route's edits done, X-Forwarded-* and the request id added. The back end
+// hop-by-hop and framing ones, the route's edits done, X-Forwarded-*, the request id and the class added. The back end
 // adds framing, and Host or :authority.
 func (s *scratch) requestFields(x *exchange.Exchange) {
 	r, route := x.Request, x.Route
@@ -59,7 +65,7 @@ func (s *scratch) requestFields(x *exchange.Exchange) {
 		f := &r.Fields[i]
 		switch f.ID {
 		case wire.Other:
-		case wire.Host, wire.ContentLength, wire.XRequestID:
+		case wire.Host, wire.ContentLength, wire.XRequestID, wire.EvenkeelClass:
 			continue
 		case wire.TE:
 			if wire.HasToken(f.Value, "trailers") {
@@ -91,6 +97,9 @@ func (s *scratch) requestFields(x *exchange.Exchange) {
 		s.fields = append(s.fields, *f)
 	}
 	s.addForwarded(x, forwardedFor, hasHost)
+	if x.Class != exchange.Standard {
+		s.addClass(x)
+	}
 	if route != nil {
 		s.fields = append(s.fields, route.Request.Add...)
 	}
@@ -117,6 +126,19 @@ func (s *scratch) addForwarded(x *exchange.Exchange, before []byte, hasHost bool
 	if len(x.RequestID) > 0 {
 		s.fields = append(s.fields, wire.Field{Name: nameRequestID, Value: x.RequestID, ID: wire.XRequestID})
 	}
+}
+
+// addClass tells the endpoint how much the request matters, so that it can shed by the same order. It stands for what
+// evenkeel found, never for what the client said; of the standard class nothing is said.
+func (s *scratch) addClass(x *exchange.Exchange) {
+	if x.Route != nil && removed(x.Route.Request.Remove, nameClass) {
+		return
+	}
+	value := valueCritical
+	if x.Class == exchange.Low {
+		value = valueLow
+	}
+	s.fields = append(s.fields, wire.Field{Name: nameClass, Value: value, ID: wire.EvenkeelClass})
 }
 
 // rewrite changes target and host as the route says.
@@ -146,14 +168,23 @@ func (s *scratch) responseFields(x *exchange.Exchange, r *wire.Response, bodyles
 	s.fields = s.fields[:0]
 	route := x.Route
 	edits := route != nil && len(route.Response.Remove) > 0
+	var costs []string
+	if route != nil {
+		costs = route.CostHeaders
+	}
 	for i := range r.Fields {
 		f := &r.Fields[i]
 		if f.ID != wire.Other {
 			if wire.HopByHop(f.ID) || f.ID == wire.ContentLength && !bodyless {
 				continue
 			}
+		} else if len(f.Name) >= len(nameLoadReport) && reportsLoad(x, f) {
+			continue
 		}
 		if r.NamedByConnection(f.Name) || edits && removed(route.Response.Remove, f.Name) {
+			continue
+		}
+		if costs != nil && takeCost(x, costs, f) {
 			continue
 		}
 		s.fields = append(s.fields, *f)
@@ -163,6 +194,9 @@ func (s *scratch) responseFields(x *exchange.Exchange, r *wire.Response, bodyles
 	}
 	if len(x.SetCookie) > 0 {
 		s.fields = append(s.fields, wire.Field{Name: nameSetCookie, Value: x.SetCookie, ID: wire.SetCookie})
+	}
+	if x.Allowed > 0 {
+		s.allowances(x, nil)
 	}
 }
 
