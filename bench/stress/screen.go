@@ -17,8 +17,8 @@ import (
 // The site of the attack flood: everything is screened. The route that is attacked never passes a request unscreened; the critical one
 // rather lets one pass than refuse it. One rule holds off who asks too often.
 const (
-	screenRoutes = "  - {name: critical, paths: [/slept/critical/*], pool: service, class: critical, screen: {mode: block}}\n" +
-		"  - {name: attacked, paths: [/slept/attacked/*], pool: service, screen: {mode: block, always: true}}\n"
+	screenRoutes = "  - {name: critical, paths: [/slept/critical/*], pool: slept, class: critical, screen: {mode: block}}\n" +
+		"  - {name: attacked, paths: [/slept/attacked/*], pool: slept, screen: {mode: block, always: true}}\n"
 	screenSite = "rules:\n  - {name: too-many, paths: [/slept/attacked/limited], action: limit, count: 500, window: 1s, by: ip}\n"
 )
 
