@@ -5,7 +5,7 @@ BENCHTIME ?= 1s
 FUZZTIME  ?= 1m
 export GO
 
-.PHONY: screenshots run demo build test tools lint fmt vet staticcheck policy unit alloc fuzz fuzz-short bench stress microbench cover clean
+.PHONY: screenshots run demo build test tools lint fmt vet staticcheck policy unit alloc fuzz fuzz-short bench stress rules microbench cover clean
 
 run: ## serve: make run ARGS="--listen 127.0.0.1:8080 --to http://127.0.0.1:3000"
 	$(GO) run ./cmd/evenkeel run $(ARGS)
@@ -53,6 +53,9 @@ bench: tools ## what evenkeel costs beside HAProxy and nginx: make bench ARGS="-
 
 stress: tools ## reloads, upgrades, kills and floods with a verdict each: make stress ARGS="--short reloads"
 	$(GO) run ./bench stress $(or $(ARGS),all)
+
+rules: ## all of the core rule set's own regression tests against a node
+	EVENKEEL_CRS_TESTS=all $(GO) test -count=1 -run TestCoreRuleSet -v ./node
 
 microbench: ## every Go benchmark for BENCHTIME
 	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...

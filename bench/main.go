@@ -17,6 +17,7 @@ import (
 )
 
 const usage = `usage: bench cost [flags]              CPU and memory beside HAProxy and nginx
+       bench screen [flags]            what screening costs per request
        bench stress [flags] NAME...    experiments with a verdict each; all stands for all
        bench limit [flags]             a check of a rate limit beside other limiters
        bench shed [flags]              the shedder in random worlds, in fake time
@@ -38,6 +39,8 @@ func run(args []string) int {
 		switch args[0] {
 		case "cost":
 			return cost.Main(ctx, args[1:])
+		case "screen":
+			return cost.Screen(ctx, args[1:])
 		case "stress":
 			return stress.Main(ctx, args[1:])
 		case "overload":

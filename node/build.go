@@ -69,6 +69,7 @@ func (n *Node) stages(s *site.Site, cfg *site.Listener, pools map[string]poolPar
 		route:    &route{table: newTable(all), answer: n.answer},
 		byClass:  byClass,
 		limit:    n.limits.Stage(),
+		screen:   n.screen.Stage(s),
 		shed:     gates,
 		retry:    ret,
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/even-keel/evenkeel/admit/facts"
 	"github.com/even-keel/evenkeel/admit/limit"
+	"github.com/even-keel/evenkeel/admit/screen"
 	"github.com/even-keel/evenkeel/admit/shed"
 	"github.com/even-keel/evenkeel/console"
 	"github.com/even-keel/evenkeel/exchange"
@@ -53,6 +54,7 @@ type Node struct {
 	answer   answerer
 	facts    *facts.Store
 	guard    *selfGuard
+	screen   *screen.Screen
 	tallies  *tallies
 	rates    rates
 	curves   curves
@@ -164,6 +166,9 @@ func (n *Node) start(ctx context.Context) error {
 		return err
 	}
 	if n.finder, err = n.facts.Finder(&n.site.Identify); err != nil {
+		return err
+	}
+	if err := n.screen.Prepare(n.site); err != nil {
 		return err
 	}
 	n.tasks.start("facts", n.facts.Run)

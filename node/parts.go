@@ -6,6 +6,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/even-keel/evenkeel/admit/screen"
 	"github.com/even-keel/evenkeel/console"
 	"github.com/even-keel/evenkeel/exchange"
 	"github.com/even-keel/evenkeel/pool"
@@ -47,6 +48,10 @@ func (n *Node) wire() {
 	n.front, n.prober = &realFront{front}, prober.Run
 	n.send, n.answer = proxy.Send, proxy.Answer
 	n.guard.softener = front
+	n.screen = screen.New(screen.Deps{
+		Peek: proxy.Peek, Overloaded: overloaded, Log: n.log,
+		Event: func(text string) { n.events.add(time.Now(), "screen", text) },
+	})
 	n.newPool = func(cfg *site.Pool) (poolPart, error) {
 		up, err := front.Upstream(cfg)
 		if err != nil {

@@ -124,8 +124,10 @@ func (n *Node) prepare(next *site.Site) (back func(), err error) {
 	if n.finder, err = n.facts.Finder(&next.Identify); err != nil {
 		return back, err
 	}
-	n.limits, err = n.newLimits(next)
-	return back, err
+	if n.limits, err = n.newLimits(next); err != nil {
+		return back, err
+	}
+	return back, n.screen.Prepare(next)
 }
 
 // changePools starts the pools that next names anew, which it returns, and changes those that differ. What undoes it is added to undo.
@@ -195,6 +197,7 @@ func (n *Node) swap(next *site.Site, pools map[string]*runningPool) {
 	}
 	n.tallies.keep(func(key tallyKey) bool { return next.Listeners[key.listener] != nil && routes[key.route] })
 	n.guard.update(next.Guard)
+	n.screen.Keep(next)
 	n.admin.use(n.console(next))
 }
 

@@ -13,7 +13,8 @@ type stages struct {
 	identify *identify
 	route    *route
 	deadline deadline
-	limit    *limit.Stage // nil: nothing is limited
+	limit    *limit.Stage   // nil: nothing is limited
+	screen   exchange.Stage // nil: the site has no rules and screens nothing
 	shed     *shedding
 	retry    *retry
 	pick     pick
@@ -29,6 +30,7 @@ func (s *stages) serveHTTP(send exchange.Handler) exchange.Handler {
 		s.byClass,   // the guard once more, now that the class is known: the less important go first when evenkeel is overloaded
 		&s.deadline, // before all waiting, so that no wait outlasts it
 		s.limit,     // before all that costs more than it, and before retry, so that a request counts once
+		s.screen,    // behind the limits, because it costs most; before places at endpoints, so that attacks take none
 		s.shed,      // before retrying, so that an exchange holds one place for all of its attempts
 		s.retry,     // around picking, so that a second attempt goes to another endpoint
 		&s.pick,     // last before the wire, so that the choice is as fresh as can be; learns from the result

@@ -71,6 +71,7 @@ type h1Work struct {
 	bodyErr   error
 	head      []byte // the buffer with the request head, once the body has one of its own
 	bodySince int64  // when waiting for the body began, on the clock of the sweeper
+	peeked    peeking
 
 	// The answer.
 	out      []byte // head, chunk heads and small bodies that wait for the next write

@@ -64,6 +64,8 @@ func (w *h1Work) watchCancel(b back) { w.tried = w.tried || b != nil }
 func (w *h1Work) pending() (p []byte, whole bool) {
 	h := w.h
 	switch {
+	case w.peeked.body != nil:
+		return w.peeked.pending(w)
 	case w.bodyEnd:
 		return nil, true
 	case w.chunked || w.left > int64(h.w-h.r) || w.taken > 0:
@@ -80,12 +82,15 @@ func (w *h1Work) requestTrailers() []wire.Field {
 }
 
 func (w *h1Work) readBody() ([]byte, error) {
+	if p := w.peeked.next(); len(p) > 0 {
+		return p, nil
+	}
 	for w.bodyErr == nil {
 		if w.bodyEnd {
 			w.bodyDone.Store(true)
 			return nil, io.EOF
 		}
-		p := w.nextBody()
+		p := w.nextBody(bulkSize)
 		if len(p) > 0 {
 			w.taken += int64(len(p))
 			if w.bodyEnd { // now, and not at the next call: the endpoint may answer as soon as it has these
@@ -104,8 +109,8 @@ func (w *h1Work) readBody() ([]byte, error) {
 	return nil, w.bodyErr
 }
 
-// nextBody takes body bytes that are in the buffer.
-func (w *h1Work) nextBody() []byte {
+// nextBody takes body bytes that are in the buffer, up to most; chunks are taken as they are.
+func (w *h1Work) nextBody(most int) []byte {
 	h := w.h
 	in := h.buf[h.r:h.w]
 	if w.chunked {
@@ -118,7 +123,7 @@ func (w *h1Work) nextBody() []byte {
 		}
 		return data
 	}
-	p := in[:min(int64(len(in)), w.left)]
+	p := in[:min(int64(len(in)), w.left, int64(most))]
 	h.r += len(p)
 	w.left -= int64(len(p))
 	w.bodyEnd = w.left == 0
@@ -154,6 +159,9 @@ func (w *h1Work) fillBody() {
 		due := stallTime(int64(limits.MinRate), w.taken) - time.Duration(h.p.sweep.clock.Load()-w.bodySince)
 		wait = max(min(wait, due), time.Millisecond)
 	}
+	if !w.peeked.until.IsZero() {
+		wait = max(min(wait, time.Until(w.peeked.until)), time.Millisecond)
+	}
 	h.p.sweep.arm(&h.c.watched, wait)
 	n, err := h.sock.read(h.buf[h.w:])
 	h.w += n
@@ -181,7 +189,7 @@ func (w *h1Work) stopBody() {
 }
 
 func (w *h1Work) inform(r *wire.Response) error {
-	if w.req.Minor == 0 {
+	if w.req.Minor == 0 || r.Status == 100 && w.peeked.continued {
 		return nil // RFC 9110 §15.2: HTTP/1.0 clients know no 1xx
 	}
 	w.out = wire.AppendStatusLine(w.out[:0], r.Status)
@@ -292,6 +300,7 @@ func (w *h1Work) finish() bool {
 	if ok && !w.bodyEnd {
 		ok = w.skipBody()
 	}
+	w.peeked.release(&h.p.heap)
 	if w.head != nil { // requests already sent behind the body are in the second buffer
 		h.p.heap.put(w.head)
 		w.head = nil

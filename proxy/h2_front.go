@@ -27,6 +27,7 @@ type h2Front struct {
 	left    int64 // declared bytes of the answer that are still to come; -1: not declared
 	patient bool  // the minimum rate does not hold for the request body: it is a conversation
 	cut     bool  // the body passed its limit
+	told100 bool  // the client was told to go on
 }
 
 func (s *h2Shared) getFront() *h2Front {
@@ -57,7 +58,7 @@ func (f *h2Front) start(h *h2Server, id uint32, end bool) {
 	h.c.facts(&f.x)
 	f.x.Start, f.x.Protocol, f.x.Request, f.x.Front = start, exchange.HTTP2, &f.req, f
 	f.want, f.remoteEnd = f.req.ContentLength, end
-	f.waits, f.begun, f.left, f.cut = false, false, -1, false
+	f.waits, f.begun, f.left, f.cut, f.told100 = false, false, -1, false, false
 }
 
 // work runs the request through the stages. It is the task of a worker.
@@ -161,7 +162,7 @@ func (f *h2Front) watchCancel(b back) {
 }
 
 func (f *h2Front) inform(r *wire.Response) error {
-	if r.Status == 101 {
+	if r.Status == 101 || r.Status == 100 && f.told100 {
 		return nil // RFC 9113 §8.6: HTTP/2 has no upgrade
 	}
 	block := appendHpackStatus(f.head[:0], r.Status)

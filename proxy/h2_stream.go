@@ -33,6 +33,7 @@ type h2Stream struct {
 	owed      int    // taken and not given back
 	recv      []byte // arrived and not taken
 	taken     []byte // given out by the last take
+	ahead     int    // arrived bytes that the connection's window has back already, although nobody took them
 	got       int64  // body bytes that arrived
 	want      int64  // content-length, -1: none
 	remoteEnd bool
@@ -52,7 +53,7 @@ func (s *h2Stream) open(h *h2Conn, id uint32) {
 	s.canSend.L, s.canRead.L = &h.mu, &h.mu
 	s.err, s.told, s.readErr = nil, false, nil
 	s.sendWin, s.blocked, s.sent, s.localEnd, s.lastFrame = h.peerWin, false, 0, false, 0
-	s.recvWin, s.owed, s.recv, s.taken = h2StreamWin, 0, s.recv[:0], s.taken[:0]
+	s.recvWin, s.owed, s.ahead, s.recv, s.taken = h2StreamWin, 0, 0, s.recv[:0], s.taken[:0]
 	s.got, s.want, s.remoteEnd, s.waiting = 0, -1, false, false
 	s.trail.list = s.trail.list[:0]
 	s.stuckSend, s.stuckRead = 0, 0
@@ -238,7 +239,9 @@ func (s *h2Stream) gave(n int) {
 		s.owed = 0
 		h.append(func(b []byte) []byte { return appendH2Window(b, s.id, uint32(owed)) })
 	}
-	h.gave(n)
+	early := min(n, s.ahead)
+	s.ahead -= early
+	h.gave(n - early)
 }
 
 // gave gives back for the connection as a whole. The lock is held.
@@ -258,7 +261,8 @@ func (s *h2Stream) remove() {
 	if s.id != 0 {
 		delete(h.streams, s.id)
 	}
-	h.gave(len(s.recv) + len(s.taken))
+	h.gave(len(s.recv) + len(s.taken) - s.ahead)
+	s.ahead = 0
 	s.recv, s.taken = s.recv[:0], s.taken[:0]
 	if s.err == nil {
 		h.finished++

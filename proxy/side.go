@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"time"
+
 	"github.com/even-keel/evenkeel/exchange"
 	"github.com/even-keel/evenkeel/wire"
 )
@@ -11,6 +13,8 @@ import (
 type front interface {
 	// pending is the part of the request body that is in memory, without taking it, and whether it is the whole body.
 	pending() (p []byte, whole bool)
+	// peek waits for the first n bytes of the request body, or all of it, until then at the most (zero: no such end). It takes nothing.
+	peek(n int, until time.Time) (p []byte, whole bool, err error)
 	// readBody returns the next bytes of the request body without framing, valid until the next call; io.EOF after the last.
 	readBody() ([]byte, error)
 	// requestTrailers are the trailer fields, once readBody returned io.EOF.

@@ -68,7 +68,9 @@ func TestStreamsAreLoweredAndComeBack(t *testing.T) {
 func TestIdleConnectionsGo(t *testing.T) {
 	limits := h1Limits()
 	limits.IdleTimeout = time.Minute
-	p, addr := startProxy(t, limits, func(*exchange.Exchange) *exchange.Refusal { return &bareRefusal })
+	p, addr := startProxy(t, limits, func(*exchange.Exchange) *exchange.Refusal {
+		return &exchange.Refusal{Stage: "guard", Reason: "overloaded", Status: 429}
+	})
 	c, in := dialRaw(t, addr)
 	c.Write([]byte("GET / HTTP/1.1\r\nHost: a\r\n\r\n"))
 	readAnswer(t, in, "GET")

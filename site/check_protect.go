@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -248,6 +249,28 @@ func (c *checker) rule(r *Rule, path string) {
 	if len(r.Paths)+len(r.Hosts)+len(r.Methods)+len(r.Headers)+len(r.From)+len(r.Regions) == 0 && r.PathMatch+r.UserAgent+r.Query == "" {
 		c.wrong(path, "has no pattern, so it would hold for every request; give paths, headers, from or another")
 	}
+}
+
+// checkExclusion takes what may stand in exclude: the number of a rule, a range of them, or a tag.
+func checkExclusion(s string) (string, error) {
+	if len(s) > 0 && (s[0] >= 'a' && s[0] <= 'z' || s[0] >= 'A' && s[0] <= 'Z') {
+		for _, c := range []byte(s) {
+			if !alphanumeric(c) && !strings.ContainsRune("_./:-", rune(c)) {
+				return s, fmt.Errorf("%s is not a tag; letters, digits and _ . / : - are allowed", quote(s))
+			}
+		}
+		return s, nil
+	}
+	first, last, isRange := strings.Cut(s, "-")
+	from, err := strconv.ParseUint(first, 10, 31)
+	to := from
+	if err == nil && isRange {
+		to, err = strconv.ParseUint(last, 10, 31)
+	}
+	if err != nil || from == 0 || to < from {
+		return s, fmt.Errorf("%s names no rules; write a number such as 942100, a range such as 942000-942999, or a tag such as attack-sqli", quote(s))
+	}
+	return s, nil
 }
 
 // protections checks what the fields of a pool's protections say of each other.

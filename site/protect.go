@@ -185,7 +185,7 @@ type Screen struct {
 	Mode        string   `yaml:"mode" default:"off" enum:"off|detect|block" doc:"off, detect (count and log) or block"`
 	Paranoia    int      `yaml:"paranoia" default:"1" min:"1" max:"4" doc:"paranoia level of the rule set"`
 	Anomaly     int      `yaml:"anomaly" default:"5" min:"1" max:"1000" doc:"anomaly score from which a request is an attack"`
-	Exclude     []string `yaml:"exclude" doc:"rules that do not hold: numbers, ranges such as 942000-942999, or tags"`
+	Exclude     []string `yaml:"exclude" form:"exclusion" doc:"rules that do not hold: numbers, ranges such as 942000-942999, or tags"`
 	BodyBytes   Size     `yaml:"body_bytes" default:"16KiB" max:"1MiB" doc:"how much of a request body is looked at; what follows passes unseen"`
 	Sample      Percent  `yaml:"sample" default:"100%" min:"0%" max:"100%" doc:"share of requests that the rule set looks at; the cheap checks look at all"`
 	Always      bool     `yaml:"always" doc:"never give way: when there is no place in the bulkhead in time, refuse with 503; else such requests pass unscreened and are counted"`

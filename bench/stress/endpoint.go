@@ -13,12 +13,17 @@ import (
 const (
 	maxBody = 16 << 20
 	maxBig  = 1 << 30
+
+	sleptPlaces = 20
+	sleptTime   = 50 * time.Millisecond
+	sleptRate   = int(time.Second/sleptTime) * sleptPlaces
 )
 
 // Serve is a small service, as people write them: net/http with its defaults. It returns when it fails.
 //
 //	/healthz       ok
 //	/work?ms=N     works N milliseconds, then as below
+//	/slept         works 50 ms, 20 at once and the others in turn: 400 each second, whatever the machine
 //	/N             N bytes
 //	/big?bytes=N   N bytes, streamed
 //	anything else  reads the body and answers with the request's X-Id and the body's size
@@ -54,6 +59,13 @@ func Serve(address string) error {
 			echo(w, r)
 		case <-r.Context().Done():
 		}
+	})
+	places := make(chan struct{}, sleptPlaces)
+	mux.HandleFunc("/slept/", func(w http.ResponseWriter, r *http.Request) { // as a service with a pool of threads, it works for clients that left too
+		places <- struct{}{}
+		time.Sleep(sleptTime)
+		<-places
+		echo(w, r)
 	})
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		if n, err := strconv.Atoi(r.URL.Path[1:]); err == nil && n >= 0 && n <= 1<<20 {

@@ -154,11 +154,20 @@ func (g *gateway) writeSite(generation int) error {
 	for _, e := range g.endpoints {
 		fmt.Fprintf(&b, "      - %q\n", e.address)
 	}
+	if g.setup.routes != "" {
+		// The bystander's pool sheds nothing here: where a flood takes the processor, shedding would show too, and that has its own
+		// experiments. Requests of another kind have a pool of their own, with shedding.
+		fmt.Fprintf(&b, "    shed: {mode: off}\n")
+		fmt.Fprintf(&b, "  slept: {probe: {http: {path: /healthz}}, endpoints: [%q]}\n", g.endpoints[0].address)
+	}
 	fmt.Fprint(&b, "routes:\n")
 	if generation%3 == 1 {
 		fmt.Fprint(&b, "  - {name: gone, paths: [/gone/*], respond: {status: 410, body: gone}}\n")
 	}
-	fmt.Fprintf(&b, "  - {name: all, pool: service, response: {set: {X-Generation: \"%d\"}}}\nstop: {drain: 15s}\n%s", generation, g.setup.protect)
+	b.WriteString(g.setup.routes)
+	fmt.Fprintf(&b, "  - {name: all, pool: service, response: {set: {X-Generation: \"%d\"}}}\nstop: {drain: 15s}\n", generation)
+	b.WriteString(g.setup.site)
+	b.WriteString(g.setup.protect)
 	return machine.Replace(g.file("site.yaml"), []byte(b.String()))
 }
 

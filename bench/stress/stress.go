@@ -44,6 +44,8 @@ type setup struct {
 	files     int    // ulimit -n of evenkeel; 0: as it is
 	short     bool   // the bystander opens a connection for each request
 	memory    int64  // bytes of resident memory that evenkeel may have at its peak
+	routes    string // more routes, before the one for all; lines of a site file
+	site      string // more of the site file
 }
 
 // experiment is one thing that is done to evenkeel.
@@ -75,6 +77,7 @@ func experiments() []experiment {
 		{"connects-limited", "the same as connects, with limits that refuse it", setup{memory: 256 * mib, protect: limitedRequests}, connectsLimited},
 		{"refusals", "as many requests as evenkeel refuses with one core, beside a client that is served", setup{memory: 128 * mib, protect: limitedRequests, pinned: true}, refusals},
 		{"malformed", "malformed heads from the parser's own corpus and mutations of it", setup{memory: 192 * mib}, malformed},
+		{"screen-flood", "an attack flood on a service whose critical requests must go on", setup{memory: 384 * mib, routes: screenRoutes, site: screenSite}, screenFlood},
 		{"full-fd-table", "more connections than evenkeel has file descriptors", setup{files: 512, memory: 128 * mib}, fullTable},
 	}
 }
