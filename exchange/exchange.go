@@ -197,6 +197,7 @@ type Outcome struct {
 	FirstByte time.Duration // from Start to the endpoint's answer head
 	Aborted   bool          // the client left, or was cut off, before the end
 	Truncated bool          // the endpoint ended its answer too early
+	Reached   bool          // something of an attempt may have reached an endpoint (pick)
 	Refusal   *Refusal      // set when evenkeel answered with a refusal
 }
 
