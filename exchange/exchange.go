@@ -90,6 +90,7 @@ type Exchange struct {
 	Local    netip.AddrPort // where it connected to
 	Secure   bool           // TLS ended here
 	SNI      string         // server name of the TLS handshake, for tcp too
+	Peer     *Peer          // the client's certificate; nil: none that an authority of the listener vouches for
 	Request  *wire.Request  // nil for tcp and udp
 	Start    time.Time      // when the first byte of the request was there
 	Shard    uint32         // spreads counters over cores: any value, steady for one connection
@@ -123,6 +124,10 @@ type Exchange struct {
 	// Held is told when the answer head is there, before the first byte goes to the client; nil: nobody wants to know.
 	// A long body then holds no place at its endpoint's shedder.
 	Held Holder
+	// Place is how many exchanges its pool had in flight with this one as it was let in (shed).
+	Place int32
+	// Begun is when the first attempt began, when a stage before it waited for something; zero: at Start.
+	Begun time.Time
 
 	// Filled by the send stage. Result is about the last attempt, Outcome about the exchange.
 	Result  Result
@@ -130,6 +135,15 @@ type Exchange struct {
 
 	IDBuf   [32]byte  // backs RequestID when evenkeel made it
 	HostBuf [256]byte // backs Host when it had to be made lower case
+	FactBuf [256]byte // backs Customer and User when they had to be decoded
+}
+
+// Peer is the client certificate of a connection, verified by the TLS handshake. It is never changed. Empty: the certificate
+// has no such name.
+type Peer struct {
+	Subject []byte // distinguished name after RFC 2253: CN=shop,O=Example
+	Name    []byte // its common name
+	AltName []byte // first alternative name that is a DNS name, URI, mail or IP address, as text
 }
 
 // Claim is what a sender says about the class of its request, already bounded by what it may say.
@@ -232,6 +246,7 @@ func (x *Exchange) Reset() {
 	x.IP, x.Trusted, x.Route, x.Class = netip.Addr{}, false, nil, Standard
 	x.Customer, x.User, x.Region, x.Claim, x.Weight = nil, nil, nil, Claim{}, 0
 	x.Screened, x.RetryAfter, x.Allowed, x.Held = false, 0, 0, nil
+	x.Place, x.Begun = 0, time.Time{}
 	x.Deadline, x.Endpoint, x.Attempt, x.Replayable, x.SetCookie = time.Time{}, nil, 0, false, nil
 	x.Result, x.Outcome = Result{}, Outcome{}
 }

@@ -36,11 +36,13 @@ func (n *Node) stages(s *site.Site, cfg *site.Listener, pools map[string]poolPar
 		flight: n.flight(cfg.Name), log: &n.accessLog,
 	}
 	ret := &retry{now: time.Now}
+	gates := &shedding{}
 	var all []*rule
 	for i, rc := range s.Routes {
 		rec.routes = append(rec.routes, nil)
 		rec.reasons = append(rec.reasons, nil)
 		ret.budgets = append(ret.budgets, nil)
+		gates.gates = append(gates.gates, nil)
 		if len(rc.Listeners) > 0 && !slices.Contains(rc.Listeners, cfg.Name) {
 			continue
 		}
@@ -48,14 +50,19 @@ func (n *Node) stages(s *site.Site, cfg *site.Listener, pools map[string]poolPar
 		rec.routes[i], rec.reasons[i] = n.tallies.get(cfg.Name, name), n.tallies.reasons(name)
 		if rc.Pool != "" {
 			ret.budgets[i] = n.budget(rc.Pool)
+			gates.gates[i] = n.gate(s, rc.Pool, pools[rc.Pool])
 		}
 		all = append(all, rules(i, rc, func(pattern string) *exchange.Route {
 			return newRoute(i, rc, cfg, pools, pattern)
 		})...)
 	}
 	return &stages{
-		record: rec, guard: n.guard, identify: &identify{trusted: s.Identify.TrustedProxies},
-		route: &route{table: newTable(all), answer: n.answer}, retry: ret,
+		record:   rec,
+		guard:    n.guard,
+		identify: &identify{trusted: s.Identify.TrustedProxies, finder: n.finder},
+		route:    &route{table: newTable(all), answer: n.answer},
+		shed:     gates,
+		retry:    ret,
 	}
 }
 

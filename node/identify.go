@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"unsafe"
 
+	"github.com/even-keel/evenkeel/admit/facts"
 	"github.com/even-keel/evenkeel/exchange"
 	"github.com/even-keel/evenkeel/wire"
 )
@@ -22,9 +23,10 @@ var refuseHost = &exchange.Refusal{Stage: "identify", Reason: "bad_host", Status
 	Detail: "The host name is too long."}
 
 // identify finds out who asks and for what: the client's address behind trusted proxies, the request id, the host
-// and the path.
+// and the path, and the facts that the site names.
 type identify struct {
 	trusted []netip.Prefix
+	finder  *facts.Finder // nil: no facts but these
 }
 
 // Serve implements exchange.Stage.
@@ -42,10 +44,15 @@ func (s *identify) facts(x *exchange.Exchange) *exchange.Refusal {
 	x.IP = x.Client.Addr().Unmap()
 	x.Trusted = s.trusts(x.IP)
 	var id []byte
+	classed := false
 	for i := range x.Request.Fields {
-		if f := &x.Request.Fields[i]; f.ID == wire.XRequestID {
-			id = f.Value
-			break
+		switch f := &x.Request.Fields[i]; f.ID {
+		case wire.XRequestID:
+			if id == nil {
+				id = f.Value
+			}
+		case wire.EvenkeelClass:
+			classed = true
 		}
 	}
 	if x.Trusted {
@@ -61,7 +68,10 @@ func (s *identify) facts(x *exchange.Exchange) *exchange.Refusal {
 	}
 	x.Host = hostOf(x.Request.Host, x.HostBuf[:0])
 	x.Path = pathOf(x.Request.Target)
-	return nil
+	if s.finder == nil {
+		return nil
+	}
+	return s.finder.Find(x, classed)
 }
 
 // trusts reports whether a is a trusted proxy.

@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/even-keel/evenkeel/admit/facts"
+	"github.com/even-keel/evenkeel/admit/shed"
 	"github.com/even-keel/evenkeel/console"
 	"github.com/even-keel/evenkeel/exchange"
 	"github.com/even-keel/evenkeel/site"
@@ -49,6 +51,7 @@ type Node struct {
 	send     exchange.Handler
 	answer   answerer
 	guard    *guard
+	facts    *facts.Store
 	tallies  *tallies
 	rates    rates
 	events   events
@@ -63,8 +66,9 @@ type Node struct {
 	accessLog  atomic.Pointer[accessLog]
 	logDropped atomic.Uint64
 
-	reloading sync.Mutex // one reload or upgrade at a time; guards logTask
+	reloading sync.Mutex // one reload or upgrade at a time; guards logTask and finder
 	logTask   *task
+	finder    *facts.Finder // what stages are built with
 
 	mu         sync.Mutex // guards what follows; never taken on the way of a request
 	site       *site.Site
@@ -72,6 +76,7 @@ type Node struct {
 	pools      map[string]*runningPool
 	budgets    map[string]*budget
 	flights    map[string]*flight
+	gates      map[string]*shed.Gate
 	lastReload *console.Reload
 	reloads    [2]uint64 // failed, done
 	phase      phase
@@ -106,6 +111,7 @@ func New(opts Options) (*Node, error) {
 		opts: opts, log: opts.Log, started: time.Now(),
 		tallies: newTallies(), tasks: newTasks(),
 		guard:    newGuard(limitInFlight(memoryLimit())),
+		facts:    facts.NewStore(opts.Log),
 		stopping: make(chan struct{}), abort: make(chan struct{}),
 		site: opts.Site, revision: revision(opts.Site),
 		pools: map[string]*runningPool{}, budgets: map[string]*budget{}, flights: map[string]*flight{},
@@ -146,6 +152,10 @@ func (n *Node) start(ctx context.Context) error {
 		return err
 	}
 	n.useLog(log)
+	if n.finder, err = n.facts.Finder(&n.site.Identify); err != nil {
+		return err
+	}
+	n.tasks.start("facts", n.facts.Run)
 	n.tasks.start("prober", n.prober)
 	pools := map[string]*runningPool{}
 	for _, name := range slices.Sorted(maps.Keys(n.site.Pools)) {

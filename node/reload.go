@@ -81,6 +81,11 @@ func (n *Node) change(next *site.Site) (err error) {
 	if changed && log != nil {
 		undo = append(undo, log.close)
 	}
+	finder := n.finder
+	undo = append(undo, func() { n.finder = finder })
+	if n.finder, err = n.facts.Finder(&next.Identify); err != nil {
+		return err
+	}
 	fresh := map[string]*runningPool{}
 	undo = append(undo, func() { n.stopPools(fresh) })
 	for _, name := range slices.Sorted(maps.Keys(next.Pools)) {
@@ -144,6 +149,11 @@ func (n *Node) swap(next *site.Site, pools map[string]*runningPool) {
 	for name := range n.budgets {
 		if next.Pools[name] == nil {
 			delete(n.budgets, name)
+		}
+	}
+	for name := range n.gates {
+		if p := next.Pools[name]; p == nil || p.Shed.Mode == "off" {
+			delete(n.gates, name)
 		}
 	}
 	for name := range n.flights {

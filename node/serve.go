@@ -11,6 +11,7 @@ type stages struct {
 	identify *identify
 	route    *route
 	deadline deadline
+	shed     *shedding
 	retry    *retry
 	pick     pick
 }
@@ -23,6 +24,7 @@ func (s *stages) serveHTTP(send exchange.Handler) exchange.Handler {
 		s.identify,  // before routing, because routes, limits and logs speak about the real client and host
 		s.route,     // before everything that has settings per route; answers redirects and fixed texts itself
 		&s.deadline, // before all waiting, so that no wait outlasts it
+		s.shed,      // before retrying, so that an exchange holds one place for all of its attempts
 		s.retry,     // around picking, so that a second attempt goes to another endpoint
 		&s.pick,     // last before the wire, so that the choice is as fresh as can be; learns from the result
 	)

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/even-keel/evenkeel/admit/facts"
 	"github.com/even-keel/evenkeel/exchange"
 	"github.com/even-keel/evenkeel/site"
 	"github.com/even-keel/evenkeel/wire"
@@ -65,6 +66,7 @@ func newStages(p exchange.Picker, routes ...*site.Route) *stages {
 		return nil
 	}
 	s := &site.Site{Routes: routes, Identify: site.Identify{TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}}
+	n.finder, _ = facts.New(&s.Identify)
 	return n.stages(s, &site.Listener{Name: "web"}, map[string]poolPart{"shop": pickerPart{Picker: p}})
 }
 

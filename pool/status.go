@@ -58,6 +58,9 @@ type VerdictStatus struct {
 	Took    float64   `json:"took_ms"`
 }
 
+// InService is how many endpoints are picked now. It takes no lock.
+func (p *Pool) InService() int { return p.snap.Load().inUse }
+
 // Status returns what the pool knows. It costs some µs per endpoint and takes the lock of the pool for as long.
 func (p *Pool) Status() Status {
 	p.mu.Lock()

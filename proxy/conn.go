@@ -21,6 +21,7 @@ type conn struct {
 	remote   netip.AddrPort
 	local    netip.AddrPort
 	tls      *tls.ConnectionState // nil without TLS
+	peer     *exchange.Peer       // from the client's certificate; nil: none
 	shard    uint32               // steady number that spreads counters
 	idle     atomic.Bool          // between two requests: may be closed at any time
 }
@@ -28,7 +29,7 @@ type conn struct {
 // facts fills the part of x that stays the same for the whole connection.
 func (c *conn) facts(x *exchange.Exchange) {
 	x.Listener, x.Client, x.Local, x.Shard = c.cfg, c.remote, c.local, c.shard
-	x.Secure, x.SNI = c.tls != nil, ""
+	x.Secure, x.SNI, x.Peer = c.tls != nil, "", c.peer
 	if c.tls != nil {
 		x.SNI = c.tls.ServerName
 	}

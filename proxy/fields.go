@@ -17,6 +17,7 @@ var (
 	nameForwardedProto = []byte("X-Forwarded-Proto")
 	nameForwardedHost  = []byte("X-Forwarded-Host")
 	nameRequestID      = []byte("X-Request-Id")
+	nameClass          = []byte("Evenkeel-Class")
 	nameTE             = []byte("TE")
 	nameHost           = []byte("Host")
 	nameUpgrade        = []byte("Upgrade")
@@ -29,6 +30,8 @@ var (
 	nameGRPCMessage    = []byte("grpc-message")
 	nameGRPCPushback   = []byte("grpc-retry-pushback-ms")
 	valueTrailers      = []byte("trailers")
+	valueCritical      = []byte("critical")
+	valueLow           = []byte("low")
 	valueHTTP          = []byte("http")
 	valueHTTPS         = []byte("https")
 )
@@ -44,7 +47,7 @@ type scratch struct {
 }
 
 // requestFields prepares what the endpoint is sent in s.fields, s.target and s.host: the client's fields without
-// hop-by-hop and framing ones, the route's edits done, X-Forwarded-* and the request id added. The back end
+// hop-by-hop and framing ones, the route's edits done, X-Forwarded-*, the request id and the class added. The back end
 // adds framing, and Host or :authority.
 func (s *scratch) requestFields(x *exchange.Exchange) {
 	r, route := x.Request, x.Route
@@ -59,7 +62,7 @@ func (s *scratch) requestFields(x *exchange.Exchange) {
 		f := &r.Fields[i]
 		switch f.ID {
 		case wire.Other:
-		case wire.Host, wire.ContentLength, wire.XRequestID:
+		case wire.Host, wire.ContentLength, wire.XRequestID, wire.EvenkeelClass:
 			continue
 		case wire.TE:
 			if wire.HasToken(f.Value, "trailers") {
@@ -91,6 +94,9 @@ func (s *scratch) requestFields(x *exchange.Exchange) {
 		s.fields = append(s.fields, *f)
 	}
 	s.addForwarded(x, forwardedFor, hasHost)
+	if x.Class != exchange.Standard {
+		s.addClass(x)
+	}
 	if route != nil {
 		s.fields = append(s.fields, route.Request.Add...)
 	}
@@ -117,6 +123,19 @@ func (s *scratch) addForwarded(x *exchange.Exchange, before []byte, hasHost bool
 	if len(x.RequestID) > 0 {
 		s.fields = append(s.fields, wire.Field{Name: nameRequestID, Value: x.RequestID, ID: wire.XRequestID})
 	}
+}
+
+// addClass tells the endpoint how much the request matters, so that it can shed by the same order. It stands for what
+// evenkeel found, never for what the client said; of the standard class nothing is said.
+func (s *scratch) addClass(x *exchange.Exchange) {
+	if x.Route != nil && removed(x.Route.Request.Remove, nameClass) {
+		return
+	}
+	value := valueCritical
+	if x.Class == exchange.Low {
+		value = valueLow
+	}
+	s.fields = append(s.fields, wire.Field{Name: nameClass, Value: value, ID: wire.EvenkeelClass})
 }
 
 // rewrite changes target and host as the route says.

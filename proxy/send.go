@@ -48,6 +48,9 @@ func Send(x *exchange.Exchange) *exchange.Refusal {
 			return connectFailed(x, err)
 		}
 		a := attempt{x: x, f: f, b: b, start: x.Start}
+		if !x.Begun.IsZero() {
+			a.start = x.Begun
+		}
 		if fresh || x.Attempt > 1 { // the first begins with the exchange: reading the clock is a fiftieth of a request's cost
 			a.start = time.Now()
 		}
@@ -145,6 +148,9 @@ func (a *attempt) run() *exchange.Refusal {
 		x.Result.RetryAfter = retryAfter(s.resp.Field(wire.RetryAfter), now)
 	}
 	length := a.b.length()
+	if x.Held != nil {
+		x.Held.Answered(x, length == -1 || length > longBody)
+	}
 	s.responseFields(x, &s.resp, length == noBody)
 	if err := a.f.begin(x, s.resp.Status, s.fields, length); err != nil {
 		return a.clientLeft()
@@ -156,6 +162,9 @@ func (a *attempt) run() *exchange.Refusal {
 	}
 	return a.answer()
 }
+
+// longBody is the length from which an answer may take much longer than the endpoint's work on it: it passes what sockets buffer.
+const longBody = 64 << 10
 
 // retryAfterMax bounds what an endpoint may ask for. Who asks for more means "not today".
 const retryAfterMax = 24 * time.Hour

@@ -273,6 +273,6 @@ func (l *listener) handshake(c *conn, raw *net.TCPConn) (reason, bool) {
 	if state.DidResume {
 		l.handshakesResumed.Add(1)
 	}
-	c.Conn, c.tls = tc, &state
+	c.Conn, c.tls, c.peer = tc, &state, peerOf(&state)
 	return 0, true
 }

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"io"
+	"time"
 
 	"github.com/even-keel/evenkeel/exchange"
 	"github.com/even-keel/evenkeel/wire"
@@ -25,7 +26,12 @@ func (a *attempt) upgrade(s *scratch) *exchange.Refusal {
 		w.h.r += len(p)
 		w.bodyEnd = true
 	}
-	x.Result = exchange.Result{Kind: exchange.Answered, Status: 101}
+	now := time.Now()
+	x.Outcome.FirstByte = now.Sub(x.Start)
+	x.Result = exchange.Result{Kind: exchange.Answered, Status: 101, Latency: now.Sub(a.start)}
+	if x.Held != nil {
+		x.Held.Answered(x, true)
+	}
 	s.responseFields(x, &s.resp, true)
 	s.fields = append(s.fields, wire.Field{Name: nameUpgrade, Value: s.resp.Upgrade})
 	if w.begin(x, 101, s.fields, noBody) != nil || w.flush() != nil {

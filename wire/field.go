@@ -40,6 +40,7 @@ const (
 	UserAgent
 	Referer
 	HTTP2Settings
+	EvenkeelClass
 )
 
 // knownField is a known name as two words that cover all of it up to 16 octets. The masks fold letters to lower
@@ -63,7 +64,7 @@ func makeKnownFields() (t [18][]knownField) {
 		Traceparent: "traceparent", Cookie: "cookie", SetCookie: "set-cookie", Accept: "accept",
 		ContentType: "content-type", Authorization: "authorization", Date: "date", Server: "server", Via: "via",
 		RetryAfter: "retry-after", Location: "location", UserAgent: "user-agent", Referer: "referer",
-		HTTP2Settings: "http2-settings",
+		HTTP2Settings: "http2-settings", EvenkeelClass: "evenkeel-class",
 	} {
 		if name == "" {
 			continue

@@ -1,0 +1,147 @@
+package facts
+
+import (
+	"net/netip"
+	"strings"
+
+	"github.com/even-keel/evenkeel/exchange"
+	"github.com/even-keel/evenkeel/site"
+	"github.com/even-keel/evenkeel/wire"
+)
+
+// longestWord is the longest word for a class that is looked at. SHEDDABLE_PLUS has 14 letters.
+const longestWord = 32
+
+// classWords are the words that are known without being named: those of the site file, and those of the SRE book ("Handling
+// overload"), whose four become three.
+var classWords = map[string]exchange.Class{
+	"critical": exchange.Critical, "standard": exchange.Standard, "low": exchange.Low,
+	"critical_plus": exchange.Critical, "sheddable_plus": exchange.Standard, "sheddable": exchange.Low,
+}
+
+// classes says who may claim which class in which words.
+type classes struct {
+	header fieldName // further one beside Evenkeel-Class; its text is empty: none
+	from   []netip.Prefix
+	proxy  bool // trusted proxies may raise the class: there is no list of its own
+	words  map[string]exchange.Class
+}
+
+// evenkeelClass is the field that evenkeel itself sends.
+var evenkeelClass = fieldName{"Evenkeel-Class", wire.EvenkeelClass}
+
+func newClasses(cfg *site.ClassSource) classes {
+	c := classes{from: cfg.From, proxy: len(cfg.From) == 0, words: classWords}
+	if cfg.Header != "" {
+		c.header = newFieldName(cfg.Header)
+	}
+	if len(cfg.Names) > 0 {
+		c.words = make(map[string]exchange.Class, len(classWords)+len(cfg.Names))
+		for word, class := range classWords {
+			c.words[word] = class
+		}
+		for word, class := range cfg.Names {
+			c.words[strings.ToLower(word)] = classNamed(class)
+		}
+	}
+	return c
+}
+
+// claim is what the sender of x says of its class, and whether that may raise it. said: there is an Evenkeel-Class.
+func (c *classes) claim(x *exchange.Exchange, said bool) exchange.Claim {
+	class, set := exchange.Standard, false
+	if said {
+		class, set = c.said(x, &evenkeelClass, classWords)
+	}
+	if !set && c.header.text != "" {
+		class, set = c.said(x, &c.header, c.words)
+	}
+	if !set {
+		return exchange.Claim{}
+	}
+	return exchange.Claim{Class: class, Set: true, Lower: !c.mayRaise(x)}
+}
+
+// said is the class in the fields called name; the lowest, when there are several. Words that nobody knows say nothing.
+func (c *classes) said(x *exchange.Exchange, name *fieldName, words map[string]exchange.Class) (class exchange.Class, set bool) {
+	for i := range x.Request.Fields {
+		f := &x.Request.Fields[i]
+		if !name.is(f) {
+			continue
+		}
+		if one, known := classOf(f.Value, words); known && (!set || one.Rank() > class.Rank()) {
+			class, set = one, true
+		}
+	}
+	return class, set
+}
+
+// classOf is the class that word stands for, in letters of either case.
+func classOf(word []byte, words map[string]exchange.Class) (exchange.Class, bool) {
+	var buf [longestWord]byte
+	if len(word) > len(buf) {
+		return 0, false
+	}
+	for i, c := range word {
+		if 'A' <= c && c <= 'Z' {
+			c |= 0x20
+		}
+		buf[i] = c
+	}
+	class, known := words[string(buf[:len(word)])]
+	return class, known
+}
+
+// mayRaise reports whether the sender of x may claim a class above the route's.
+func (c *classes) mayRaise(x *exchange.Exchange) bool {
+	if c.proxy {
+		return x.Trusted
+	}
+	return contains(c.from, x.Client.Addr().Unmap())
+}
+
+// classNamed is the class that the site file calls word.
+func classNamed(word string) exchange.Class {
+	switch word {
+	case site.ClassCritical:
+		return exchange.Critical
+	case site.ClassLow:
+		return exchange.Low
+	}
+	return exchange.Standard
+}
+
+// fieldName is a name of request fields, made ready to be compared.
+type fieldName struct {
+	text string
+	id   wire.ID
+}
+
+func newFieldName(text string) fieldName { return fieldName{text, wire.FieldID([]byte(text))} }
+
+// is reports whether f has the name.
+func (n *fieldName) is(f *wire.Field) bool {
+	if n.id != wire.Other {
+		return f.ID == n.id
+	}
+	return f.ID == wire.Other && len(f.Name) == len(n.text) && wire.EqualFold(f.Name, n.text)
+}
+
+// value is the value of the field, nil for an empty one or none. Two that differ are refused: whoever counts by one of them and
+// whoever believes the other would speak of different senders.
+func (n *fieldName) value(x *exchange.Exchange) (v []byte, refusal *exchange.Refusal) {
+	fields, seen := x.Request.Fields, false
+	for i := range fields {
+		if !n.is(&fields[i]) {
+			continue
+		}
+		if seen && string(v) != string(fields[i].Value) {
+			return nil, refuseAmbiguous
+		}
+		v, seen = fields[i].Value, true
+	}
+	if len(v) == 0 {
+		return nil, nil
+	}
+	return v, nil
+}

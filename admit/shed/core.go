@@ -1,0 +1,247 @@
+package shed
+
+import (
+	"math"
+	"time"
+
+	"github.com/even-keel/evenkeel/exchange"
+)
+
+// Bounds of waiting. The queue is bounded in time, not in number: a wait that is right for 400 requests a second is an hour for one
+// a minute.
+const (
+	calmServices   = 4.0 // service times that a request may wait while the queue is empty now and then, so that bursts pass…
+	calmLeast      = 100 * time.Millisecond
+	calmMost       = time.Second
+	behindServices = 1.0 // …and while it never is: more waiting would add to every latency and win nothing
+	behindLeast    = 5 * time.Millisecond
+	behindMost     = 200 * time.Millisecond
+	standServices  = 10.0 // a queue that was not empty for so many service times stands
+	standLeast     = 200 * time.Millisecond
+	standMost      = 5 * time.Second
+	calmAgain      = 5.0 // service times without a refusal after which an empty queue means calm
+	queueLeast     = 2
+	queueMost      = 10_000 // waiting exchanges at once: some 10 KB each
+)
+
+// Numbers of the switch for low requests.
+const (
+	lowOffAfter  = time.Second            // standard ones were refused for so long
+	streakGap    = 500 * time.Millisecond // refusals further apart are no streak
+	lowBackAfter = 5 * time.Second        // without refusing standard ones
+	lowBackMost  = time.Minute            // after coming back too early again and again
+	lowRelapse   = 10 * time.Second       // switched off again within this: too early
+)
+
+// Answer is what a newcomer is told.
+type Answer uint8
+
+// The answers to newcomers.
+const (
+	Enter      Answer = iota // there is a place
+	Wait                     // it was queued
+	Overloaded               // no: too many wait
+	TooLate                  // no: its deadline cannot be met
+	Off                      // no: its class is switched off
+)
+
+// Config of a core.
+type Config struct {
+	Endpoints       int     // in service
+	ReserveStandard float64 // share of grants for waiting standard requests before critical ones
+	ReserveLow      float64
+	SwitchLow       bool
+	Max             int // hard limit of what is in flight; 0: none
+}
+
+// Core decides who gets a place, waits or is refused: the limit and the queue together. It is pure, and not safe for concurrent use.
+type Core struct {
+	cfg   Config
+	knee  *Knee
+	queue *Queue
+
+	standing time.Duration // the queue was empty before this; meaningful while somebody waits
+	refused  int           // since then
+	behind   bool
+	calmAt   time.Duration // not calm before this
+	overFrom time.Duration // refusals began
+	overLast time.Duration // the last one
+
+	stdFrom, stdLast time.Duration // the streak of refusing standard requests; stdLast 0: none
+	lowOff           bool
+	lowOn            time.Duration // when low requests came back
+	lowHold          time.Duration
+	byHand           [3]time.Duration // by rank: switched off until then
+}
+
+// NewCore makes a core.
+func NewCore(cfg Config) *Core {
+	return &Core{cfg: cfg, knee: NewKnee(cfg.Endpoints), queue: NewQueue(cfg.ReserveStandard, cfg.ReserveLow), lowHold: lowBackAfter}
+}
+
+// Look takes in what was answered since the last look.
+func (c *Core) Look(now time.Duration, win *Window, f Flow) {
+	f.Waiting = c.queue.Len()
+	c.knee.Look(now, win, f)
+	c.watch(now)
+}
+
+// Limit is how many exchanges may be in flight.
+func (c *Core) Limit() int {
+	n := int(math.Ceil(c.knee.Limit() - 0.5))
+	if c.cfg.Max > 0 {
+		n = min(n, c.cfg.Max)
+	}
+	return max(n, 1)
+}
+
+func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
+
+func clamp(v, low, high time.Duration) time.Duration { return max(low, min(v, high)) }
+
+// CalmWait is how long a request may wait at the most.
+func (c *Core) CalmWait() time.Duration {
+	return clamp(seconds(calmServices*c.knee.service), calmLeast, calmMost)
+}
+
+// BehindWait is how long a request may wait in a queue that stands.
+func (c *Core) BehindWait() time.Duration {
+	return clamp(seconds(behindServices*c.knee.service), behindLeast, behindMost)
+}
+
+// bound is how many may wait now.
+func (c *Core) bound() int {
+	wait := c.CalmWait()
+	if c.behind {
+		wait = c.BehindWait()
+	}
+	n := c.knee.limit
+	if capacity := c.knee.Capacity(); capacity > 0 {
+		n = capacity * wait.Seconds()
+	}
+	return int(max(queueLeast, min(math.Ceil(n), queueMost)))
+}
+
+// Arrive decides about a newcomer; place: one is free. With Wait it was queued, and evicted, when it is not nil, had to leave for it.
+func (c *Core) Arrive(now time.Duration, w *Waiter, place bool) (a Answer, evicted *Waiter) {
+	c.watch(now)
+	if c.off(now, w.Class) {
+		return Off, nil
+	}
+	if place && c.queue.Len() == 0 {
+		return Enter, nil
+	}
+	if w.Deadline > 0 && now+seconds(c.knee.service) > w.Deadline {
+		return TooLate, nil
+	}
+	if c.queue.Len() >= c.bound() {
+		evicted = c.queue.Victim(w.Class, w.Tenant, w.Weight)
+		if evicted == nil {
+			c.Refused(now, w.Class)
+			return Overloaded, nil
+		}
+		c.queue.Remove(evicted)
+		c.Refused(now, evicted.Class)
+	}
+	if c.queue.Len() == 0 {
+		c.standing, c.refused = now, 0
+	}
+	c.queue.Push(w, now)
+	return Wait, evicted
+}
+
+// Next takes out who gets the next free place: nil when nobody waits. late: its deadline cannot be met any more, it must be
+// told so and the next be asked for.
+func (c *Core) Next(now time.Duration) (w *Waiter, late bool) {
+	others := c.CalmWait()
+	if c.behind {
+		others = c.BehindWait()
+	}
+	w = c.queue.Next(now, c.CalmWait(), others)
+	if w == nil {
+		return nil, false
+	}
+	return w, w.Deadline > 0 && now+seconds(c.knee.service) > w.Deadline
+}
+
+// Patience is how long w, which was just queued, may wait.
+func (c *Core) Patience(now time.Duration, w *Waiter) time.Duration {
+	d := c.CalmWait()
+	if w.Deadline > 0 {
+		d = min(d, w.Deadline-now-seconds(c.knee.service))
+	}
+	return max(d, time.Millisecond)
+}
+
+// Expire takes out a waiter that has waited too long; it reports whether it still waited.
+func (c *Core) Expire(now time.Duration, w *Waiter) bool {
+	if !c.queue.Remove(w) {
+		return false
+	}
+	c.Refused(now, w.Class)
+	return true
+}
+
+// Refused notes that one of a class was refused for want of places.
+func (c *Core) Refused(now time.Duration, class exchange.Class) {
+	c.refused++
+	c.calmAt = now + max(2*calmLeast, seconds(calmAgain*c.knee.service))
+	if now-c.overLast > lowBackAfter || c.overLast == 0 {
+		c.overFrom = now
+	}
+	c.overLast = now
+	if class != exchange.Standard {
+		return
+	}
+	if c.stdLast == 0 || now-c.stdLast > streakGap {
+		c.stdFrom = now
+	}
+	c.stdLast = max(now, 1)
+}
+
+// watch brings what depends on time up to date.
+func (c *Core) watch(now time.Duration) {
+	if c.queue.Len() == 0 {
+		c.refused = 0
+		if c.behind && now >= c.calmAt {
+			c.behind = false
+		}
+	} else if !c.behind {
+		stands := now-c.standing > clamp(seconds(standServices*c.knee.service), standLeast, standMost)
+		c.behind = stands || c.refused >= max(5, c.bound()/2)
+	}
+	c.switchLow(now)
+}
+
+// switchLow switches low requests off and on again.
+func (c *Core) switchLow(now time.Duration) {
+	switch {
+	case !c.cfg.SwitchLow || c.stdLast == 0:
+		c.lowOff = c.lowOff && c.cfg.SwitchLow
+	case c.lowOff && now-c.stdLast >= c.lowHold:
+		c.lowOff, c.lowOn = false, now
+	case !c.lowOff && now-c.stdLast <= streakGap && c.stdLast-c.stdFrom >= lowOffAfter:
+		if c.lowOn > 0 && now-c.lowOn < lowRelapse {
+			c.lowHold = min(2*c.lowHold, lowBackMost)
+		} else {
+			c.lowHold = lowBackAfter
+		}
+		c.lowOff = true
+	}
+}
+
+// off reports whether a class is switched off.
+func (c *Core) off(now time.Duration, class exchange.Class) bool {
+	return now < c.byHand[class.Rank()] || c.lowOff && class == exchange.Low
+}
+
+// RetryAfter is when a refused request can succeed: an overload that has lasted for some time will last for about as long again.
+func (c *Core) RetryAfter(now time.Duration, class exchange.Class, lot float64) time.Duration {
+	wait := clamp(now-c.overFrom, time.Second, 30*time.Second)
+	if until := c.byHand[class.Rank()]; now < until {
+		wait = clamp(until-now, wait, time.Hour)
+	} else if c.lowOff && class == exchange.Low {
+		wait = max(wait, c.lowHold)
+	}
+	return time.Duration(float64(wait) * (0.75 + lot/2))
+}

@@ -1,0 +1,394 @@
+// Package shed keeps the endpoints of a pool from more requests at once than they can work on, and decides who is refused then.
+package shed
+
+import (
+	"math/rand/v2"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/even-keel/evenkeel/admit/key"
+	"github.com/even-keel/evenkeel/exchange"
+	"github.com/even-keel/evenkeel/site"
+)
+
+// Modes as the site file writes them.
+const (
+	modeOn  = "on"
+	modeDry = "dry_run"
+	fairOff = "off"
+)
+
+// lookEvery is the least time between two looks at what was answered. Each costs some µs.
+const lookEvery = 20 * time.Millisecond
+
+// lookPatience is how long a look waits for its fourth answer.
+const lookPatience = 200 * time.Millisecond
+
+const lookLeast = 4
+
+// The refusals of gates.
+var (
+	refuseBusy = &exchange.Refusal{Stage: "shed", Reason: "overloaded", Status: 503, RetryAfter: time.Second,
+		Problem: exchange.ProblemReduced, Detail: "The service has more requests than it can answer now."}
+	refuseQueue = &exchange.Refusal{Stage: "shed", Reason: "queue_time", Status: 503, RetryAfter: time.Second,
+		Problem: exchange.ProblemReduced, Detail: "The service has more requests than it can answer now."}
+	refuseLate = &exchange.Refusal{Stage: "shed", Reason: "deadline", Status: 503, RetryAfter: time.Second,
+		Problem: exchange.ProblemReduced, Detail: "The request could not be answered before its deadline."}
+	refuseOff = &exchange.Refusal{Stage: "shed", Reason: "class_off", Status: 503, RetryAfter: time.Second,
+		Problem: exchange.ProblemReduced, Detail: "Requests of this kind are switched off for the time being."}
+	refuseGone = &exchange.Refusal{Stage: "shed", Reason: "client_gone", Status: 503, Close: true,
+		Detail: "The client left while it waited."}
+)
+
+// Deps is what a gate needs of its surroundings. Functions may be called by any goroutine.
+type Deps struct {
+	Endpoints func() int                    // in service now; nil: 1
+	Gone      func(*exchange.Exchange) bool // whether the client has left; nil: nobody knows. Asked once, before a waiter is admitted
+	Event     func(kind, text string)       // gets shed_low_off and shed_low_on; nil allowed
+	IPv6      int                           // bits of an IPv6 address that make one client; 0: 64
+	Max       int                           // connections to one endpoint at once; 0: not bounded
+}
+
+// Gate is the shedder of one pool. Serve is a stage; all methods may be called by any goroutine. An exchange that
+// finds nobody waiting and a place free takes no lock and allocates nothing.
+type Gate struct {
+	pool  string
+	deps  Deps
+	epoch time.Time
+
+	set      atomic.Pointer[settings]
+	limit    atomic.Int64
+	bound    atomic.Int64 // how many might wait; for the dry run
+	waiting  atomic.Int32
+	off      atomic.Uint32 // a bit for each class that is off
+	inFlight atomic.Int64  // with ghosts
+	_        [64]byte
+	nextLook atomic.Int64  // on the gate's clock
+	longest  atomic.Int64  // an answer that took longer counts as if it took this
+	pushback atomic.Int64  // 429 and 503 since the last look
+	busy     atomic.Uint32 // highest utilisation told since the last look, in 1/1000
+	shards   []shard
+
+	refused, would [3]atomic.Uint64 // by class
+
+	waiters sync.Pool
+
+	mu       sync.Mutex // guards what follows; taken when somebody waits or is refused, and for a look
+	core     *Core
+	win      Window
+	lastLook time.Duration
+	ghosts   []ghost
+	mean     float64 // seconds of an answer, lately
+}
+
+// settings is what the site file says.
+type settings struct {
+	site.Shed
+	tenants *key.Maker
+	byIP    *key.Maker
+}
+
+// shard spreads counters over cores. A level's word holds the number of answers above sumBits and their time in µs below.
+type shard struct {
+	level    [levels]atomic.Uint64
+	admitted [3]atomic.Uint64
+	_        [40]byte
+}
+
+// A look takes place often enough that 2^20 answers, or 2^44 µs of them, are never reached between two.
+const (
+	sumBits   = 44
+	sumMask   = 1<<sumBits - 1
+	shardsMax = 8
+)
+
+// ghost is a place that an endpoint may still work for, though its client left.
+type ghost struct{ until time.Duration }
+
+// ghostsMax bounds the places that are kept for clients that left.
+const ghostsMax = 4096
+
+// New makes the gate of a pool.
+func New(pool string, cfg site.Shed, deps Deps) *Gate {
+	if deps.Endpoints == nil {
+		deps.Endpoints = func() int { return 1 }
+	}
+	n := 1
+	for n < min(runtime.GOMAXPROCS(0), shardsMax) {
+		n *= 2
+	}
+	g := &Gate{pool: pool, deps: deps, epoch: time.Now(), shards: make([]shard, n)}
+	g.core = NewCore(Config{Endpoints: deps.Endpoints()})
+	g.longest.Store(int64(time.Hour))
+	g.waiters.New = func() any { return &waiting{Waiter: Waiter{wake: make(chan verdict, 1)}} }
+	g.Update(cfg)
+	return g
+}
+
+// Update makes cfg the settings in force. What was learned stays.
+func (g *Gate) Update(cfg site.Shed) {
+	s := &settings{Shed: cfg}
+	bits := g.deps.IPv6
+	if bits == 0 {
+		bits = 64
+	}
+	if cfg.Fair != fairOff {
+		s.tenants, s.byIP = key.New([]string{cfg.Fair}, bits), key.New([]string{site.ByIP}, bits)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	c := &g.core.cfg
+	c.ReserveStandard, c.ReserveLow, c.SwitchLow = float64(cfg.ReserveStd), float64(cfg.ReserveLow), cfg.SwitchLow
+	g.core.queue.share = [3]float64{0, c.ReserveStandard, c.ReserveLow}
+	g.set.Store(s)
+	g.publish(g.now())
+}
+
+// now is the gate's clock.
+func (g *Gate) now() time.Duration { return time.Since(g.epoch) }
+
+// Serve implements exchange.Stage.
+func (g *Gate) Serve(x *exchange.Exchange, next *exchange.Next) *exchange.Refusal {
+	if r := g.enter(x); r != nil {
+		return r
+	}
+	r := next.Do(x)
+	if x.Held != nil {
+		g.unanswered(x)
+	}
+	return r
+}
+
+// enter gives x a place, at once when nobody waits.
+func (g *Gate) enter(x *exchange.Exchange) *exchange.Refusal {
+	if g.waiting.Load() == 0 && g.off.Load()>>x.Class&1 == 0 {
+		n := g.inFlight.Add(1)
+		if n <= g.limit.Load() {
+			x.Held, x.Place = g, int32(n)
+			g.shards[x.Shard&uint32(len(g.shards)-1)].admitted[x.Class].Add(1)
+			return nil
+		}
+		return g.crowded(x, n)
+	}
+	return g.crowded(x, 0)
+}
+
+// Answered implements exchange.Holder: the endpoint has done its work, and the place is free.
+func (g *Gate) Answered(x *exchange.Exchange, long bool) {
+	x.Held = nil
+	took := x.Result.Latency
+	if s := x.Result.Status; s >= 500 || s == 429 || took <= 0 || !x.Replayable {
+		took = g.doubtful(x)
+	}
+	if took > 0 {
+		g.note(x, took)
+	}
+	if x.Result.Utilisation > 0 {
+		g.hear(x.Result.Utilisation)
+	}
+	g.leave()
+	if now := x.Start.Sub(g.epoch) + x.Outcome.FirstByte; int64(now) >= g.nextLook.Load() {
+		g.look(now)
+	}
+}
+
+// note counts one answer.
+func (g *Gate) note(x *exchange.Exchange, took time.Duration) {
+	took = min(took, time.Duration(g.longest.Load()))
+	s := &g.shards[x.Shard&uint32(len(g.shards)-1)]
+	s.level[levelOf(int(x.Place))].Add(1<<sumBits | uint64(took/time.Microsecond)&sumMask)
+}
+
+// leave gives a place back.
+func (g *Gate) leave() {
+	g.inFlight.Add(-1)
+	if g.waiting.Load() > 0 {
+		g.mu.Lock()
+		g.grant(g.now())
+		g.mu.Unlock()
+	}
+}
+
+// doubtful is the latency of an answer that may say nothing about work; 0: it does not. Refusals of the endpoint, and failures that
+// come quicker than work, would make it look fast.
+//
+//go:noinline
+func (g *Gate) doubtful(x *exchange.Exchange) time.Duration {
+	switch s := x.Result.Status; {
+	case s == 429 || s == 503:
+		g.pushback.Add(1)
+		return 0
+	case !x.Replayable: // the client's sending is part of it
+		return 0
+	case s >= 500:
+		g.mu.Lock()
+		typical := g.core.knee.service
+		g.mu.Unlock()
+		if x.Result.Latency < seconds(typical/2) {
+			return 0
+		}
+	}
+	return x.Result.Latency
+}
+
+// hear takes in what an endpoint says of its utilisation.
+//
+//go:noinline
+func (g *Gate) hear(busy float32) {
+	v := uint32(min(busy, 100) * 1000)
+	for old := g.busy.Load(); v > old && !g.busy.CompareAndSwap(old, v); old = g.busy.Load() {
+	}
+}
+
+// unanswered gives back the place of an exchange that got no answer. An endpoint may go on with the work for a client that left: the
+// place is free when the work should be done, not before.
+//
+//go:noinline
+func (g *Gate) unanswered(x *exchange.Exchange) {
+	x.Held = nil
+	now := g.now()
+	if k := x.Result.Kind; x.Endpoint == nil || k != exchange.Cancelled && k != exchange.TimedOut {
+		g.leave()
+		return
+	}
+	began := x.Start
+	if !x.Begun.IsZero() {
+		began = x.Begun
+	}
+	took := now - began.Sub(g.epoch)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	typical := seconds(1.5 * g.core.knee.service * line(float64(x.Place), g.core.knee.workers))
+	if took > typical/3 { // at least so long: an early leave says nothing
+		g.note(x, took)
+	}
+	if took >= typical || len(g.ghosts) >= ghostsMax {
+		g.inFlight.Add(-1)
+	} else {
+		g.ghosts = append(g.ghosts, ghost{until: now + typical - took})
+	}
+	g.grant(now)
+}
+
+// lay lets ghosts whose time is over rest. The lock is held.
+func (g *Gate) lay(now time.Duration) {
+	kept := g.ghosts[:0]
+	for _, one := range g.ghosts {
+		if one.until > now {
+			kept = append(kept, one)
+		} else {
+			g.inFlight.Add(-1)
+		}
+	}
+	g.ghosts = kept
+}
+
+// look takes in what was answered since the last look and sets the limit anew.
+//
+//go:noinline
+func (g *Gate) look(now time.Duration) {
+	if !g.mu.TryLock() {
+		return // the next answer looks
+	}
+	defer g.mu.Unlock()
+	if int64(now) < g.nextLook.Load() {
+		return
+	}
+	for i := range g.shards {
+		for level := range g.shards[i].level {
+			word := &g.shards[i].level[level]
+			if word.Load() == 0 {
+				continue
+			}
+			v := word.Swap(0)
+			g.win.Count[level] += int64(v >> sumBits)
+			g.win.Sum[level] += float64(v&sumMask) / 1e6
+			g.win.Total += int64(v >> sumBits)
+		}
+	}
+	if g.win.Total < lookLeast && now-g.lastLook < lookPatience {
+		g.nextLook.Store(int64(now + lookEvery/4))
+		return
+	}
+	g.lastLook = now
+	g.lay(now)
+	g.winsor()
+	pushed := float64(g.pushback.Swap(0))
+	f := Flow{InFlight: int(g.inFlight.Load()), Endpoints: g.deps.Endpoints(),
+		Pushback: pushed / max(1, pushed+float64(g.win.Total)), Busy: float64(g.busy.Swap(0)) / 1000}
+	g.core.Look(now, &g.win, f)
+	g.win = Window{}
+	g.publish(now)
+	g.grant(now)
+}
+
+// winsor sets what the longest answers count as: ten times the mean, so that one of a minute among thousands does not count as an overload.
+func (g *Gate) winsor() {
+	if g.win.Total == 0 {
+		return
+	}
+	sum := 0.0
+	for _, s := range g.win.Sum {
+		sum += s
+	}
+	part := min(1, float64(g.win.Total)/100)
+	if g.mean == 0 {
+		part = 1
+	}
+	g.mean += part * (sum/float64(g.win.Total) - g.mean)
+	g.longest.Store(int64(seconds(outlier*g.mean)) + int64(time.Millisecond))
+}
+
+const outlier = 10
+
+// publish makes what was decided visible to those who do not take the lock. The lock is held.
+func (g *Gate) publish(now time.Duration) {
+	set := g.set.Load()
+	c := g.core
+	c.cfg.Max = set.Max
+	if c.cfg.Max == 0 && g.deps.Max > 0 {
+		c.cfg.Max = g.deps.Max * max(1, c.knee.endpoints)
+	}
+	g.limit.Store(int64(c.Limit()))
+	g.bound.Store(int64(c.bound()))
+	var off uint32
+	for class := range exchange.Low + 1 {
+		if c.off(now, class) {
+			off |= 1 << class
+		}
+	}
+	g.off.Store(off)
+	g.nextLook.Store(int64(now + lookEvery))
+}
+
+// grant gives free places to those who wait. The lock is held.
+func (g *Gate) grant(now time.Duration) {
+	for g.core.queue.Len() > 0 {
+		n := g.inFlight.Add(1)
+		if n > int64(g.core.Limit()) {
+			g.inFlight.Add(-1)
+			return
+		}
+		w, missed := g.core.Next(now)
+		for ; w != nil && missed; w, missed = g.core.Next(now) {
+			g.tell(w, late, 0)
+		}
+		if w == nil {
+			g.inFlight.Add(-1)
+			return
+		}
+		g.tell(w, admitted, int32(n))
+	}
+}
+
+// tell ends the wait of w. The lock is held.
+func (g *Gate) tell(w *Waiter, v verdict, place int32) {
+	g.waiting.Add(-1)
+	w.place = place
+	w.wake <- v
+}
+
+// lot is a random number from 0 to 1.
+func lot() float64 { return rand.Float64() }

@@ -1,0 +1,285 @@
+package shed
+
+import (
+	"math"
+	"time"
+)
+
+// Numbers of the estimate. They are without units, or relative to what is measured: none is a guess about the endpoints.
+const (
+	firstWorkers  = 8.0 // of each endpoint, before anything is known: most servers work on as many at once
+	memoryLeast   = 300 // answers that are remembered when all take the same time…
+	memoryMore    = 700 // …and how many more for each unit of the squared coefficient of variation
+	recent        = 40  // answers that may contradict the rest
+	contradiction = 4.0 // standard deviations from which they do…
+	differs       = 0.15
+	noiseLeast    = 0.02 // squared coefficient of variation: what a network adds to service that always takes the same time
+	noiseMost     = 8.0
+	noiseFirst    = 0.25
+	holdsOn       = 8.0 // how strongly the last estimate holds against a window: 1/holdsOn is the variance of its logarithm
+	stepsUp       = 2.0 // the estimate looks this far above what was seen
+	usedForgets   = 60 * time.Second
+	lowShare      = 0.05 // of what is remembered should be from below the knee
+	full          = 0.8  // share of the limit from which it counts as used
+)
+
+// Flow is what happened since the last look, beside the answers.
+type Flow struct {
+	InFlight  int     // now
+	Waiting   int     // now
+	Endpoints int     // in service
+	Pushback  float64 // share of the answers that were 429 or 503
+	Busy      float64 // utilisation that endpoints told of, 1 for full; 0: none did
+}
+
+// Knee finds out how many exchanges at once are right. It is pure: time comes in.
+//
+// A server with W places that works S seconds on each request answers after S while at most W are there, and after S·n/W with n
+// there, whatever the order and (in the mean) whatever the distribution: latency over concurrency is a line
+// with one bend, and the bend is the answer. Knee fits that line to the means of what was measured at each concurrency. A
+// baseline that is the smallest latency seen, or a slow mean, drifts, and limits with it, as those of Vegas and of gradients
+// do; here S and W are both fitted to the same data, and when there were none below the bend for a while, a dip of
+// the limit by a seventh for a few answers fetches some.
+type Knee struct {
+	workers   float64 // W
+	service   float64 // S in seconds; 0: nothing was measured yet
+	noise     float64 // squared coefficient of variation of an answer's latency, with what answers have in common
+	slow      table
+	fast      table
+	used      float64 // most in flight lately
+	endpoints int
+	at        time.Duration // of the last look
+	limit     float64
+	dipTo     float64 // limit while dipping; 0: not
+	dipEnd    time.Duration
+	nextDip   time.Duration
+	saturated bool
+	costs     [levels + 1]float64
+}
+
+// NewKnee starts with what is right for most.
+func NewKnee(endpoints int) *Knee {
+	e := max(endpoints, 1)
+	k := &Knee{workers: firstWorkers * float64(e), noise: noiseFirst, endpoints: e}
+	k.limit = k.target()
+	return k
+}
+
+// Look takes in what was answered since the last look, and returns the limit that holds from now on.
+func (k *Knee) Look(now time.Duration, win *Window, f Flow) float64 {
+	past := now - k.at
+	k.at = now
+	k.scale(f.Endpoints)
+	peak := float64(f.InFlight)
+	for i := levels - 1; i >= 0; i-- {
+		if win.Count[i] > 0 {
+			peak = max(peak, middle(i))
+			break
+		}
+	}
+	k.used = max(peak, k.used*math.Exp2(-float64(past)/float64(usedForgets)))
+	k.saturated = f.Waiting > 0 || peak >= full*k.limit
+	if win.Total > 0 {
+		k.learn(now, win, f)
+	}
+	k.dip(now)
+	return k.Limit()
+}
+
+// Limit is how many exchanges may be in flight.
+func (k *Knee) Limit() float64 {
+	if k.dipTo > 0 {
+		return k.dipTo
+	}
+	return k.limit
+}
+
+// Capacity is how many exchanges per second the endpoints answer; 0: not known yet.
+func (k *Knee) Capacity() float64 {
+	if k.service == 0 {
+		return 0
+	}
+	return k.workers / k.service
+}
+
+// scale follows the number of endpoints in service: a pool that lost one of five has four fifths of its places.
+func (k *Knee) scale(endpoints int) {
+	e := max(endpoints, 1)
+	if e == k.endpoints {
+		return
+	}
+	by := float64(e) / float64(k.endpoints)
+	k.endpoints = e
+	k.workers = max(k.workers*by, 1)
+	k.used *= by
+	// The levels that were seen mean another concurrency for each endpoint now.
+	k.slow, k.fast = table{}, table{}
+	k.limit = k.target()
+}
+
+// line is the fitted latency at n, in units of the service time.
+func line(n, workers float64) float64 { return max(1, n/workers) }
+
+// learn takes a window in.
+func (k *Knee) learn(now time.Duration, win *Window, f Flow) {
+	n := float64(win.Total)
+	k.slow.add(win, math.Exp(-n/(memoryLeast+memoryMore*k.noise)))
+	k.fast.add(win, math.Exp(-n/recent))
+	if k.service == 0 {
+		k.service = k.slow.scaleTo(k.workers)
+	}
+	surprise := k.surprise()
+	if surprise != 0 {
+		k.slow = k.fast
+		k.nextDip = 0
+	} else {
+		k.listen(win)
+	}
+	k.fit(f)
+	if surprise > 0 {
+		k.startDip(now, 0.6)
+	}
+	k.limit = k.target()
+}
+
+// scaleTo is the service time that fits best to a number of workers.
+func (t *table) scaleTo(workers float64) float64 {
+	sum, weight := 0.0, 0.0
+	for i := 0; i <= t.top; i++ {
+		if t.weight[i] > 0 {
+			sum += t.sum[i] / line(middle(i), workers)
+			weight += t.weight[i]
+		}
+	}
+	if weight == 0 {
+		return 0
+	}
+	return sum / weight
+}
+
+// surprise reports whether the latest answers contradict what is remembered: 1 slower, -1 quicker, 0 they do not.
+func (k *Knee) surprise() int {
+	ratio := k.fast.scaleTo(k.workers) / k.service
+	if ratio <= 0 || k.fast.total < 2 {
+		return 0
+	}
+	d := math.Log(ratio)
+	if math.Abs(d) < differs || math.Abs(d)*math.Sqrt(k.fast.total) < contradiction*math.Sqrt(k.noise+noiseLeast) {
+		return 0
+	}
+	if d > 0 {
+		return 1
+	}
+	return -1
+}
+
+// listen learns from a window how far answers scatter.
+func (k *Knee) listen(win *Window) {
+	sum, n := 0.0, 0.0
+	for i := range win.Count {
+		if c := float64(win.Count[i]); c > 0 {
+			r := win.Sum[i]/c/(k.service*line(middle(i), k.workers)) - 1
+			sum += c * r * r
+			n++
+		}
+	}
+	if n == 0 {
+		return
+	}
+	one := min(sum/n, 4*k.noise+0.1)
+	k.noise = min(max(k.noise+0.1*min(n/4, 1)*(one-k.noise), noiseLeast), noiseMost)
+}
+
+// fit moves the estimate to what the table says, as far as it says anything: each number of workers is weighed by how well its
+// line fits and how near it is to the last estimate. Data that fit all equally well move nothing.
+func (k *Knee) fit(f Flow) {
+	t := &k.slow
+	if t.total < 2 {
+		return
+	}
+	seen := middle(t.top)
+	top := levelOf(int(min(seen*stepsUp, math.MaxInt32)))
+	if !k.saturated || f.Pushback > 0.1 || f.Busy > 0.95 {
+		top = min(top, levelOf(int(seen)))
+	}
+	top = max(top, levelOf(int(k.workers*1.5)))
+	best := math.Inf(1)
+	for c := 0; c <= top; c++ {
+		k.costs[c] = t.misfit(middle(c)) / (k.noise + noiseLeast)
+		best = min(best, k.costs[c])
+	}
+	here := math.Log(k.workers)
+	var shift, weight, bias, plain float64
+	for c := 0; c <= top; c++ {
+		d := math.Log(middle(c)) - here
+		width := 1.0 // of the level in the logarithm
+		if c < exactTo {
+			width = math.Log1p(1 / (float64(c) + 0.5))
+		} else {
+			width = math.Ln2 / perOctave
+		}
+		prior := width * math.Exp(-d*d*holdsOn/2)
+		p := prior * math.Exp(-(k.costs[c]-best)/2)
+		shift, weight = shift+p*d, weight+p
+		bias, plain = bias+prior*d, plain+prior
+	}
+	step := shift/weight - bias/plain
+	if step > 0 && (!k.saturated || f.Pushback > 0.1 || f.Busy > 0.95) {
+		step = 0
+	}
+	k.workers = max(k.workers*math.Exp(step), 1)
+	k.service = t.scaleTo(k.workers)
+}
+
+// misfit is how badly the line with its bend at workers fits: squares of relative errors, weighed.
+func (t *table) misfit(workers float64) float64 {
+	s := t.scaleTo(workers)
+	if s <= 0 {
+		return 0
+	}
+	sum := 0.0
+	for i := 0; i <= t.top; i++ {
+		if w := t.weight[i]; w > 0 {
+			r := t.sum[i]/(w*s*line(middle(i), workers)) - 1
+			sum += w * r * r
+		}
+	}
+	return sum
+}
+
+// target is the limit for the estimate: above the knee, because a place too many costs a little latency and one too few costs
+// work that is never done, and the more so the fewer there are.
+func (k *Knee) target() float64 {
+	w := k.workers
+	want := max(1.2*w, w+1.5*math.Sqrt(w))
+	known := 2*k.used + firstWorkers*float64(k.endpoints)*1.6
+	return max(min(want, known), float64(k.endpoints), 1)
+}
+
+// dip starts and ends dips.
+func (k *Knee) dip(now time.Duration) {
+	if k.dipTo > 0 && now >= k.dipEnd {
+		k.dipTo = 0
+	}
+	if k.dipTo > 0 || !k.saturated || k.service == 0 || now < k.nextDip {
+		return
+	}
+	low := 0.0
+	for i := 0; i <= k.slow.top && middle(i) <= k.workers*0.95+0.5; i++ {
+		low += k.slow.weight[i]
+	}
+	if low < max(lowShare*k.slow.total, 4) {
+		k.startDip(now, 0.9)
+	}
+}
+
+// startDip lowers the limit to a part of the knee until some answers from there are under way.
+func (k *Knee) startDip(now time.Duration, part float64) {
+	to := max(math.Floor(k.workers*part), 1, float64(k.endpoints))
+	rate := k.workers / k.service
+	need := max(4, 0.3*to)
+	drain := max(k.limit-to, 0) / rate
+	last := time.Duration((drain + need/rate) * float64(time.Second))
+	k.dipTo, k.dipEnd = to, now+last
+	k.nextDip = k.dipEnd + 8*last
+}

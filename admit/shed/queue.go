@@ -1,0 +1,320 @@
+package shed
+
+import (
+	"time"
+
+	"github.com/even-keel/evenkeel/exchange"
+)
+
+// Waiter is one exchange that waits for a place. Its memory belongs to the caller and may be used again once it has left.
+type Waiter struct {
+	Class    exchange.Class
+	Tenant   uint64        // who shares fairly with others
+	Weight   float64       // of the tenant; 0 counts as 1
+	Deadline time.Duration // when an answer comes too late; 0: never
+
+	since      time.Duration
+	of         *tenant
+	prev, next *Waiter
+
+	wake  chan verdict // of the gate
+	place int32
+}
+
+// verdict is how waiting ended.
+type verdict uint8
+
+const (
+	admitted verdict = iota
+	evicted
+	expired
+	late // its deadline could not be met any more
+)
+
+// tenant is who has waiters of one class now.
+type tenant struct {
+	key         uint64
+	weight      float64
+	first, last *Waiter // oldest and newest
+	count       int
+	turn        float64 // virtual time of its next grant: each costs 1/weight
+	order       uint64  // of arrival, for tenants of the same turn
+	at          int     // in the heap
+}
+
+// load is how much of a share a tenant takes.
+func (t *tenant) load() float64 { return float64(t.count) / t.weight }
+
+// lane is one class: its tenants in a heap by turn.
+type lane struct {
+	heap    []*tenant
+	by      map[uint64]*tenant
+	count   int
+	clock   float64 // turn of the last grant
+	biggest *tenant // a tenant with a large load; a hint
+	credit  float64 // grants that are reserved and were not given yet
+}
+
+// Queue is who waits for a place in one pool: classes in strict order save for reserved shares, tenants in turn within a class. It
+// is pure and not safe for concurrent use.
+type Queue struct {
+	lanes  [3]lane // by rank: critical, standard, low
+	share  [3]float64
+	count  int
+	orders uint64
+	spare  []*tenant
+}
+
+// NewQueue makes a queue that reserves shares of the grants: of 1, for waiting standard and low requests before higher classes.
+func NewQueue(standard, low float64) *Queue {
+	q := &Queue{share: [3]float64{0, standard, low}}
+	for i := range q.lanes {
+		q.lanes[i].by = map[uint64]*tenant{}
+	}
+	return q
+}
+
+// Len is how many wait.
+func (q *Queue) Len() int { return q.count }
+
+// Waiting is how many of one class wait.
+func (q *Queue) Waiting(c exchange.Class) int { return q.lanes[c.Rank()].count }
+
+// Push lets w wait from now on.
+func (q *Queue) Push(w *Waiter, now time.Duration) {
+	l := &q.lanes[w.Class.Rank()]
+	t := l.by[w.Tenant]
+	if t == nil {
+		t = q.newTenant()
+		q.orders++
+		t.key, t.weight, t.order = w.Tenant, max(w.Weight, 1), q.orders
+		t.turn = l.clock + 1/t.weight // after who waits already: who comes again and again must not push them back
+		l.by[w.Tenant] = t
+		l.insert(t)
+	}
+	w.since, w.of = now, t
+	w.prev, w.next = t.last, nil
+	if t.last != nil {
+		t.last.next = w
+	} else {
+		t.first = w
+	}
+	t.last = w
+	t.count++
+	l.count++
+	q.count++
+	if l.biggest == nil || t.load() > l.biggest.load() {
+		l.biggest = t
+	}
+}
+
+// Remove takes w out; it reports whether w was still there.
+func (q *Queue) Remove(w *Waiter) bool {
+	t := w.of
+	if t == nil {
+		return false
+	}
+	if w.prev != nil {
+		w.prev.next = w.next
+	} else {
+		t.first = w.next
+	}
+	if w.next != nil {
+		w.next.prev = w.prev
+	} else {
+		t.last = w.prev
+	}
+	w.of, w.prev, w.next = nil, nil, nil
+	l := &q.lanes[w.Class.Rank()]
+	t.count--
+	l.count--
+	q.count--
+	if t.count == 0 {
+		l.remove(t)
+		delete(l.by, t.key)
+		if l.biggest == t {
+			l.biggest = nil
+		}
+		q.free(t)
+	}
+	return true
+}
+
+// Next takes out whose turn it is: nil when nobody waits. fresh is how old the oldest waiter of a tenant may be for it to be served
+// in order, for critical requests and others; beyond that the tenant's newest is served, which can still be answered in time.
+func (q *Queue) Next(now, critical, others time.Duration) *Waiter {
+	l := q.choose()
+	if l == nil {
+		return nil
+	}
+	t := l.heap[0]
+	w, fresh := t.first, others
+	if w.Class == exchange.Critical {
+		fresh = critical
+	}
+	if now-w.since > fresh {
+		w = t.last
+	}
+	l.clock = t.turn
+	t.turn += 1 / t.weight
+	l.sink(0)
+	q.Remove(w)
+	return w
+}
+
+// choose finds the class whose turn it is. Lower classes earn their reserved share of the grants while they wait.
+func (q *Queue) choose() *lane {
+	top := -1
+	for i := range q.lanes {
+		if q.lanes[i].count > 0 && top < 0 {
+			top = i
+		}
+		if q.lanes[i].count == 0 {
+			q.lanes[i].credit = 0
+		}
+	}
+	if top < 0 {
+		return nil
+	}
+	for i := len(q.lanes) - 1; i > top; i-- {
+		l := &q.lanes[i]
+		if l.count == 0 {
+			continue
+		}
+		if l.credit += q.share[i]; l.credit >= 1 {
+			l.credit--
+			return l
+		}
+	}
+	return &q.lanes[top]
+}
+
+// Victim is who must leave so that one of class c and the tenant may wait, when the queue is full: nobody when the newcomer itself is
+// least entitled. It is the newest of the tenant that takes most of the lowest class.
+func (q *Queue) Victim(c exchange.Class, key uint64, weight float64) *Waiter {
+	for i := len(q.lanes) - 1; i >= c.Rank(); i-- {
+		l := &q.lanes[i]
+		if l.count == 0 {
+			continue
+		}
+		big := l.largest()
+		if i > c.Rank() {
+			return big.last
+		}
+		mine := 1 / max(weight, 1)
+		if t := l.by[key]; t != nil {
+			mine += t.load()
+		}
+		if big.load() > mine {
+			return big.last
+		}
+		return nil
+	}
+	return nil
+}
+
+// looks bounds the search for the largest tenant: with more of them, none of the others is large.
+const looks = 64
+
+// largest is the tenant with the most waiters for its weight, or one that is nearly so.
+func (l *lane) largest() *tenant {
+	big := l.biggest
+	for i, t := range l.heap {
+		if i == looks {
+			break
+		}
+		if big == nil || t.load() > big.load() {
+			big = t
+		}
+	}
+	l.biggest = big
+	return big
+}
+
+// Oldest is for how long the longest waiting of a class c waits; 0 when none does. It looks at a few tenants only.
+func (q *Queue) Oldest(now time.Duration) time.Duration {
+	oldest := time.Duration(0)
+	for i := range q.lanes {
+		for j, t := range q.lanes[i].heap {
+			if j == looks {
+				break
+			}
+			oldest = max(oldest, now-t.first.since)
+		}
+	}
+	return oldest
+}
+
+func (q *Queue) newTenant() *tenant {
+	if n := len(q.spare); n > 0 {
+		t := q.spare[n-1]
+		q.spare = q.spare[:n-1]
+		return t
+	}
+	return new(tenant)
+}
+
+// spares is how many tenants are kept for reuse.
+const spares = 1024
+
+func (q *Queue) free(t *tenant) {
+	if len(q.spare) < spares {
+		*t = tenant{}
+		q.spare = append(q.spare, t)
+	}
+}
+
+// before orders tenants.
+func (t *tenant) before(o *tenant) bool {
+	return t.turn < o.turn || t.turn == o.turn && t.order < o.order
+}
+
+func (l *lane) insert(t *tenant) {
+	t.at = len(l.heap)
+	l.heap = append(l.heap, t)
+	l.rise(t.at)
+}
+
+func (l *lane) remove(t *tenant) {
+	at, last := t.at, len(l.heap)-1
+	l.heap[at] = l.heap[last]
+	l.heap[at].at = at
+	l.heap[last] = nil
+	l.heap = l.heap[:last]
+	if at < last {
+		l.sink(at)
+		l.rise(at)
+	}
+}
+
+func (l *lane) rise(i int) {
+	for i > 0 {
+		up := (i - 1) / 2
+		if !l.heap[i].before(l.heap[up]) {
+			return
+		}
+		l.swap(i, up)
+		i = up
+	}
+}
+
+func (l *lane) sink(i int) {
+	for {
+		low := i
+		for _, c := range [2]int{2*i + 1, 2*i + 2} {
+			if c < len(l.heap) && l.heap[c].before(l.heap[low]) {
+				low = c
+			}
+		}
+		if low == i {
+			return
+		}
+		l.swap(i, low)
+		i = low
+	}
+}
+
+func (l *lane) swap(i, j int) {
+	l.heap[i], l.heap[j] = l.heap[j], l.heap[i]
+	l.heap[i].at, l.heap[j].at = i, j
+}

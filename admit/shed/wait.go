@@ -1,0 +1,176 @@
+package shed
+
+import (
+	"time"
+
+	"github.com/even-keel/evenkeel/exchange"
+)
+
+// waiting is a waiter with the timer of its goroutine.
+type waiting struct {
+	Waiter
+	timer    *time.Timer
+	patience time.Duration
+}
+
+// crowded is enter when somebody waits, all places are taken or the class is off. n is the place that was taken over the limit; 0: none.
+//
+//go:noinline
+func (g *Gate) crowded(x *exchange.Exchange, n int64) *exchange.Refusal {
+	set := g.set.Load()
+	if set.Mode == modeDry {
+		return g.dry(x, n)
+	}
+	if n > 0 {
+		g.inFlight.Add(-1)
+	}
+	ask := Waiter{Class: x.Class, Weight: float64(x.Weight), Tenant: set.tenant(x)}
+	if !x.Deadline.IsZero() {
+		ask.Deadline = max(x.Deadline.Sub(g.epoch), 1)
+	}
+	w, r := g.ask(x, &ask)
+	if w == nil {
+		return r
+	}
+	return g.await(x, w)
+}
+
+// tenant is who x shares fairly as.
+func (s *settings) tenant(x *exchange.Exchange) uint64 {
+	if s.tenants == nil {
+		return 0
+	}
+	if h, ok := s.tenants.Hash(x); ok {
+		return h
+	}
+	h, _ := s.byIP.Hash(x)
+	return h
+}
+
+// ask asks for a place: a waiter when x must wait, else nil and why it is refused, or nil and it has its place.
+func (g *Gate) ask(x *exchange.Exchange, ask *Waiter) (*waiting, *exchange.Refusal) {
+	now := g.now()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.ghosts) > 0 {
+		g.lay(now)
+	}
+	g.grant(now)
+	place := g.inFlight.Add(1)
+	free := place <= int64(g.core.Limit())
+	if !free {
+		g.inFlight.Add(-1)
+	}
+	w := g.waiters.Get().(*waiting)
+	w.Class, w.Weight, w.Tenant, w.Deadline = ask.Class, ask.Weight, ask.Tenant, ask.Deadline
+	a, out := g.core.Arrive(now, &w.Waiter, free)
+	if out != nil {
+		g.tell(out, evicted, 0)
+	}
+	if a == Enter {
+		g.waiters.Put(w)
+		g.admit(x, place)
+		return nil, nil
+	}
+	if free {
+		g.inFlight.Add(-1)
+	}
+	if a == Wait {
+		w.patience = g.core.Patience(now, &w.Waiter)
+		g.waiting.Add(1)
+		g.grant(now) // a place that became free meanwhile
+		return w, nil
+	}
+	g.waiters.Put(w)
+	return nil, g.refuse(x, a, now)
+}
+
+// admit notes that x has its place.
+func (g *Gate) admit(x *exchange.Exchange, place int64) {
+	x.Held, x.Place = g, int32(place)
+	g.shards[x.Shard&uint32(len(g.shards)-1)].admitted[x.Class].Add(1)
+}
+
+// refuse makes the answer to x. The lock is held.
+func (g *Gate) refuse(x *exchange.Exchange, a Answer, now time.Duration) *exchange.Refusal {
+	g.refused[x.Class].Add(1)
+	x.RetryAfter = g.core.RetryAfter(now, x.Class, lot())
+	switch a {
+	case Off:
+		return refuseOff
+	case TooLate:
+		return refuseLate
+	}
+	return refuseBusy
+}
+
+// await waits for a place.
+func (g *Gate) await(x *exchange.Exchange, w *waiting) *exchange.Refusal {
+	v := g.sleep(w)
+	place := w.place
+	g.waiters.Put(w)
+	if v != admitted {
+		return g.sendAway(x, v)
+	}
+	if g.deps.Gone != nil && g.deps.Gone(x) {
+		g.leave()
+		x.Outcome.Aborted = true
+		return refuseGone
+	}
+	x.Begun = time.Now()
+	g.admit(x, int64(place))
+	return nil
+}
+
+// sendAway makes the answer to x, which has waited in vain.
+func (g *Gate) sendAway(x *exchange.Exchange, v verdict) *exchange.Refusal {
+	now := g.now()
+	g.mu.Lock()
+	g.refused[x.Class].Add(1)
+	x.RetryAfter = g.core.RetryAfter(now, x.Class, lot())
+	g.mu.Unlock()
+	switch v {
+	case late:
+		return refuseLate
+	case evicted:
+		return refuseBusy
+	}
+	return refuseQueue
+}
+
+// sleep returns how the wait of w ended.
+func (g *Gate) sleep(w *waiting) verdict {
+	if w.timer == nil {
+		w.timer = time.NewTimer(w.patience)
+	} else {
+		w.timer.Reset(w.patience)
+	}
+	defer w.timer.Stop()
+	select {
+	case v := <-w.wake:
+		return v
+	case <-w.timer.C:
+	}
+	g.mu.Lock()
+	gone := g.core.Expire(g.now(), &w.Waiter)
+	if gone {
+		g.waiting.Add(-1)
+	}
+	g.mu.Unlock()
+	if gone {
+		return expired
+	}
+	return <-w.wake // it was told at the same moment
+}
+
+// dry counts what would be refused, and refuses nothing.
+func (g *Gate) dry(x *exchange.Exchange, n int64) *exchange.Refusal {
+	if n == 0 {
+		n = g.inFlight.Add(1)
+	}
+	if g.off.Load()>>x.Class&1 != 0 || n > g.limit.Load()+g.bound.Load() {
+		g.would[x.Class].Add(1)
+	}
+	g.admit(x, n)
+	return nil
+}

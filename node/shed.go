@@ -1,0 +1,51 @@
+package node
+
+import (
+	"time"
+
+	"github.com/even-keel/evenkeel/admit/shed"
+	"github.com/even-keel/evenkeel/exchange"
+	"github.com/even-keel/evenkeel/proxy"
+	"github.com/even-keel/evenkeel/site"
+)
+
+// shedding sends every exchange through the gate of its pool.
+type shedding struct {
+	gates []*shed.Gate // by Route.Index; nil for routes whose pool is not protected
+}
+
+// Serve implements exchange.Stage.
+func (s *shedding) Serve(x *exchange.Exchange, next *exchange.Next) *exchange.Refusal {
+	if g := s.gates[x.Route.Index]; g != nil {
+		return g.Serve(x, next)
+	}
+	return next.Do(x)
+}
+
+// serving is a pool that tells how many of its endpoints are in service.
+type serving interface{ InService() int }
+
+// gate finds or makes the gate of a pool, with the settings of cfg; nil: the pool is not protected. Gates outlive reloads: what they
+// learned of the endpoints is still true.
+func (n *Node) gate(s *site.Site, name string, p poolPart) *shed.Gate {
+	cfg := s.Pools[name]
+	if cfg == nil || cfg.Shed.Mode == "off" || cfg.Shed.Mode == "" {
+		return nil
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if g := n.gates[name]; g != nil {
+		g.Update(cfg.Shed)
+		return g
+	}
+	deps := shed.Deps{Gone: proxy.Gone, Max: cfg.Connections.Max, IPv6: s.Identify.IPv6Prefix,
+		Event: func(kind, text string) { n.events.add(time.Now(), kind, text) }}
+	if in, is := p.(serving); is {
+		deps.Endpoints = in.InService
+	}
+	if n.gates == nil {
+		n.gates = map[string]*shed.Gate{}
+	}
+	n.gates[name] = shed.New(name, cfg.Shed, deps)
+	return n.gates[name]
+}
