@@ -18,8 +18,10 @@ import (
 // outlive the reload.
 func (n *Node) handlers(s *site.Site, pools map[string]poolPart) map[string]exchange.Handler {
 	out := map[string]exchange.Handler{}
+	n.built = map[string]*stages{}
 	for name, cfg := range s.Listeners {
 		st := n.stages(s, cfg, pools)
+		n.built[name] = st
 		if cfg.Protocol == site.ProtocolHTTP {
 			out[name] = st.serveHTTP(n.send)
 		} else {
@@ -61,6 +63,7 @@ func (n *Node) stages(s *site.Site, cfg *site.Listener, pools map[string]poolPar
 		guard:    n.guard,
 		identify: &identify{trusted: s.Identify.TrustedProxies, finder: n.finder},
 		route:    &route{table: newTable(all), answer: n.answer},
+		quota:    n.quotas,
 		shed:     gates,
 		retry:    ret,
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/even-keel/evenkeel/admit/facts"
+	"github.com/even-keel/evenkeel/admit/quota"
 	"github.com/even-keel/evenkeel/admit/shed"
 	"github.com/even-keel/evenkeel/console"
 	"github.com/even-keel/evenkeel/exchange"
@@ -69,11 +70,16 @@ type Node struct {
 	reloading sync.Mutex // one reload or upgrade at a time; guards logTask and finder
 	logTask   *task
 	finder    *facts.Finder // what stages are built with
+	quotas    *quota.Set    // likewise
+	built     map[string]*stages
+	book      *quota.Book // what quotas have counted
 
 	mu         sync.Mutex // guards what follows; never taken on the way of a request
 	site       *site.Site
 	revision   string
 	pools      map[string]*runningPool
+	chains     map[string]*stages // in force, by listener
+	counted    *quota.Set         // quotas, in force
 	budgets    map[string]*budget
 	flights    map[string]*flight
 	gates      map[string]*shed.Gate
@@ -116,6 +122,7 @@ func New(opts Options) (*Node, error) {
 		site: opts.Site, revision: revision(opts.Site),
 		pools: map[string]*runningPool{}, budgets: map[string]*budget{}, flights: map[string]*flight{},
 	}
+	n.book = n.newBook(opts.Site)
 	n.wire()
 	n.metrics = newMetrics(n)
 	return n, nil
@@ -156,6 +163,7 @@ func (n *Node) start(ctx context.Context) error {
 		return err
 	}
 	n.tasks.start("facts", n.facts.Run)
+	n.startQuotas()
 	n.tasks.start("prober", n.prober)
 	pools := map[string]*runningPool{}
 	for _, name := range slices.Sorted(maps.Keys(n.site.Pools)) {
@@ -182,7 +190,7 @@ func (n *Node) start(ctx context.Context) error {
 		})
 	}
 	n.mu.Lock()
-	n.phase = phaseServing
+	n.phase, n.chains, n.counted = phaseServing, n.built, n.quotas
 	n.mu.Unlock()
 	n.events.add(time.Now(), "start", n.site.Name+" serves: "+sizeOf(n.site))
 	return nil

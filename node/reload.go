@@ -86,6 +86,9 @@ func (n *Node) change(next *site.Site) (err error) {
 	if n.finder, err = n.facts.Finder(&next.Identify); err != nil {
 		return err
 	}
+	quotas, built := n.quotas, n.built
+	undo = append(undo, func() { n.quotas, n.built = quotas, built })
+	n.quotas = n.newQuotas(next)
 	fresh := map[string]*runningPool{}
 	undo = append(undo, func() { n.stopPools(fresh) })
 	for _, name := range slices.Sorted(maps.Keys(next.Pools)) {
@@ -122,6 +125,7 @@ func (n *Node) change(next *site.Site) (err error) {
 	if changed {
 		n.useLog(log)
 	}
+	n.book.Use(n.quotas)
 	n.swap(next, pools)
 	n.retire(gone, old)
 	n.event("reload", fmt.Sprintf("site %s is in force: %s", n.revision, sizeOf(next)))
@@ -144,7 +148,11 @@ func (n *Node) swap(next *site.Site, pools map[string]*runningPool) {
 	if was := n.site.Admin; was.Listen != next.Admin.Listen || !reflect.DeepEqual(was.TLS, next.Admin.TLS) {
 		n.event("admin", "the admin listener's address and tls change with the next start or upgrade, not with a reload")
 	}
+	if n.site.StateDir != next.StateDir {
+		n.event("quota", "state_dir changes with the next start or upgrade, not with a reload")
+	}
 	n.mu.Lock()
+	n.chains, n.counted = n.built, n.quotas
 	n.site, n.pools, n.revision = next, pools, revision(next)
 	for name := range n.budgets {
 		if next.Pools[name] == nil {

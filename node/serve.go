@@ -1,6 +1,7 @@
 package node
 
 import (
+	"github.com/even-keel/evenkeel/admit/quota"
 	"github.com/even-keel/evenkeel/exchange"
 )
 
@@ -11,6 +12,7 @@ type stages struct {
 	identify *identify
 	route    *route
 	deadline deadline
+	quota    *quota.Set // nil: there are none
 	shed     *shedding
 	retry    *retry
 	pick     pick
@@ -24,6 +26,7 @@ func (s *stages) serveHTTP(send exchange.Handler) exchange.Handler {
 		s.identify,  // before routing, because routes, limits and logs speak about the real client and host
 		s.route,     // before everything that has settings per route; answers redirects and fixed texts itself
 		&s.deadline, // before all waiting, so that no wait outlasts it
+		s.quota,     // after limits, so that what is too fast costs no quota; before all waiting
 		s.shed,      // before retrying, so that an exchange holds one place for all of its attempts
 		s.retry,     // around picking, so that a second attempt goes to another endpoint
 		&s.pick,     // last before the wire, so that the choice is as fresh as can be; learns from the result

@@ -42,14 +42,14 @@ const fileMost = 4 << 30
 // and each has the other's counts a second later. Whoever holds the folder's lock now and then writes all that it knows as a
 // snapshot. All methods but newKeeper are called by one goroutine at a time.
 type keeper struct {
-	book  *Book
-	dir   string
-	lock  *os.File // held: this process writes snapshots; nil: another one does
-	own   *journal
-	seen  map[string]*other // journals of others by id, and own ones that are closed
-	taken map[string]folded // what the snapshot on disk has taken in
+	book   *Book
+	dir    string
+	lock   *os.File // held: this process writes snapshots; nil: another one does
+	own    *journal
+	seen   map[string]*other // journals of others by id, and own ones that are closed
+	taken  map[string]folded // what the snapshot on disk has taken in
 	loaded bool
-	stuck bool              // a snapshot that cannot be set aside is in the way of the next
+	stuck  bool // a snapshot that cannot be set aside is in the way of the next
 
 	snapshotBytes int64
 	snapshotAt    time.Time
@@ -99,12 +99,6 @@ func (k *keeper) load() {
 		return
 	}
 	k.loaded = true
-	if _, err := os.Stat(k.dir); errors.Is(err, fs.ErrNotExist) {
-		return
-	} else if err != nil {
-		k.trouble(fmt.Errorf("the folder cannot be read: %w", err))
-		return
-	}
 	k.takeLock()
 	if !k.loadSnapshot(nameSnapshot) {
 		k.loadSnapshot(nameOld)
@@ -113,19 +107,27 @@ func (k *keeper) load() {
 	for id, o := range k.seen {
 		k.want = k.want || o.done && o.place.offset > k.taken[id].offset
 	}
+	// Opened now, so that a folder that cannot be written to is told of at the start, and the first write takes no longer than others.
+	own, err := k.openJournal()
+	if err == nil {
+		k.own = own
+	}
+	k.trouble(err)
 }
 
 // loadSnapshot takes in a snapshot; false when there is none that can be read.
 func (k *keeper) loadSnapshot(name string) bool {
 	path := filepath.Join(k.dir, name)
 	b, err := readFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return false
 	}
-	if err == nil {
-		err = checkSnapshot(b)
-	}
 	if err != nil {
+		k.stuck = true // what it holds must not be overwritten
+		k.book.alarm("the quota file " + path + " cannot be read, so no snapshot is written until evenkeel is started anew: " + err.Error())
+		return false
+	}
+	if err := checkSnapshot(b); err != nil {
 		k.setAside(name, err)
 		return false
 	}
@@ -249,9 +251,15 @@ func (k *keeper) followOne(id string, o *other) {
 	o.done, o.ended = true, k.book.now()
 	o.file.Close()
 	o.file = nil
-	if o.bad {
+	switch {
+	case o.bad:
 		k.setAside(journalMark+id, cmp.Or(err, error(damaged(o.place.offset, "it was damaged while its process ran"))))
 		delete(k.seen, id)
+	case o.place.offset == int64(headerBytes) && len(b) == 0 && k.lock != nil:
+		// Its process counted nothing.
+		if os.Remove(filepath.Join(k.dir, journalMark+id)) == nil {
+			delete(k.seen, id)
+		}
 	}
 }
 
@@ -260,7 +268,7 @@ func (k *keeper) setAside(name string, why error) {
 	path := filepath.Join(k.dir, name)
 	aside := path + ".corrupt-" + k.book.now().UTC().Format("20060102T150405Z")
 	for n := 2; ; n++ {
-		if _, err := os.Lstat(aside); errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Lstat(aside); err != nil {
 			break
 		}
 		aside = fmt.Sprintf("%s.corrupt-%s-%d", path, k.book.now().UTC().Format("20060102T150405Z"), n)
@@ -296,6 +304,9 @@ func (k *keeper) step() {
 func (k *keeper) end() {
 	k.trouble(k.save())
 	if k.own != nil {
+		if k.own.place.number == 0 {
+			_ = os.Remove(filepath.Join(k.dir, journalMark+k.own.id))
+		}
 		k.own.file.Close()
 		k.own = nil
 	}

@@ -41,8 +41,11 @@ type bounds struct {
 }
 
 // Serve implements exchange.Stage. A request that evenkeel refuses in a later stage without having reached an
-// endpoint is given back; bytes are charged when the answer has ended.
+// endpoint is given back; bytes are charged when the answer has ended. A nil Set lets everything through.
 func (s *Set) Serve(x *exchange.Exchange, next *exchange.Next) *exchange.Refusal {
+	if s == nil {
+		return next.Do(x)
+	}
 	return s.from(0, x, next)
 }
 
@@ -326,3 +329,6 @@ func newBounds(q *site.Quota, p period, most used) bounds {
 	}
 	return b
 }
+
+// Window is the length of a quota's period as RateLimit-Policy names it; 0: lifetime.
+func Window(q *site.Quota) time.Duration { return newPeriod(q).nominal }
