@@ -70,6 +70,7 @@ type other struct {
 	done  bool // its process has ended, and all of it was read
 	ended time.Time
 	bad   bool
+	told  bool // that it cannot be read
 }
 
 func newKeeper(b *Book, dir string) *keeper {
@@ -215,7 +216,10 @@ func (k *keeper) followOne(id string, o *other) {
 	dead := unlocked(o.file) // asked before reading: what is read then is all there will be
 	b, err := readFrom(o.file, o.place.offset)
 	if err != nil {
-		k.book.alarm("a journal of quotas cannot be read: " + err.Error())
+		if !o.told {
+			o.told = true
+			k.book.alarm("a journal of quotas cannot be read, it is tried again every second: " + err.Error())
+		}
 		return
 	}
 	place := o.place
