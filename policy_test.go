@@ -52,6 +52,8 @@ var importers = map[string][]string{
 	"github.com/prometheus/client_golang/":     {"node"},
 	"github.com/miekg/dns":                     {"pool", "probe", "steer"},
 	"github.com/corazawaf/":                    {"admit"},
+	"github.com/go-jose/":                      {"admit"},
+	"github.com/oschwald/":                     {"admit"},
 	"github.com/cilium/ebpf":                   {"vip", "chaos"},
 	"github.com/charmbracelet/":                {"console"},
 	"go.yaml.in/":                              {"site", "pool", "console"},

@@ -21,6 +21,8 @@ type Refusal struct {
 	// Body is the whole body with its type instead of a made one; nil: made.
 	Body        []byte
 	ContentType []byte
+	// Challenge is the WWW-Authenticate of a 401; nil: none.
+	Challenge []byte
 }
 
 // Problem types of draft-ietf-httpapi-ratelimit-headers.

@@ -185,6 +185,7 @@ func appendJSON(b []byte, x *exchange.Exchange, refusal *exchange.Refusal, statu
 	}
 	if x.Route != nil {
 		b = appendText(append(b, `,"route":`...), x.Route.Name)
+		b = append(append(append(b, `,"class":"`...), x.Class.String()...), '"')
 	}
 	if e := x.Endpoint; e != nil {
 		b = appendText(append(b, `,"pool":`...), e.Pool)

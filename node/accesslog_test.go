@@ -29,7 +29,7 @@ func TestLogLines(t *testing.T) {
 	x := logged(t)
 	want := `{"time":"2026-03-04T05:06:07.890Z","listener":"web","protocol":"http/1","client":"203.0.113.9","id":"id-1","method":"GET",` +
 		`"host":"shop.example","target":"/a?b=\"c","status":200,"agent":"x\u0009y","bytes_in":0,"bytes_out":12,"took_ms":3.500,"first_byte_ms":2.000,` +
-		`"route":"all","pool":"shop","endpoint":"10.0.0.1:80","attempts":2}` + "\n"
+		`"route":"all","class":"standard","pool":"shop","endpoint":"10.0.0.1:80","attempts":2}` + "\n"
 	if got := string(appendJSON(nil, x, nil, 200, 3500*time.Microsecond)); got != want {
 		t.Errorf("got  %swant %s", got, want)
 	}

@@ -99,7 +99,7 @@ func (d *clientDoc) quota(q *site.Quota) {
 	case q.Period == site.PeriodLifetime:
 		when, from = "in all", ""
 	case q.Sliding:
-		when, from = "within any " + q.Period + " back from now", ""
+		when, from = "within any "+q.Period+" back from now", ""
 	case when == "":
 		when = "in every period of " + q.Period
 	}

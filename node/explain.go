@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/even-keel/evenkeel/admit/limit"
 	"github.com/even-keel/evenkeel/admit/quota"
 	"github.com/even-keel/evenkeel/console"
 	"github.com/even-keel/evenkeel/exchange"
@@ -20,7 +22,7 @@ import (
 // request as far as to its route, and counts nothing.
 func (n *Node) Explain(q console.Question) (console.Explanation, error) {
 	n.mu.Lock()
-	s, chains := n.site, n.chains
+	s, chains, limits := n.site, n.chains, n.limited
 	n.mu.Unlock()
 	name, st, err := listenerOf(s, chains, q.Listener)
 	if err != nil {
@@ -52,9 +54,9 @@ func (n *Node) Explain(q console.Question) (console.Explanation, error) {
 	if !reached {
 		return e, nil
 	}
-	e.Limits = st.explainLimits(x)
-	for _, l := range e.Limits {
-		e.Passes = e.Passes && !l.Refuses
+	for _, one := range limits.Explain(x) {
+		e.Passes = e.Passes && !one.Refuses
+		e.Limits = append(e.Limits, shownLimit(one))
 	}
 	for _, one := range st.quota.Explain(x) {
 		shown := shownQuota(one)
@@ -64,8 +66,12 @@ func (n *Node) Explain(q console.Question) (console.Explanation, error) {
 	return e, nil
 }
 
-// explainLimits says which limits x meets.
-func (s *stages) explainLimits(*exchange.Exchange) []console.ExplainedLimit { return nil }
+func shownLimit(l limit.Explained) console.ExplainedLimit {
+	return console.ExplainedLimit{
+		Name: l.Name, By: l.By, Key: l.Key, Applies: l.Applies, Why: l.Why, DryRun: l.DryRun, Refuses: l.Refuses, Rate: l.Rate, Burst: l.Burst,
+		Left: l.Left, Concurrency: l.Concurrency, InFlight: l.InFlight, Reset: l.Reset.Seconds(), RetryAfter: l.RetryAfter.Seconds(),
+	}
+}
 
 func shownQuota(q quota.Explained) console.ExplainedQuota {
 	return console.ExplainedQuota{
@@ -96,10 +102,16 @@ func listenerOf(s *site.Site, chains map[string]*stages, name string) (string, *
 	return name, chains[name], nil
 }
 
+// maxThoughtFields is what a listener takes that says nothing else.
+const maxThoughtFields = 100
+
 // thought makes the exchange of a request that nobody sent.
 func thought(q console.Question, l *site.Listener) (*exchange.Exchange, error) {
 	if !strings.HasPrefix(q.Path, "/") {
 		return nil, fmt.Errorf("the path %q does not begin with /", q.Path)
+	}
+	if strings.ContainsAny(q.Method+q.Path+q.Host+strings.Join(q.Headers, ""), "\r\n") {
+		return nil, errors.New("method, path, host or a header holds more than one line")
 	}
 	method := q.Method
 	if method == "" {
@@ -126,12 +138,12 @@ func thought(q console.Question, l *site.Listener) (*exchange.Exchange, error) {
 	}
 	head += "\r\n"
 	r := new(wire.Request)
-	n, err := r.Parse([]byte(head), wire.Limits{HeadBytes: int(max(l.Limits.HeaderBytes, 1<<10)), Fields: max(l.Limits.Headers, 1)})
+	n, err := r.Parse([]byte(head), wire.Limits{HeadBytes: int(cmp.Or(l.Limits.HeaderBytes, 16<<10)), Fields: cmp.Or(l.Limits.Headers, maxThoughtFields)})
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("the listener would not take such a request: %w", err)
 	case n != len(head):
-		return nil, errors.New("method, path, host or a header holds more than one line")
+		return nil, errors.New("the listener would not take such a request")
 	}
 	return &exchange.Exchange{Listener: l, Request: r, Start: time.Now(), Client: netip.AddrPortFrom(ip, 1), Secure: l.TLS != nil}, nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/even-keel/evenkeel/admit/facts"
 	"github.com/even-keel/evenkeel/console"
 )
 
@@ -49,6 +50,12 @@ var (
 	descRetries     = desc("retries_total", "Attempts that failed and were made again (done), or were not because the budget was spent (denied).", "pool", "result")
 	descReloads     = desc("reloads_total", "Reloads of the site by result: done or refused.", "result")
 	descLogDropped  = desc("access_log_dropped_total", "Lines of the access log that were dropped because its queue was full.")
+	descTokens      = desc("tokens_total", "Tokens that requests carried, by where their keys come from and what became of them.", "keys", "result")
+	descTokenKeys   = desc("token_keys", "Keys that signatures of tokens are checked with.", "keys")
+	descLimited     = desc("limit_requests_total", "Requests by limit: admitted, refused, or would_refuse for a dry run.", "limit", "result")
+	descLimitKeys   = desc("limit_keys", "Keys that a limit remembers.", "limit")
+	descLimitBytes  = desc("limit_bytes", "Memory for the keys of a limit.", "limit")
+	descLimitShared = desc("limit_shared_total", "Requests of keys without a place in a full table, which share a budget.", "limit")
 	descReady       = desc("ready", "1 when the node should get traffic.")
 	descBuild       = desc("build_info", "Always 1; the labels say what runs.", "version", "go")
 )
@@ -93,6 +100,8 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	out.counter(descReloads, refused, "refused")
 	out.counter(descReloads, done, "done")
 	out.counter(descLogDropped, n.logDropped.Load())
+	out.tokens(n.facts.Status())
+	out.limits(n.limitStatus())
 	n.tallies.each(func(key tallyKey, t *tally) { out.tally(key, t) })
 	for key, count := range n.tallies.refusedAll() {
 		out.counter(descRefused, count, key.stage, key.reason)
@@ -107,8 +116,26 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 			out.counter(descConnRefused, count, name, reason)
 		}
 	}
+	out.guard(n.guard.Status())
 	for name, p := range pools {
 		out.pool(name, p.view(), n.budget(name))
+	}
+}
+
+// tokens shows the sources of tokens. Two that have their keys from one place, for the customer and for the user, count together.
+func (s sink) tokens(st facts.Status) {
+	sum := map[string]facts.TokenStatus{}
+	for _, t := range st.Tokens {
+		t0 := sum[t.From]
+		t.Known, t.Good, t.Bad, t.Skipped = t.Known+t0.Known, t.Good+t0.Good, t.Bad+t0.Bad, t.Skipped+t0.Skipped
+		sum[t.From] = t
+	}
+	for from, t := range sum {
+		s.gauge(descTokenKeys, float64(t.Keys), from)
+		s.counter(descTokens, t.Known, from, "known")
+		s.counter(descTokens, t.Good, from, "good")
+		s.counter(descTokens, t.Bad, from, "bad")
+		s.counter(descTokens, t.Skipped, from, "skipped")
 	}
 }
 

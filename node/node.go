@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/even-keel/evenkeel/admit/facts"
+	"github.com/even-keel/evenkeel/admit/limit"
 	"github.com/even-keel/evenkeel/admit/quota"
 	"github.com/even-keel/evenkeel/admit/shed"
 	"github.com/even-keel/evenkeel/console"
@@ -51,8 +52,8 @@ type Node struct {
 	prober   func(ctx context.Context) error
 	send     exchange.Handler
 	answer   answerer
-	guard    *guard
 	facts    *facts.Store
+	guard    *selfGuard
 	tallies  *tallies
 	rates    rates
 	events   events
@@ -67,15 +68,17 @@ type Node struct {
 	accessLog  atomic.Pointer[accessLog]
 	logDropped atomic.Uint64
 
-	reloading sync.Mutex // one reload or upgrade at a time; guards logTask and finder
+	reloading sync.Mutex // one reload or upgrade at a time; guards logTask, and what stages are built with
 	logTask   *task
-	finder    *facts.Finder // what stages are built with
-	quotas    *quota.Set    // likewise
+	finder    *facts.Finder
+	limits    *limit.Set
+	quotas    *quota.Set
 	built     map[string]*stages
 	book      *quota.Book // what quotas have counted
 
 	mu         sync.Mutex // guards what follows; never taken on the way of a request
 	site       *site.Site
+	limited    *limit.Set // limits, in force
 	revision   string
 	pools      map[string]*runningPool
 	chains     map[string]*stages // in force, by listener
@@ -122,6 +125,8 @@ func New(opts Options) (*Node, error) {
 		site: opts.Site, revision: revision(opts.Site),
 		pools: map[string]*runningPool{}, budgets: map[string]*budget{}, flights: map[string]*flight{},
 	}
+	n.guard.event, n.guard.senses = n.event, newSenses("/proc", "/sys/fs/cgroup")
+	n.guard.update(opts.Site.Guard)
 	n.book = n.newBook(opts.Site)
 	n.wire()
 	n.metrics = newMetrics(n)
@@ -159,10 +164,15 @@ func (n *Node) start(ctx context.Context) error {
 		return err
 	}
 	n.useLog(log)
+	if n.limits, err = n.newLimits(n.site); err != nil {
+		return err
+	}
 	if n.finder, err = n.facts.Finder(&n.site.Identify); err != nil {
 		return err
 	}
 	n.tasks.start("facts", n.facts.Run)
+	n.guard.warn(machineWarnings("/proc", n.site))
+	n.tasks.start("guard", n.guard.run)
 	n.startQuotas()
 	n.tasks.start("prober", n.prober)
 	pools := map[string]*runningPool{}
@@ -177,6 +187,7 @@ func (n *Node) start(ctx context.Context) error {
 	n.mu.Lock()
 	n.pools = pools
 	n.mu.Unlock()
+	n.facts.Await(ctx, n.finder)
 	n.awaitVerdicts(ctx, n.site, pools)
 	if err := n.front.Update(n.site.Listeners, n.handlers(n.site, parts(pools))); err != nil {
 		return err
@@ -190,7 +201,7 @@ func (n *Node) start(ctx context.Context) error {
 		})
 	}
 	n.mu.Lock()
-	n.phase, n.chains, n.counted = phaseServing, n.built, n.quotas
+	n.phase, n.limited, n.chains, n.counted = phaseServing, n.limits, n.built, n.quotas
 	n.mu.Unlock()
 	n.events.add(time.Now(), "start", n.site.Name+" serves: "+sizeOf(n.site))
 	return nil
@@ -319,6 +330,12 @@ func (n *Node) flight(listener string) *flight {
 		n.flights[listener] = new(flight)
 	}
 	return n.flights[listener]
+}
+
+// useFinder says which finder is in force. What the facts of another were found with is given up.
+func (n *Node) useFinder(f *facts.Finder) {
+	n.finder = f
+	n.facts.Use(f)
 }
 
 // useLog swaps the access log; nil: off. The old one writes what it has and ends.

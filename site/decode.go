@@ -253,7 +253,7 @@ func (d *decoder) scalar(n *node, v reflect.Value, f field, path string) {
 		d.wrong(path, "%v", err)
 		return
 	}
-	if f.form == "file" && text != "" && !slices.Contains(f.words, text) {
+	if (f.form == "file" || f.form == "place" && !isURL(text)) && text != "" && !slices.Contains(f.words, text) {
 		v.SetString(absolute(text, n.at.src.dir))
 	}
 }

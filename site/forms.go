@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"regexp"
 	"slices"
 	"strconv"
@@ -38,6 +39,7 @@ var forms = map[string]form{
 	"period":    {checkPeriod, `^(hour|day|week|month|year|lifetime|[0-9].*)$`, "hour, day, week, month, year, lifetime or a length"},
 	"time":      {checkTime, `^[0-9]{4}-[0-9]{2}-[0-9]{2}T.*$`, "a time, 2026-01-31T00:00:00Z"},
 	"file":      {checkFile, "", "a path, relative to the file that names it"},
+	"place":     {checkPlace, "", "a URL, or a path relative to the file that names it"},
 }
 
 func checkName(s string) (string, error) {
@@ -320,6 +322,25 @@ func checkTime(s string) (string, error) {
 		return s, fmt.Errorf("%s is not a time; write it as 2026-01-31T00:00:00Z", quote(s))
 	}
 	return s, nil
+}
+
+// isURL reports whether a place is a URL and no path.
+func isURL(s string) bool { return strings.Contains(s, "://") }
+
+func checkPlace(s string) (string, error) {
+	if !isURL(s) {
+		return checkFile(s)
+	}
+	u, err := url.Parse(s)
+	switch {
+	case err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http":
+		return s, fmt.Errorf("%s is no URL; write https://host/path, or the path of a file", quote(s))
+	case u.User != nil:
+		return s, errors.New("a URL with a password in it would stand in logs; leave out what is before the @")
+	case u.Fragment != "":
+		return s, fmt.Errorf("%s has a fragment, which is never sent; leave out #%s", quote(s), u.Fragment)
+	}
+	return u.String(), nil
 }
 
 func checkFile(s string) (string, error) {

@@ -32,9 +32,9 @@ type JWT struct {
 	Claim    string        `yaml:"claim" default:"sub" doc:"claim whose value is the fact"`
 	Header   string        `yaml:"header" form:"token" default:"Authorization" doc:"header with the token; a leading Bearer is left out"`
 	Cookie   string        `yaml:"cookie" form:"token" doc:"cookie with the token, instead of a header"`
-	JWKS     string        `yaml:"jwks" doc:"URL or file of the key set (RFC 7517)"`
-	Key      string        `yaml:"key" form:"file" doc:"file with one public key or certificate, PEM"`
-	Secret   Secret        `yaml:"secret" doc:"shared secret of HMAC signatures"`
+	JWKS     string        `yaml:"jwks" form:"place" doc:"URL or file of the key set (RFC 7517)"`
+	Key      string        `yaml:"key" form:"file" doc:"file with one public key or certificate, PEM; read again when it changes"`
+	Secret   Secret        `yaml:"secret" doc:"shared secret of HMAC signatures, at least 32 bytes"`
 	Issuer   string        `yaml:"issuer" doc:"iss that a token must carry; empty: any"`
 	Audience string        `yaml:"audience" doc:"aud that a token must carry; empty: any"`
 	Leeway   time.Duration `yaml:"leeway" default:"30s" min:"0s" max:"10m" doc:"how far clocks may differ for exp and nbf"`
@@ -46,7 +46,7 @@ type JWT struct {
 type Region struct {
 	Header   string        `yaml:"header" form:"token" doc:"header of a trusted proxy with the region"`
 	Prefixes []RegionRange `yaml:"prefixes" doc:"own table from addresses to regions; the longest prefix wins"`
-	MMDB     string        `yaml:"mmdb" form:"file" doc:"MaxMind database with countries"`
+	MMDB     string        `yaml:"mmdb" form:"file" doc:"MaxMind database with countries; the region is the ISO code, as DE; read again when it changes"`
 }
 
 // RegionRange gives addresses a region.

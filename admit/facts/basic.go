@@ -12,7 +12,7 @@ import (
 type inBasic struct{}
 
 // authorization is the field of credentials.
-var authorization = fieldName{"Authorization", wire.Authorization}
+var authorization = fieldName{text: "Authorization", id: wire.Authorization}
 
 func (inBasic) find(x *exchange.Exchange) ([]byte, *exchange.Refusal) {
 	v, refusal := authorization.value(x)

@@ -1,7 +1,10 @@
 package facts
 
 import (
+	"maps"
 	"net/netip"
+	"net/textproto"
+	"slices"
 	"strings"
 
 	"github.com/even-keel/evenkeel/exchange"
@@ -9,14 +12,17 @@ import (
 	"github.com/even-keel/evenkeel/wire"
 )
 
-// longestWord is the longest word for a class that is looked at. SHEDDABLE_PLUS has 14 letters.
-const longestWord = 32
+// classWord is one word for a class, in lower case.
+type classWord struct {
+	text  string
+	class exchange.Class
+}
 
 // classWords are the words that are known without being named: those of the site file, and those of the SRE book ("Handling
 // overload"), whose four become three.
-var classWords = map[string]exchange.Class{
-	"critical": exchange.Critical, "standard": exchange.Standard, "low": exchange.Low,
-	"critical_plus": exchange.Critical, "sheddable_plus": exchange.Standard, "sheddable": exchange.Low,
+var classWords = []classWord{
+	{"critical", exchange.Critical}, {"standard", exchange.Standard}, {"low", exchange.Low},
+	{"critical_plus", exchange.Critical}, {"sheddable_plus", exchange.Standard}, {"sheddable", exchange.Low},
 }
 
 // classes says who may claim which class in which words.
@@ -24,25 +30,19 @@ type classes struct {
 	header fieldName // further one beside Evenkeel-Class; its text is empty: none
 	from   []netip.Prefix
 	proxy  bool // trusted proxies may raise the class: there is no list of its own
-	words  map[string]exchange.Class
+	words  []classWord
 }
 
 // evenkeelClass is the field that evenkeel itself sends.
-var evenkeelClass = fieldName{"Evenkeel-Class", wire.EvenkeelClass}
+var evenkeelClass = fieldName{text: "Evenkeel-Class", id: wire.EvenkeelClass}
 
 func newClasses(cfg *site.ClassSource) classes {
 	c := classes{from: cfg.From, proxy: len(cfg.From) == 0, words: classWords}
 	if cfg.Header != "" {
 		c.header = newFieldName(cfg.Header)
 	}
-	if len(cfg.Names) > 0 {
-		c.words = make(map[string]exchange.Class, len(classWords)+len(cfg.Names))
-		for word, class := range classWords {
-			c.words[word] = class
-		}
-		for word, class := range cfg.Names {
-			c.words[strings.ToLower(word)] = classNamed(class)
-		}
+	for _, word := range slices.Sorted(maps.Keys(cfg.Names)) { // own meanings go before those that are known
+		c.words = slices.Insert(slices.Clone(c.words), 0, classWord{strings.ToLower(word), classNamed(cfg.Names[word])})
 	}
 	return c
 }
@@ -63,7 +63,7 @@ func (c *classes) claim(x *exchange.Exchange, said bool) exchange.Claim {
 }
 
 // said is the class in the fields called name; the lowest, when there are several. Words that nobody knows say nothing.
-func (c *classes) said(x *exchange.Exchange, name *fieldName, words map[string]exchange.Class) (class exchange.Class, set bool) {
+func (c *classes) said(x *exchange.Exchange, name *fieldName, words []classWord) (class exchange.Class, set bool) {
 	for i := range x.Request.Fields {
 		f := &x.Request.Fields[i]
 		if !name.is(f) {
@@ -76,20 +76,15 @@ func (c *classes) said(x *exchange.Exchange, name *fieldName, words map[string]e
 	return class, set
 }
 
-// classOf is the class that word stands for, in letters of either case.
-func classOf(word []byte, words map[string]exchange.Class) (exchange.Class, bool) {
-	var buf [longestWord]byte
-	if len(word) > len(buf) {
-		return 0, false
-	}
-	for i, c := range word {
-		if 'A' <= c && c <= 'Z' {
-			c |= 0x20
+// classOf is the class that word stands for, in letters of either case. Sites name few words: to compare them costs less than
+// to look one up.
+func classOf(word []byte, words []classWord) (exchange.Class, bool) {
+	for i := range words {
+		if w := &words[i]; len(word) == len(w.text) && wire.EqualFold(word, w.text) {
+			return w.class, true
 		}
-		buf[i] = c
 	}
-	class, known := words[string(buf[:len(word)])]
-	return class, known
+	return 0, false
 }
 
 // mayRaise reports whether the sender of x may claim a class above the route's.
@@ -113,18 +108,26 @@ func classNamed(word string) exchange.Class {
 
 // fieldName is a name of request fields, made ready to be compared.
 type fieldName struct {
-	text string
-	id   wire.ID
+	text  string // as it is mostly sent in HTTP/1.1; empty: none
+	lower string // as it is sent in HTTP/2
+	id    wire.ID
 }
 
-func newFieldName(text string) fieldName { return fieldName{text, wire.FieldID([]byte(text))} }
+func newFieldName(text string) fieldName {
+	return fieldName{textproto.CanonicalMIMEHeaderKey(text), strings.ToLower(text), wire.FieldID([]byte(text))}
+}
 
-// is reports whether f has the name.
+// is reports whether f has the name. It is inlined, as it is asked for every field of every request.
 func (n *fieldName) is(f *wire.Field) bool {
-	if n.id != wire.Other {
-		return f.ID == n.id
-	}
-	return f.ID == wire.Other && len(f.Name) == len(n.text) && wire.EqualFold(f.Name, n.text)
+	return f.ID == n.id && len(f.Name) == len(n.text) && n.same(f)
+}
+
+// same reports whether the name of f, which has the same length and ID, is n.
+//
+//go:noinline
+func (n *fieldName) same(f *wire.Field) bool {
+	name := f.Name
+	return n.id != wire.Other || string(name) == n.text || string(name) == n.lower || wire.EqualFold(name, n.text)
 }
 
 // value is the value of the field, nil for an empty one or none. Two that differ are refused: whoever counts by one of them and

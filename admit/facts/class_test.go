@@ -32,10 +32,10 @@ func find(f *Finder, x *exchange.Exchange) *exchange.Refusal {
 	return f.Find(x, x.Request.Field(wire.EvenkeelClass) != nil)
 }
 
-// newFinder is New for sites that are right.
+// newFinder is Finder for sites that are right.
 func newFinder(t testing.TB, cfg *site.Identify) *Finder {
 	t.Helper()
-	f, err := New(cfg)
+	f, err := NewStore(nil).Finder(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

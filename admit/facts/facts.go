@@ -20,9 +20,11 @@ type Finder struct {
 	customer  source // nil: none
 	user      source
 	sure      bool // the customer's source cannot be made up by others who know only the name
+	region    *regions
 	customers map[string]known
 	class     classes
-	empty     bool // nothing but Evenkeel-Class is looked for
+	empty     bool  // nothing but Evenkeel-Class is looked for
+	uses      []any // what of the store it needs: verifiers, key sets, databases
 }
 
 // known is what the site says of one customer.
@@ -38,39 +40,8 @@ type source interface {
 	find(x *exchange.Exchange) ([]byte, *exchange.Refusal)
 }
 
-// New makes a finder of what the site says.
-func New(cfg *site.Identify) (*Finder, error) {
-	f := &Finder{customers: customersOf(cfg.Customers), class: newClasses(&cfg.Class)}
-	f.customer, f.sure = newSource(cfg.Customer)
-	f.user, _ = newSource(cfg.User)
-	f.empty = f.customer == nil && f.user == nil && f.class.header.text == ""
-	return f, nil
-}
-
-// newSource makes one source ready. sure: to write its value one has to know a secret or to hold a key; a part of the path
-// and the user name of basic authorization, whose password evenkeel does not check, are no secrets.
-func newSource(cfg *site.Source) (s source, sure bool) {
-	switch {
-	case cfg == nil:
-		return nil, false
-	case cfg.Header != "":
-		return &inHeader{newFieldName(cfg.Header)}, true
-	case cfg.Cookie != "":
-		return &inCookie{cfg.Cookie}, true
-	case cfg.Query != "":
-		return &inQuery{cfg.Query}, true
-	case cfg.Path > 0:
-		return inPath(cfg.Path), false
-	case cfg.MTLS != "":
-		return inCertificate(cfg.MTLS), true
-	case cfg.Basic:
-		return inBasic{}, false
-	}
-	return nil, false
-}
-
 // Find fills the customer, user, region, claim and weight of x, whose address, trust and path are known. said: the request has
-// a field Evenkeel-Class. It allocates nothing, except for a token that is seen for the first time. It does not wait.
+// a field Evenkeel-Class. It allocates nothing and does not wait, except for a token that is seen for the first time.
 func (f *Finder) Find(x *exchange.Exchange, said bool) (refusal *exchange.Refusal) {
 	if f.empty {
 		if said {
@@ -87,6 +58,9 @@ func (f *Finder) Find(x *exchange.Exchange, said bool) (refusal *exchange.Refusa
 		if x.User, refusal = f.user.find(x); refusal != nil {
 			return refusal
 		}
+	}
+	if f.region != nil {
+		x.Region = f.region.find(x)
 	}
 	if said || f.class.header.text != "" {
 		x.Claim = f.class.claim(x, said)

@@ -50,8 +50,8 @@ func damaged(offset int64, format string, args ...any) error {
 	return &damageError{offset, fmt.Sprintf(format, args...)}
 }
 
-// castagnoli is the polynomial that processors have an instruction for.
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+// checksum is CRC-32C, which processors have an instruction for. The table is made once by its package.
+func checksum(b []byte) uint32 { return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)) }
 
 // header is the first line of a file.
 func header(kind, id string) []byte {
@@ -89,8 +89,8 @@ func appendRecord(dst []byte, number uint32, body []byte) []byte {
 	start := len(dst)
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(body)))
 	dst = binary.LittleEndian.AppendUint32(dst, number)
-	dst = binary.LittleEndian.AppendUint32(dst, crc32.Checksum(body, castagnoli))
-	dst = binary.LittleEndian.AppendUint32(dst, crc32.Checksum(dst[start:start+12], castagnoli))
+	dst = binary.LittleEndian.AppendUint32(dst, checksum(body))
+	dst = binary.LittleEndian.AppendUint32(dst, checksum(dst[start:start+12]))
 	return append(dst, body...)
 }
 
@@ -109,7 +109,7 @@ func readRecords(b []byte, from filePlace, do func(body []byte, at int64) error)
 			return next, nil // torn
 		}
 		length, number := binary.LittleEndian.Uint32(b), binary.LittleEndian.Uint32(b[4:])
-		if crc32.Checksum(b[:12], castagnoli) != binary.LittleEndian.Uint32(b[12:]) {
+		if checksum(b[:12]) != binary.LittleEndian.Uint32(b[12:]) {
 			if len(bytes.Trim(b, "\x00")) == 0 {
 				return next, nil // torn: the file system had made room and not written
 			}
@@ -124,7 +124,7 @@ func readRecords(b []byte, from filePlace, do func(body []byte, at int64) error)
 			return next, nil // torn
 		}
 		body := b[frameBytes : frameBytes+int(length)]
-		if crc32.Checksum(body, castagnoli) != binary.LittleEndian.Uint32(b[8:]) {
+		if checksum(body) != binary.LittleEndian.Uint32(b[8:]) {
 			if len(b) == frameBytes+int(length) {
 				return next, nil // torn
 			}

@@ -311,7 +311,7 @@ func newBounds(q *site.Quota, p period, most used) bounds {
 		if w := int64(p.nominal / time.Second); w > 0 {
 			field += ";w=" + strconv.FormatInt(w, 10)
 		}
-		made := &exchange.Policy{Name: q.Name, Field: []byte(field), Quoted: []byte(quoted), Always: always}
+		made := &exchange.Policy{Name: q.Name, Field: []byte(field), Quoted: []byte(quoted), Always: always, Endless: p.nominal == 0}
 		if q.Answer.Remaining != "" {
 			made.Remaining = []byte(q.Answer.Remaining)
 		}
