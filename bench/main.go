@@ -10,15 +10,19 @@ import (
 	"syscall"
 
 	"github.com/even-keel/evenkeel/bench/cost"
+	"github.com/even-keel/evenkeel/bench/limits"
+	"github.com/even-keel/evenkeel/bench/overload"
 	"github.com/even-keel/evenkeel/bench/stress"
 	"github.com/even-keel/evenkeel/bench/worlds"
 )
 
 const usage = `usage: bench cost [flags]              CPU and memory beside HAProxy and nginx
        bench stress [flags] NAME...    experiments with a verdict each; all stands for all
+       bench limit [flags]             a check of a rate limit beside other limiters
        bench shed [flags]              the shedder in random worlds, in fake time
+       bench overload [flags]          more demand than the endpoints can work on, a verdict for each scenario
 
-Flags are shown by bench cost -h, bench stress -h and bench shed -h.
+Flags are shown by bench NAME -h.
 exit code: 0 held, 1 did not hold, 2 wrong use, 3 could not run
 `
 
@@ -36,6 +40,10 @@ func run(args []string) int {
 			return cost.Main(ctx, args[1:])
 		case "stress":
 			return stress.Main(ctx, args[1:])
+		case "overload":
+			return overload.Main(ctx, args[1:])
+		case "limit":
+			return limits.Main(ctx, args[1:])
 		case "shed":
 			return worlds.Main(ctx, args[1:])
 		}

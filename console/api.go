@@ -125,7 +125,7 @@ func (c *console) drain(w http.ResponseWriter, r *http.Request) {
 // done answers a change: programs get JSON, a form of the page without scripts goes back to the page.
 func done(w http.ResponseWriter, r *http.Request, status int, body any) {
 	if strings.Contains(r.Header.Get("Accept"), "text/html") {
-		http.Redirect(w, r, "/", http.StatusSeeOther)
+		http.Redirect(w, r, back(r), http.StatusSeeOther)
 		return
 	}
 	answer(w, status, body)

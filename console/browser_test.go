@@ -191,6 +191,53 @@ func TestPageInBrowser(t *testing.T) {
 	}
 }
 
+func TestOverloadInBrowser(t *testing.T) {
+	rig := newRig()
+	rig.node.now = func() time.Time { return time.Unix(600*2_000_000+44+int64(rig.node.ticks()), 0) } // at the height of the wave
+	rig.deps.Now = rig.node.now
+	s := serveReal(t, New(rig.deps))
+	b := openBrowser(t)
+	b.call("Page.navigate", map[string]any{"url": s.URL + "/"})
+	b.until(`document.documentElement.dataset.views === '1'`)
+	b.eval(`document.querySelector('#alarm a').click()`) // the node's own page leads there
+	b.until(`location.pathname === '/overload' && document.documentElement.dataset.views >= '2'`)
+	if got := b.eval(`document.getElementById('load-state').textContent`); got != "▲ overloaded" {
+		t.Errorf("the page says %q", got)
+	}
+	if got := b.eval(`document.querySelectorAll('.chart').length`); got != "4" {
+		t.Errorf("%s charts", got)
+	}
+	// Charts move, and the page does not: what stands below stays where it is.
+	path := b.eval(`document.querySelector('#chart-node .c-standard[d]').getAttribute('d')`)
+	top := b.eval(`document.getElementById('h-refused').getBoundingClientRect().top`)
+	seen := b.eval(`document.documentElement.dataset.views`)
+	b.until(`Number(document.documentElement.dataset.views) >= ` + seen + ` + 2`)
+	if b.eval(`document.querySelector('#chart-node .c-standard[d]').getAttribute('d')`) == path {
+		t.Error("the chart stands still")
+	}
+	if now := b.eval(`document.getElementById('h-refused').getBoundingClientRect().top`); now != top {
+		t.Errorf("what stands below moved from %s to %s", top, now)
+	}
+
+	// Refusing by hand is asked about, and shown with the way back.
+	b.eval(`document.querySelector('#load-shop .acts button').click()`)
+	b.until(`document.getElementById('ask').open && document.getElementById('ask-title').textContent === 'Refuse low requests of pool shop for ten minutes?'`)
+	b.eval(`document.getElementById('ask-yes').click()`)
+	b.until(`document.querySelector('#load-shop .acts button').textContent === 'Let low in again'`)
+	if got := b.eval(`document.querySelector('#load-shop .note').textContent`); !strings.Contains(got, "Refused by hand: low for") {
+		t.Errorf("the note says %q", got)
+	}
+	for _, width := range []int{360, 800} {
+		b.call("Emulation.setDeviceMetricsOverride", map[string]any{"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500})
+		if got := b.eval(fmt.Sprintf(`document.documentElement.scrollWidth <= %d`, width)); got != "true" {
+			t.Errorf("at %d the page is %s px wide", width, b.eval(`document.documentElement.scrollWidth`))
+		}
+	}
+	if len(b.talk) > 0 {
+		t.Errorf("the page's console is not empty: %s", strings.Join(b.talk, "\n"))
+	}
+}
+
 func TestLoginInBrowser(t *testing.T) {
 	rig := newRig()
 	rig.deps.Token = secret

@@ -17,6 +17,11 @@ type Deps struct {
 	View func() View
 	// SetEndpoint sets what people want of an endpoint: AdminUp, AdminDown or AdminDrain. The console has checked that the View knows both names.
 	SetEndpoint func(pool, address, state string) error
+	// Shed refuses low requests, or standard and low ones, of a pool until a moment, of all pools when pool is ""; a zero until brings
+	// them back. The console has checked class and pool.
+	Shed func(pool, class string, until time.Time) error
+	// Curves is the past of the node and its pools after a moment, the node first.
+	Curves func(since time.Time) []Series
 	// Reload reads the site file again. Its error is shown to the caller; it means that nothing changed.
 	Reload func() error
 	// Drain starts the orderly stop of the node and returns at once.
@@ -85,6 +90,8 @@ func New(deps Deps) http.Handler {
 	}
 	serve("GET", "/{$}", c.page)
 	serve("GET", "/live", c.livePage)
+	serve("GET", "/overload", c.overloadPage)
+	serve("GET", "/live/overload", c.liveOverload)
 	serve("GET", "/assets/{file}", c.asset)
 	serve("GET", "/api/v1/status", c.status)
 	serve("GET", "/api/v1/listeners", c.listeners)
@@ -93,6 +100,8 @@ func New(deps Deps) http.Handler {
 	serve("GET", "/api/v1/routes", c.routes)
 	serve("GET", "/api/v1/events", c.events)
 	serve("GET", "/api/v1/limits/explain", c.explain)
+	serve("GET", "/api/v1/overload", c.overload)
+	c.shedRoutes(mux)
 	serve("GET", "/api/v1/stream", c.streamViews)
 	serve("POST", "/api/v1/pools/{pool}/endpoints/{address}/{state}", c.setEndpoint)
 	serve("POST", "/api/v1/reload", c.reload)
@@ -107,6 +116,16 @@ func New(deps Deps) http.Handler {
 		problem(w, http.StatusNotFound, "not_found", "there is nothing at "+r.URL.Path)
 	})
 	return c.guard(mux)
+}
+
+// shedRoutes serves the one path that answers two methods.
+func (c *console) shedRoutes(mux *http.ServeMux) {
+	mux.HandleFunc("GET /api/v1/shed", c.shedStatus)
+	mux.HandleFunc("POST /api/v1/shed", c.shed)
+	mux.HandleFunc("/api/v1/shed", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Allow", "GET, POST")
+		problem(w, http.StatusMethodNotAllowed, "method_not_allowed", r.URL.Path+" answers GET and POST only")
+	})
 }
 
 // Server is an http.Server for New's handler with the timeouts an admin listener needs. Shutdown ends open streams at once.

@@ -26,7 +26,7 @@ type rig struct {
 func newRig() *rig {
 	r := &rig{node: newFakeNode()}
 	r.deps = Deps{
-		View: r.node.View, SetEndpoint: r.node.SetEndpoint, Listen: "127.0.0.1:7600",
+		View: r.node.View, SetEndpoint: r.node.SetEndpoint, Shed: r.node.Shed, Curves: r.node.curves, Listen: "127.0.0.1:7600",
 		Reload:  func() error { r.reloads.Add(1); return nil },
 		Drain:   func() { r.drains.Add(1) },
 		Ready:   func() (bool, string) { return true, "" },

@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -12,7 +13,9 @@ import (
 type fakeNode struct {
 	mu     sync.Mutex
 	tick   int
+	count  atomic.Int32 // tick, for clocks that move with it
 	admin  map[string]string
+	shed   map[string]time.Time
 	events []Event
 	now    func() time.Time
 }
@@ -37,6 +40,7 @@ func (f *fakeNode) View() View {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.tick++
+	f.count.Store(int32(f.tick))
 	now, t := f.now(), float64(f.tick)
 	rng := rand.New(rand.NewPCG(7, uint64(f.tick)))
 	wave := func(mean, swing, period float64) float64 {
@@ -58,6 +62,7 @@ func (f *fakeNode) View() View {
 	for i := range 90 {
 		v.Totals.History = append(v.Totals.History, 1240+260*math.Sin((t-90+float64(i))/19)+45*math.Sin(float64(i)*1.7))
 	}
+	v.Overload = f.load(now).settle()
 	v.Pools = []Pool{f.shop(now, web, rng), f.mail(now, wave(36, 6, 11))}
 	v.Routes = []Route{
 		{Name: "checkout", Pool: "shop", Class: "critical", RPS: web * .12, Status: map[string]uint64{"2xx": 5_912_003, "4xx": 812, "5xx": 3}, P50MS: 21.4, P99MS: 88, Requests: 5_912_818},

@@ -40,11 +40,12 @@ type shown struct {
 	Reload bool   // the node has a site file to read again
 	Drain  bool   // the node can be drained from here
 	Error  string // of the login form
+	Place  string // which page it is: node or load
 }
 
 // shown is a view for the templates, with what this node offers.
 func (c *console) shown(v View) shown {
-	return shown{View: v, Signed: c.deps.Token != "", Reload: c.deps.Reload != nil, Drain: c.deps.Drain != nil}
+	return shown{View: v, Signed: c.deps.Token != "", Reload: c.deps.Reload != nil, Drain: c.deps.Drain != nil, Place: "node"}
 }
 
 func newPages() pages {
@@ -73,15 +74,20 @@ func pageFuncs() template.FuncMap {
 		"rate": rateText, "count": countText, "bytes": bytesText, "ms": msText, "percent": percentText,
 		"share": shareOf, "due": dueOf, "latency": latencyOf, "glyph": glyph, "tone": tone, "upCount": upCount,
 		"reasons": reasons, "sum": refused, "ticks": ticksOf, "rows": rowsOf,
-		"word":   func(n Node) string { w, _ := nodeState(n); return w },
-		"mood":   func(n Node) string { _, t := nodeState(n); return t },
-		"span":   func(s float64) string { return spanText(seconds(s)) },
-		"since":  func(now, t time.Time) string { return spanText(now.Sub(t)) },
-		"until":  func(now, t time.Time) string { return spanText(t.Sub(now)) },
-		"soon":   func(now, t time.Time) bool { return t.Sub(now) < 14*24*time.Hour },
-		"stamp":  func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
-		"clock":  func(t time.Time) string { return t.Format("15:04:05") },
-		"points": pointsOf,
+		"word":     func(n Node) string { w, _ := nodeState(n); return w },
+		"mood":     func(n Node) string { _, t := nodeState(n); return t },
+		"span":     func(s float64) string { return spanText(seconds(s)) },
+		"since":    func(now, t time.Time) string { return spanText(now.Sub(t)) },
+		"until":    func(now, t time.Time) string { return spanText(t.Sub(now)) },
+		"soon":     func(now, t time.Time) bool { return t.Sub(now) < 14*24*time.Hour },
+		"stamp":    func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
+		"clock":    func(t time.Time) string { return t.Format("15:04:05") },
+		"points":   pointsOf,
+		"loadText": func(state string) string { text, _ := loadWord(state); return text },
+		"loadTone": func(state string) string { _, tone := loadWord(state); return tone },
+		"because":  refusedWords, "keysText": keysText, "order": shedPath, "sentence": sentenceOf,
+		"part": partOf, "drawn": drawnOf, "whole": wholeOf,
+		"num": func(n int) uint64 { return uint64(max(n, 0)) },
 		"pair": func(p Pool, now time.Time) any {
 			return struct {
 				Pool Pool
@@ -179,10 +185,10 @@ func sortBy[T any](list []T, less func(a, b T) bool) {
 	})
 }
 
-// live writes the part of the page that changes.
-func (p pages) live(v shown) ([]byte, error) {
+// part writes the part of a page that changes.
+func (p pages) part(name string, v any) ([]byte, error) {
 	var b bytes.Buffer
-	err := p.html.ExecuteTemplate(&b, "live", v)
+	err := p.html.ExecuteTemplate(&b, name, v)
 	return b.Bytes(), err
 }
 
@@ -194,7 +200,7 @@ func (c *console) loginForm(w http.ResponseWriter, status int, text string) {
 	c.html(w, status, "login.html", shown{Error: text})
 }
 
-func (c *console) html(w http.ResponseWriter, status int, name string, data shown) {
+func (c *console) html(w http.ResponseWriter, status int, name string, data any) {
 	var b bytes.Buffer
 	if err := c.pages.html.ExecuteTemplate(&b, name, data); err != nil {
 		problem(w, http.StatusInternalServerError, "page_failed", "the page could not be written")

@@ -23,6 +23,9 @@ func Plain(w io.Writer, v View) error {
 	b.WriteString(rateText(v.Totals.RPS) + " req/s, " + countText(uint64(max(v.Totals.Open, 0))) + " connections open, " + countText(v.Totals.Requests) + " requests, " +
 		countText(v.Totals.Refused) + " refused, " + countText(v.Totals.Failed) + " failed\n")
 	b.WriteString(bytesText(v.Node.Go.RSSBytes) + " memory, " + cpuText(v.Node) + " CPU, " + strconv.Itoa(v.Node.Go.FDs) + " of " + countText(v.Node.Go.FDLimit) + " files\n")
+	for _, line := range loadLines(v) {
+		b.WriteString(line + "\n")
+	}
 	for _, p := range v.Pools {
 		b.WriteString("\npool " + poolText(p) + "\n")
 		poolGrid(p, p.Endpoints).write(&b, "  ")

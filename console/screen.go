@@ -31,6 +31,9 @@ func (m top) View() string {
 		return m.fit(m.helpLines(), m.foot())
 	}
 	lines := m.headLines()
+	if m.load {
+		return m.fit(append(lines, m.loadBody(m.height-len(lines)-1)...), m.foot())
+	}
 	tail := m.tailLines(m.height - len(lines) - 1)
 	room := max(3, m.height-len(lines)-len(tail)-1)
 	body := m.bodyLines(room)
@@ -65,6 +68,9 @@ func (m top) headLines() []string {
 		sign = "▲ "
 	}
 	first := m.ink.name.Render(clean(n.Name)) + "  " + m.ink.tones[mood].Render(sign+word+dash(n.Why))
+	if text, mood := loadWord(m.view.Overload.State); mood != "good" {
+		first += "  " + m.ink.tones[mood].Render(text)
+	}
 	right := m.ink.soft.Render("evenkeel " + clean(n.Version) + " · up " + upText(n))
 	lines := []string{m.apart(first, right), ""}
 	rate := pad(rateText(v.Totals.RPS), 9, true) + " req/s "
@@ -214,7 +220,10 @@ func (m top) foot() string {
 	case m.help:
 		return m.ink.soft.Render(" any key goes back")
 	}
-	keys := " q quit · ↑↓ select · tab next pool · d drain · x down · u up · s sort: " + orders[m.order] + " · / filter · ? help"
+	if m.load {
+		return m.ink.soft.Render(clip(" q quit · o endpoints · ? help · refuse by hand: evenkeel shed low --for 10m", m.width))
+	}
+	keys := " q quit · o overload · ↑↓ select · tab next pool · d drain · x down · u up · s sort: " + orders[m.order] + " · / filter · ? help"
 	if m.filter != "" {
 		keys = " filter " + strconv.Quote(m.filter) + ", esc shows all ·" + keys
 	}
@@ -227,7 +236,7 @@ func (m top) helpLines() []string {
 		{"↑ ↓ or k j", "select an endpoint"}, {"tab", "go to the next pool; shift+tab to the one before"},
 		{"d", "drain: it finishes what it has and gets nothing new"}, {"x", "take down: it gets nothing from now on"},
 		{"u", "put back: it takes traffic as soon as its probe allows"}, {"s", "sort within pools: " + strings.Join(orders, ", ")},
-		{"/", "show only what matches pool, address, zone, state or reason; esc shows all"}, {"q", "quit"},
+		{"/", "show only what matches pool, address, zone, state or reason; esc shows all"}, {"o", "overload: what each class asks for, how full pools are, who is refused and why; again: endpoints"}, {"q", "quit"},
 	} {
 		lines = append(lines, "  "+pad(k[0], 12, false)+k[1])
 	}

@@ -16,7 +16,7 @@ func (c *console) streamViews(w http.ResponseWriter, r *http.Request) {
 // template, and the script only puts in place what the node wrote.
 func (c *console) livePage(w http.ResponseWriter, r *http.Request) {
 	c.stream(w, r, "page", func() ([]byte, error) {
-		html, err := c.pages.live(c.shown(c.now()))
+		html, err := c.pages.part("live", c.shown(c.now()))
 		if err != nil {
 			return nil, err
 		}

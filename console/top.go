@@ -138,6 +138,7 @@ type top struct {
 	filter   string
 	typing   bool
 	help     bool
+	load     bool // the overload view instead of endpoints
 	question *question
 	said     said
 }
@@ -239,8 +240,10 @@ func (m top) key(k tea.KeyMsg) (top, tea.Cmd) {
 	case "esc":
 		m.filter = ""
 		m = m.settle()
+	case "o":
+		m.load = !m.load
 	case "/":
-		m.typing = true
+		m.load, m.typing = false, true
 	case "s":
 		m.order = (m.order + 1) % len(orders)
 	case "up", "k":
@@ -252,7 +255,7 @@ func (m top) key(k tea.KeyMsg) (top, tea.Cmd) {
 	case "shift+tab", "left":
 		m = m.hop(-1)
 	case "d", "u", "x":
-		if m.at.address != "" {
+		if m.at.address != "" && !m.load {
 			m.question = &question{m.at, map[string]string{"d": AdminDrain, "u": AdminUp, "x": AdminDown}[name]}
 		}
 	}

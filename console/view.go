@@ -13,6 +13,7 @@ type View struct {
 	Pools     []Pool     `json:"pools"`
 	Routes    []Route    `json:"routes"`
 	Events    []Event    `json:"events"` // newest first; at most EventLimit are passed on
+	Overload  Overload   `json:"overload"`
 }
 
 // EventLimit is how many events a View passes on. A page shows a screenful; more would only make the stream heavy.
@@ -57,7 +58,7 @@ type Totals struct {
 	RPS      float64   `json:"rps"`     // over the last second
 	RPS10    float64   `json:"rps_10s"` // over the last ten seconds
 	Refused  uint64    `json:"refused"` // answered by evenkeel with a refusal
-	Failed   uint64    `json:"failed"`  // answers with a 5xx status, broken or cut off
+	Failed   uint64    `json:"failed"`  // answers with a 5xx status, broken or cut off; not what was refused before an endpoint was tried
 	Open     int64     `json:"open"`    // client connections
 	History  []float64 `json:"history"` // rps of up to the last 120 seconds, oldest first; may be empty
 }
@@ -187,6 +188,7 @@ func (v View) settle(now time.Time) View {
 		r := &v.Routes[i]
 		r.Status, r.Refused = notNil(r.Status), notNil(r.Refused)
 	}
+	v.Overload = v.Overload.settle()
 	return v
 }
 

@@ -9,6 +9,7 @@ var (
 	descGuardShare  = desc("guard_refused_share", "Share of the requests of a class that evenkeel refuses to protect itself, 0 to 1.", "class")
 	descGuardWait   = desc("guard_scheduler_seconds", "99th percentile of the time that work waited for a processor, of the last window.")
 	descGuardUsed   = desc("guard_used", "What evenkeel uses of what it may use, 0 to 1.", "of")
+	descGuardOver   = desc("guard_listen_overflows_total", "Clients that found an accept queue full, of any program in this network namespace.")
 	descGuardWould  = desc("guard_would_refuse_total", "Requests that would have been refused, in a dry run.")
 	descGuardClosed = desc("guard_idle_closed_total", "Idle connections closed because memory or descriptors were short.")
 )
@@ -24,6 +25,7 @@ func (s sink) guard(g guard.Status) {
 	s.gauge(descGuardUsed, g.FilesShare, "files")
 	s.gauge(descGuardUsed, g.FlightShare, "in_flight")
 	s.gauge(descGuardUsed, g.AcceptShare, "accept_queue")
+	s.counter(descGuardOver, g.ListenOverflows)
 	s.counter(descGuardWould, g.WouldRefuse)
 	s.counter(descGuardClosed, g.IdleClosed)
 }

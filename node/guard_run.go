@@ -93,7 +93,8 @@ func (g *selfGuard) note(s guard.Sample, o guard.Orders, cfg *site.Guard) {
 	defer g.mu.Unlock()
 	g.status = guard.Status{
 		Mode: cfg.Mode, Overloaded: o.Why != guard.Calm, Why: o.Why.String(),
-		SchedulerP99MS: milliseconds(s.Scheduler), CPUShare: s.CPU, MemoryShare: s.Memory, FilesShare: s.Files, AcceptShare: s.Accept,
+		ListenOverflows: g.senses.overflows,
+		SchedulerP99MS:  milliseconds(s.Scheduler), CPUShare: s.CPU, MemoryShare: s.Memory, FilesShare: s.Files, AcceptShare: s.Accept,
 		StreamsShare: o.Streams, RefuseLow: o.Refuse[exchange.Low], RefuseStandard: o.Refuse[exchange.Standard], RefuseCritical: o.Refuse[exchange.Critical],
 	}
 }
@@ -131,13 +132,15 @@ func (g *selfGuard) Status() guard.Status {
 	return s
 }
 
-// warn says what of the machine will be in the way under overload, and remembers it for the status.
-func (g *selfGuard) warn(warnings []string) {
-	g.mu.Lock()
-	g.warnings = warnings
-	g.mu.Unlock()
+// checkMachine says what of the machine will be in the way under overload: in the log, as events and in the guard's status.
+func (n *Node) checkMachine() {
+	warnings := machineWarnings("/proc", n.site)
+	n.guard.mu.Lock()
+	n.guard.warnings = warnings
+	n.guard.mu.Unlock()
 	for _, w := range warnings {
-		g.event("machine", w)
+		n.events.add(time.Now(), "machine", w)
+		n.log.Warn(w, "event", "machine")
 	}
 }
 

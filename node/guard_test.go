@@ -259,6 +259,21 @@ func TestSensesOfThisProcess(t *testing.T) {
 	}
 }
 
+func TestListenOverflows(t *testing.T) {
+	dir := writeFiles(t, map[string]string{
+		"good": "TcpExt: SyncookiesSent ListenOverflows ListenDrops\nTcpExt: 1 42 43\nIpExt: A\nIpExt: 7\n",
+		"cut":  "TcpExt: SyncookiesSent ListenOverflows\nTcpExt: 1\n",
+	})
+	if n, ok := listenOverflows(filepath.Join(dir, "good")); !ok || n != 42 {
+		t.Errorf("%d, %v, want 42", n, ok)
+	}
+	for _, name := range []string{"cut", "none"} {
+		if n, ok := listenOverflows(filepath.Join(dir, name)); ok {
+			t.Errorf("%s: %d", name, n)
+		}
+	}
+}
+
 func TestMachineWarnings(t *testing.T) {
 	good := map[string]string{"sys/net/core/somaxconn": "4096\n", "sys/net/ipv4/tcp_syncookies": "1\n", "sys/net/ipv4/tcp_max_syn_backlog": "512\n"}
 	if w := machineWarnings(writeFiles(t, good), &site.Site{}); len(w) != 0 {
@@ -284,5 +299,32 @@ func TestMachineWarnings(t *testing.T) {
 	w = fileWarnings(1024, s)
 	if len(w) != 1 || !strings.Contains(w[0], "listener web") || !strings.Contains(w[0], "LimitNOFILE=32768") {
 		t.Errorf("1024 descriptors: %v", w)
+	}
+}
+
+// BenchmarkSenses is what four looks a second cost each.
+func BenchmarkSenses(b *testing.B) {
+	s, at := newSenses("/proc", "/sys/fs/cgroup"), time.Now()
+	for b.Loop() {
+		at = at.Add(guard.Window)
+		s.sample(at)
+	}
+}
+
+func BenchmarkGuardRefusal(b *testing.B) {
+	st := newStages(new(fakePool), &site.Route{Name: "all", Pool: "shop"})
+	st.entry.apply(guard.Orders{Why: guard.Memory, Refuse: [3]float64{1, 1, 1}}, &site.Guard{Mode: site.ModeOn})
+	h, x := st.serveHTTP(ok), request(b, "GET /a/b?c=d HTTP/1.1\nHost: shop.example")
+	r := x.Request
+	for name, blind := range map[string]bool{"entry": true, "by class": false} {
+		st.entry.blind = blind
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				h(x)
+				x.Reset()
+				x.Request = r
+			}
+		})
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/even-keel/evenkeel/admit/facts"
 	"github.com/even-keel/evenkeel/console"
+	"github.com/even-keel/evenkeel/exchange"
 )
 
 // maxScrapes is how many scrapes run at once; more are told to come back.
@@ -32,12 +33,12 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 }
 
 var (
-	descRequests    = desc("requests_total", "Requests, tcp connections and udp sessions that have ended.", "listener", "route", "code")
-	descSeconds     = desc("request_seconds", "Time from the first byte of a request to the end of its answer.", "listener", "route")
+	descRequests    = desc("requests_total", "Requests, tcp connections and udp sessions that have ended, refused ones too.", "listener", "route", "class", "code")
+	descSeconds     = desc("request_seconds", "Time from the first byte of a request to the end of its answer, of those that were not turned away.", "listener", "route")
 	descBytesIn     = desc("received_bytes_total", "Body bytes received from clients.", "listener", "route")
 	descBytesOut    = desc("sent_bytes_total", "Body bytes sent to clients.", "listener", "route")
 	descInFlight    = desc("in_flight", "Requests, connections and sessions under way.", "listener")
-	descRefused     = desc("refused_total", "Refusals by the stage that said no, and why.", "stage", "reason")
+	descRefused     = desc("refused_total", "Refusals by the stage that said no, why, and the limit that was met.", "stage", "reason", "limit", "route", "class")
 	descOpen        = desc("connections", "Open client connections or udp sessions.", "listener")
 	descAccepted    = desc("connections_accepted_total", "Client connections accepted.", "listener")
 	descConnRefused = desc("connections_refused_total", "Client connections refused or cut off, and why.", "listener", "reason")
@@ -103,8 +104,10 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	out.tokens(n.facts.Status())
 	out.limits(n.limitStatus())
 	n.tallies.each(func(key tallyKey, t *tally) { out.tally(key, t) })
-	for key, count := range n.tallies.refusedAll() {
-		out.counter(descRefused, count, key.stage, key.reason)
+	for route, kinds := range n.tallies.refusedAll() {
+		for key, count := range kinds {
+			out.counter(descRefused, count, key.stage, key.reason, key.limit, route, shownClass(route, key.class))
+		}
 	}
 	for name, f := range flights {
 		out.gauge(descInFlight, float64(f.sum()), name)
@@ -120,6 +123,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	for name, p := range pools {
 		out.pool(name, p.view(), n.budget(name))
 	}
+	out.overload(n.protections(pools))
 }
 
 // tokens shows the sources of tokens. Two that have their keys from one place, for the customer and for the user, count together.
@@ -142,9 +146,11 @@ func (s sink) tokens(st facts.Status) {
 func (s sink) tally(key tallyKey, t *tally) {
 	var v sums
 	t.addTo(&v)
-	for i, count := range v.Status {
-		if count > 0 {
-			s.counter(descRequests, count, key.listener, key.route, classNames[i])
+	for class := range v.Status {
+		for i, count := range v.Status[class] {
+			if count > 0 {
+				s.counter(descRequests, count, key.listener, key.route, shownClass(key.route, exchange.Class(class)), codeNames[i])
+			}
 		}
 	}
 	if v.Requests == 0 {
@@ -168,6 +174,14 @@ func (s sink) pool(name string, p console.Pool, b *budget) {
 		s.counter(descPicks, e.Picks, name, e.Address)
 		s.counter(descFailures, e.Failures, name, e.Address)
 	}
+}
+
+// shownClass is the class as a label. What met no route has none: the route decides it.
+func shownClass(route string, class exchange.Class) string {
+	if route == "" {
+		return ""
+	}
+	return class.String()
 }
 
 // cumulative is how many latencies lie below each bound, in seconds.

@@ -56,6 +56,9 @@ type Node struct {
 	guard    *selfGuard
 	tallies  *tallies
 	rates    rates
+	curves   curves
+	switches switches
+	sampled  int // how often the sampler read counters; only it looks
 	events   events
 	tasks    *tasks
 	admin    *admin
@@ -171,7 +174,7 @@ func (n *Node) start(ctx context.Context) error {
 		return err
 	}
 	n.tasks.start("facts", n.facts.Run)
-	n.guard.warn(machineWarnings("/proc", n.site))
+	n.checkMachine()
 	n.tasks.start("guard", n.guard.run)
 	n.startQuotas()
 	n.tasks.start("prober", n.prober)

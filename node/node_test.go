@@ -32,9 +32,9 @@ func TestMetrics(t *testing.T) {
 		w.metrics.handler().ServeHTTP(rec, req)
 		body, _ := io.ReadAll(rec.Body)
 		for _, want := range []string{
-			`evenkeel_requests_total{code="2xx",listener="web",route="to-a"} 3`,
-			`evenkeel_requests_total{code="4xx",listener="web",route=""} 1`,
-			`evenkeel_refused_total{reason="ambiguous_path",stage="route"} 1`,
+			`evenkeel_requests_total{class="standard",code="2xx",listener="web",route="to-a"} 3`,
+			`evenkeel_requests_total{class="",code="4xx",listener="web",route=""} 1`,
+			`evenkeel_refused_total{class="",limit="",reason="ambiguous_path",route="",stage="route"} 1`,
 			`evenkeel_request_seconds_count{listener="web",route="to-a"} 3`,
 			`evenkeel_request_seconds_bucket{listener="web",route="to-a",le="+Inf"} 3`,
 			`evenkeel_ready 1`, "go_goroutines", "# EOF",

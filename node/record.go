@@ -52,7 +52,7 @@ func (s *record) Serve(x *exchange.Exchange, next *exchange.Next) *exchange.Refu
 		if status == 0 && x.Request != nil {
 			status = refusal.Status
 		}
-		why.count(refusal, x.Shard)
+		why.count(refusal, x.Class, x.Shard)
 	}
 	t.shard(x.Shard).count(x, status, refusal != nil, took)
 	if log := s.log.Load(); log != nil {

@@ -41,7 +41,10 @@ type senses struct {
 	waited  int64
 	memory  float64
 	turn    int
-	files   uint64 // descriptors that may be open
+	// overflows counts clients that found an accept queue full, since the first look, in the whole network namespace; first is 1
+	// more than what the kernel had counted then.
+	first, overflows uint64
+	files            uint64 // descriptors that may be open
 }
 
 // newSenses finds out what this process may use.
@@ -88,6 +91,12 @@ func (s *senses) sample(now time.Time) guard.Sample {
 	if s.turn--; s.turn < 0 || s.memory >= memoryNear {
 		s.turn = memoryEvery - 1
 		s.memory = s.memoryShare()
+		if n, ok := listenOverflows(filepath.Join(s.proc, "net/netstat")); ok {
+			if s.first == 0 {
+				s.first = n + 1
+			}
+			s.overflows = n + 1 - s.first
+		}
 	}
 	out.Memory = s.memory
 	if st, err := os.Stat(filepath.Join(s.proc, "self/fd")); err == nil && s.files > 0 { // its size is how many there are, since Linux 6.2
@@ -182,6 +191,32 @@ func (s *senses) memoryShare() float64 {
 		}
 	}
 	return float64(used) / float64(s.limit)
+}
+
+// listenOverflows reads how many clients found the accept queue of a listening socket full, of any program in this network namespace.
+func listenOverflows(path string) (n uint64, ok bool) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return 0, false
+	}
+	var names [][]byte
+	for line := range bytes.Lines(b) {
+		f := bytes.Fields(line)
+		if len(f) == 0 || string(f[0]) != "TcpExt:" {
+			continue
+		}
+		if names == nil {
+			names = f
+			continue
+		}
+		for i, name := range names[:min(len(names), len(f))] {
+			if string(name) == "ListenOverflows" {
+				n, err = strconv.ParseUint(string(f[i]), 10, 64)
+				return n, err == nil
+			}
+		}
+	}
+	return 0, false
 }
 
 // residentBytes reads statm; 0: it cannot be read.

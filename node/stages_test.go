@@ -123,13 +123,13 @@ func TestRecordCounts(t *testing.T) {
 	var all, none sums
 	st.record.routes[0].addTo(&all)
 	st.record.none.addTo(&none)
-	if all.Requests != 3 || all.Status[2] != 3 || all.BytesOut != 30 {
+	if all.Requests != 3 || all.code(2) != 3 || all.BytesOut != 30 {
 		t.Errorf("route counted %d requests, %v, %d bytes", all.Requests, all.Status, all.BytesOut)
 	}
-	if none.Requests != 1 || none.Refused != 1 || none.Status[4] != 1 {
+	if none.Requests != 1 || none.Refused != 1 || none.code(4) != 1 {
 		t.Errorf("without route: %d requests, %d refused, %v", none.Requests, none.Refused, none.Status)
 	}
-	if got := st.record.noRoute.sums()[reasonKey{"route", "no_route"}]; got != 1 {
+	if got := st.record.noRoute.sums()[reasonKey{stage: "route", reason: "no_route"}]; got != 1 {
 		t.Errorf("no_route counted %d times, want 1", got)
 	}
 	if st.record.flight.sum() != 0 {

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"maps"
 	"math/bits"
 	"sync"
 	"sync/atomic"
@@ -27,9 +28,13 @@ type tally struct {
 	shards [shardCount]atomic.Pointer[tallyShard]
 }
 
-// tallyShard is written by few cores and read when somebody looks. Size: 3.3 KB.
+// classCount is how many classes of requests there are.
+const classCount = 3
+
+// tallyShard is written by few cores and read when somebody looks. Size: 3.4 KB.
 type tallyShard struct {
-	status   [6]atomic.Uint64 // by first digit; 0: no answer, or not HTTP
+	status   [classCount][6]atomic.Uint64 // by class, and first digit of the status; 0: no answer, or not HTTP
+	away     [classCount]atomic.Uint64    // turned away before any endpoint was tried
 	refused  atomic.Uint64
 	failed   atomic.Uint64 // 5xx of endpoints and evenkeel, cut off answers
 	bytesIn  atomic.Uint64
@@ -48,15 +53,23 @@ func (t *tally) shard(n uint32) *tallyShard {
 	return p.Load()
 }
 
-// count adds one exchange that took so long.
+// count adds one exchange that took so long. The time of those that were turned away counts nowhere: under overload they are
+// the most and the quickest, and would hide how long the others take.
 func (s *tallyShard) count(x *exchange.Exchange, status int, refused bool, took time.Duration) {
-	class := status / 100
-	if class < 0 || class > 5 {
-		class = 0
+	code, class := status/100, x.Class%classCount
+	if code < 0 || code > 5 {
+		code = 0
 	}
-	s.status[class].Add(1)
+	s.status[class][code].Add(1)
 	if refused {
 		s.refused.Add(1)
+		if x.Attempt == 0 {
+			s.away[class].Add(1)
+			if n := x.Outcome.BytesIn; n > 0 {
+				s.bytesIn.Add(uint64(n))
+			}
+			return
+		}
 	}
 	if failed(x, status) {
 		s.failed.Add(1)
@@ -115,7 +128,8 @@ func bucketMiddle(i int) time.Duration {
 // the exchanges that end in between.
 type sums struct {
 	Requests, Refused, Failed, BytesIn, BytesOut uint64
-	Status                                       [6]uint64
+	Status                                       [classCount][6]uint64
+	Away                                         [classCount]uint64
 	Micros                                       uint64
 	Latency                                      [latencyBuckets]uint64
 }
@@ -127,10 +141,13 @@ func (t *tally) addTo(s *sums) {
 		if p == nil {
 			continue
 		}
-		for j := range p.status {
-			n := p.status[j].Load()
-			s.Status[j] += n
-			s.Requests += n
+		for class := range p.status {
+			for code := range p.status[class] {
+				n := p.status[class][code].Load()
+				s.Status[class][code] += n
+				s.Requests += n
+			}
+			s.Away[class] += p.away[class].Load()
 		}
 		s.Refused += p.refused.Load()
 		s.Failed += p.failed.Load()
@@ -143,22 +160,52 @@ func (t *tally) addTo(s *sums) {
 	}
 }
 
-// requests is the number of exchanges alone, for rates.
-func (t *tally) requests() (n uint64) {
-	for i := range t.shards {
-		if p := t.shards[i].Load(); p != nil {
-			for j := range p.status {
-				n += p.status[j].Load()
-			}
-		}
+// code is the number of exchanges of all classes whose status begins with digit.
+func (s *sums) code(digit int) (n uint64) {
+	for class := range s.Status {
+		n += s.Status[class][digit]
 	}
 	return n
 }
 
+// demand is what came and what was turned away, by class.
+type demand struct{ came, away [classCount]uint64 }
+
+// addDemand adds the number of exchanges alone, for rates, and returns how many shards it read.
+func (t *tally) addDemand(d *demand) (shards int) {
+	for i := range t.shards {
+		p := t.shards[i].Load()
+		if p == nil {
+			continue
+		}
+		shards++
+		for class := range p.status {
+			for code := range p.status[class] {
+				d.came[class] += p.status[class][code].Load()
+			}
+			d.away[class] += p.away[class].Load()
+		}
+	}
+	return shards
+}
+
+// addLatency adds the latencies alone.
+func (t *tally) addLatency(to *[latencyBuckets]uint64) {
+	for i := range t.shards {
+		if p := t.shards[i].Load(); p != nil {
+			for j := range p.latency {
+				to[j] += p.latency[j].Load()
+			}
+		}
+	}
+}
+
 // quantile is the latency below which the share q of the exchanges stayed; 0 when there were none.
-func (s *sums) quantile(q float64) time.Duration {
+func (s *sums) quantile(q float64) time.Duration { return quantileOf(&s.Latency, q) }
+
+func quantileOf(latency *[latencyBuckets]uint64, q float64) time.Duration {
 	var total uint64
-	for _, n := range s.Latency {
+	for _, n := range latency {
 		total += n
 	}
 	if total == 0 {
@@ -166,74 +213,12 @@ func (s *sums) quantile(q float64) time.Duration {
 	}
 	want := uint64(q*float64(total-1)) + 1
 	var seen uint64
-	for i, n := range s.Latency {
+	for i, n := range latency {
 		if seen += n; seen >= want {
 			return bucketMiddle(i)
 		}
 	}
 	return latencyMax
-}
-
-// maxReasons bounds the refusals that are told apart. Reasons are of closed sets; the bound only guards against a mistake.
-const maxReasons = 256
-
-// reasonKey names a refusal, and on which listener and route it happened.
-type reasonKey struct{ stage, reason string }
-
-// reasons counts refusals by stage and reason. Looking one up takes no lock; only the first of its kind does.
-type reasons struct {
-	known atomic.Pointer[map[reasonKey]*[shardCount]paddedCount]
-	mu    sync.Mutex
-}
-
-// count adds one refusal.
-func (c *reasons) count(r *exchange.Refusal, shard uint32) {
-	key := reasonKey{r.Stage, r.Reason}
-	m := c.known.Load()
-	var counter *[shardCount]paddedCount
-	if m != nil {
-		counter = (*m)[key]
-	}
-	if counter == nil {
-		counter = c.add(key)
-	}
-	counter[shard%shardCount].n.Add(1)
-}
-
-// add makes the counter of a new kind of refusal.
-func (c *reasons) add(key reasonKey) *[shardCount]paddedCount {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	grown := map[reasonKey]*[shardCount]paddedCount{}
-	if m := c.known.Load(); m != nil {
-		if counter := (*m)[key]; counter != nil {
-			return counter
-		}
-		for k, v := range *m {
-			grown[k] = v
-		}
-	}
-	if len(grown) >= maxReasons {
-		key = reasonKey{"other", "other"}
-	}
-	if grown[key] == nil {
-		grown[key] = new([shardCount]paddedCount)
-	}
-	c.known.Store(&grown)
-	return grown[key]
-}
-
-// sums is the number of refusals of each kind.
-func (c *reasons) sums() map[reasonKey]uint64 {
-	out := map[reasonKey]uint64{}
-	if m := c.known.Load(); m != nil {
-		for k, counter := range *m {
-			for i := range counter {
-				out[k] += counter[i].n.Load()
-			}
-		}
-	}
-	return out
 }
 
 // tallies finds counters by name, so that they outlive a reload.
@@ -313,19 +298,14 @@ func (t *tallies) refused(route string) map[string]uint64 {
 	return out
 }
 
-// refusedAll is the number of refusals by stage and reason, of all routes.
-func (t *tallies) refusedAll() map[reasonKey]uint64 {
+// refusedAll is the number of refusals of each kind, by route.
+func (t *tallies) refusedAll() map[string]map[reasonKey]uint64 {
 	t.mu.Lock()
-	all := make([]*reasons, 0, len(t.refusals))
-	for _, c := range t.refusals {
-		all = append(all, c)
-	}
+	all := maps.Clone(t.refusals)
 	t.mu.Unlock()
-	out := map[reasonKey]uint64{}
-	for _, c := range all {
-		for k, n := range c.sums() {
-			out[k] += n
-		}
+	out := map[string]map[reasonKey]uint64{}
+	for route, c := range all {
+		out[route] = c.sums()
 	}
 	return out
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/even-keel/evenkeel/site"
 )
 
-// classNames are the status classes as the console and the metrics show them.
-var classNames = [6]string{"none", "1xx", "2xx", "3xx", "4xx", "5xx"}
+// codeNames are the first digits of statuses as the console and the metrics show them.
+var codeNames = [6]string{"none", "1xx", "2xx", "3xx", "4xx", "5xx"}
 
 // View is a copy of the node's status.
 func (n *Node) View() console.View {
@@ -55,6 +55,7 @@ func (n *Node) View() console.View {
 	if u := byRoute[""]; u != nil && u.Requests > 0 {
 		v.Routes = append(v.Routes, n.viewRoute("", &site.Route{Class: site.ClassStandard}, u))
 	}
+	v.Overload = n.viewOverload(s, v.At)
 	return v
 }
 
@@ -122,9 +123,9 @@ func (n *Node) viewRoute(name string, cfg *site.Route, s *sums) console.Route {
 		return r
 	}
 	r.Requests = s.Requests
-	for i, c := range s.Status {
-		if c > 0 && i > 0 {
-			r.Status[classNames[i]] = c
+	for i, name := range codeNames {
+		if c := s.code(i); c > 0 && i > 0 {
+			r.Status[name] = c
 		}
 	}
 	r.P50MS, r.P99MS = milliseconds(s.quantile(0.5)), milliseconds(s.quantile(0.99))
@@ -139,8 +140,10 @@ func (n *Node) sample(ctx context.Context) error {
 	defer tick.Stop()
 	var trim trimmer
 	for {
-		counters := n.counters()
-		n.rates.step(time.Now(), counters)
+		counters, now := n.counters(), time.Now()
+		n.rates.step(now, counters)
+		n.curves.step(now, n.loads(true))
+		n.endSwitches(now)
 		if trim.step(counters[nodeKey]) {
 			debug.FreeOSMemory()
 		}
@@ -158,8 +161,11 @@ func (n *Node) counters() map[string]uint64 {
 	pools := maps.Clone(n.pools)
 	n.mu.Unlock()
 	out := map[string]uint64{}
+	n.refusalCounters(out)
 	n.tallies.each(func(key tallyKey, t *tally) {
-		c := t.requests()
+		var d demand
+		t.addDemand(&d)
+		c := d.came[0] + d.came[1] + d.came[2]
 		out[nodeKey] += c
 		out["listener "+key.listener] += c
 		out["route "+key.route] += c

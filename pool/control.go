@@ -194,7 +194,7 @@ func (p *Pool) look(now time.Time) time.Duration {
 	p.mu.Lock()
 	defer p.unlock()
 	restless := len(p.leaving) > 0
-	compareIn := p.compare(now)
+	soon := [...]time.Duration{p.compare(now), p.level(now)}
 	for _, m := range p.members {
 		if m.tick(now, p.cfg.SlowStart) {
 			m.before.Store(m.InFlight.Load())
@@ -215,8 +215,10 @@ func (p *Pool) look(now time.Time) time.Duration {
 	if restless {
 		wait = lookEvery
 	}
-	if compareIn > 0 && (wait == 0 || compareIn < wait) {
-		wait = compareIn
+	for _, d := range soon {
+		if d > 0 && (wait == 0 || d < wait) {
+			wait = d
+		}
 	}
 	if !p.ready.Load() {
 		p.becomeReady(now)

@@ -36,6 +36,7 @@ type member struct {
 	fault    estimate     // ewma and prequal: what failures cost
 	curve    [curveLen]estimate
 	ledger
+	busy   estimate     // utilisation as the endpoint tells it
 	before atomic.Int64 // on probation: what was in flight already
 
 	weight   int // guarded too: snapshots carry what they need of it

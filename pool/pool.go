@@ -61,10 +61,11 @@ type Pool struct {
 	hot   quantile
 	ready atomic.Bool
 
-	asleep  atomic.Bool   // nobody looks: the next pick must wake Run
-	looked  atomic.Int64  // ns on the pool's clock of the last look for a failure
-	kicked  chan struct{} // holds one: look at everything again
-	changed chan struct{} // holds one: the way members are found has changed
+	asleep   atomic.Bool   // nobody looks: the next pick must wake Run
+	reported atomic.Bool   // some endpoint tells its utilisation
+	looked   atomic.Int64  // ns on the pool's clock of the last look for a failure
+	kicked   chan struct{} // holds one: look at everything again
+	changed  chan struct{} // holds one: the way members are found has changed
 
 	change sync.Mutex // held by one change of configuration or membership at a time; taken before mu
 
@@ -85,6 +86,7 @@ type Pool struct {
 	startBy  time.Time // Ready by then, whatever is missing
 	queue    []event
 	court    court
+	levelled time.Time // when shares were last moved by utilisation
 }
 
 // diceCount spreads random numbers over cores; a power of two.
@@ -214,6 +216,9 @@ func (p *Pool) Done(x *exchange.Exchange, e *exchange.Endpoint, r exchange.Resul
 		if m.alert.Load() {
 			p.tryOut(m, &r)
 		}
+	}
+	if r.Utilisation > 0 {
+		p.reports(m, r.Utilisation)
 	}
 	switch s.learn {
 	case learnFaults:

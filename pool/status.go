@@ -43,9 +43,10 @@ type EndpointStatus struct {
 	Since           time.Time       `json:"since"`             // in this state
 	InFlight        int64           `json:"in_flight"`
 	Picks           int64           `json:"picks"`
-	Failures        int64           `json:"failures"`  // no answer, 5xx or 429
-	Ejections       int             `json:"ejections"` // in a row
-	EWMA            float64         `json:"ewma_ms"`   // latency: as ewma and prequal weigh it, with other methods the mean of about the last 16 answers; 0: unknown
+	Failures        int64           `json:"failures"`              // no answer, 5xx or 429
+	Ejections       int             `json:"ejections"`             // in a row
+	EWMA            float64         `json:"ewma_ms"`               // latency: as ewma and prequal weigh it, with other methods the mean of about the last 16 answers; 0: unknown
+	Utilisation     float64         `json:"utilisation,omitempty"` // as the endpoint tells it, 1 for full; 0: it does not, or not lately
 	Leaving         bool            `json:"leaving,omitempty"`
 	Verdicts        []VerdictStatus `json:"verdicts,omitempty"` // the last 32, oldest first
 }
@@ -85,6 +86,9 @@ func (p *Pool) statusOf(m *member, now time.Time) EndpointStatus {
 		Ejections: m.strikes + m.terms, Suspect: m.standing.suspect, Leaving: m.left}
 	if !m.skip.Load() {
 		out.EffectiveWeight = float64(m.weight) * max(m.vitals.factor(now)*m.believed(), seldom)
+	}
+	if u, ok := m.utilisation(p.nanos()); ok {
+		out.Utilisation = u
 	}
 	out.EWMA = float64(m.took.Load()) / float64(time.Millisecond)
 	if m.rtt.word.Load() != 0 {

@@ -68,6 +68,7 @@ type vitals struct {
 	term      time.Duration
 	doubt     float64 // share left while answers look bad; 0: nothing taken
 	probation probation
+	lean      float64 // share that utilisation leaves; 0: it says nothing
 
 	rampFrom time.Time
 	ramp     time.Duration
@@ -125,6 +126,9 @@ func (v *vitals) factor(now time.Time) float64 {
 		f = seldom + (1-seldom)*float64(max(now.Sub(v.rampFrom), 0))/float64(v.ramp)
 	}
 	f *= v.open(now)
+	if v.lean != 0 {
+		f *= v.lean
+	}
 	if v.ejected || v.reluctant || v.probation.on {
 		f = seldom
 	}

@@ -121,7 +121,7 @@ type Override struct {
 
 // LimitAnswer is what a refused client is told.
 type LimitAnswer struct {
-	Status      int    `yaml:"status" default:"0" min:"0" max:"599" doc:"status; 0: 429 for a caller's own limit, 503 for by: global, 403 for a quota"`
+	Status      int    `yaml:"status" default:"0" min:"0" max:"599" doc:"status; 0: 429 for a limit by customer, user or ip, 503 for one that callers share, 403 for a quota"`
 	Detail      string `yaml:"detail" doc:"sentence in the answer instead of evenkeel's own"`
 	Body        string `yaml:"body" doc:"whole body instead of problem+json"`
 	ContentType string `yaml:"content_type" default:"text/plain; charset=utf-8" doc:"type of body"`

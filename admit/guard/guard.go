@@ -16,11 +16,15 @@ const (
 	rise        = 3    // hot windows in a row before the first refusal: one is a garbage collection or a burst
 	calmAt      = 0.7  // of the threshold: below it shares fall again. Between it and the threshold they stay, so that they do not flap
 	allStandard = 10   // times the threshold: all standard requests may be refused. With 20 ms that is 200 ms, of which a request has two or three
-	allCritical = 20   // and all critical ones too
+	anyCritical = 14   // from here on critical ones
+	allCritical = 24   // and here all of them
 	firstShare  = 0.10 // of requests refused when refusing begins
 	moreShare   = 0.05 // added for each further hot window, times how far above the threshold it was, at most steepest
 	steepest    = 4.0
-	keepShare   = 0.95 // of the share stays after a calm window: 0.5 is gone in seven seconds
+	keepShare   = 0.95 // of the share stays after a calm window
+	quietShare  = 0.80 // stays after a window in which the processors had time: 0.5 is gone in five seconds
+	quietAt     = 0.2  // of the threshold
+	quietCPU    = 0.5  // of the processors
 	leastShare  = 0.01
 	mostShare   = 0.98 // something is let through always, or nobody would learn that it is over
 	leastWaits  = 50   // a percentile of fewer waits says nothing
@@ -88,6 +92,7 @@ type Core struct {
 	hot     int        // windows in a row above the threshold
 	calm    int        // windows in a row well below it
 	share   float64    // of all requests that is refused for want of a processor
+	peak    float64    // pressure, falling no faster than the share
 	cause   Why        // of share
 	demand  [3]float64 // smoothed
 	high    int        // windows in a row with too much memory
@@ -112,7 +117,8 @@ func (c *Core) Step(s Sample) Orders {
 		c.demand[i] = (c.demand[i] + float64(n)) / 2
 	}
 	pressure, why := c.pressure(s)
-	c.shed(pressure, why)
+	c.peak = max(pressure, c.peak*keepShare)
+	c.shed(pressure, why, s.CPU)
 	c.remember(s.Memory)
 	c.soften(pressure, s)
 	return c.orders(pressure)
@@ -134,7 +140,7 @@ func (c *Core) pressure(s Sample) (p float64, why Why) {
 
 // shed moves the share: up by steps while the threshold is passed, down in proportion when all is well. So the share hangs just
 // above what is needed, as the window of a TCP sender hangs below what the path takes.
-func (c *Core) shed(pressure float64, why Why) {
+func (c *Core) shed(pressure float64, why Why, cpu float64) {
 	switch {
 	case pressure >= 1:
 		c.hot, c.calm = c.hot+1, 0
@@ -145,7 +151,12 @@ func (c *Core) shed(pressure float64, why Why) {
 		}
 	case pressure < calmAt:
 		c.hot, c.calm = 0, c.calm+1
-		if c.share *= keepShare; c.share < leastShare {
+		if pressure < quietAt && cpu < quietCPU {
+			c.share *= quietShare
+		} else {
+			c.share *= keepShare
+		}
+		if c.share < leastShare {
 			c.share, c.cause = 0, Calm
 		}
 	default:
@@ -158,14 +169,18 @@ func (c *Core) shed(pressure float64, why Why) {
 // clients that send the next request as soon as they have an answer, refusal or not, keep the wait long whatever is refused, and must not
 // bring it about that nearly all are.
 func (c *Core) bound(pressure float64) float64 {
-	standard := min(max((pressure-1)/(allStandard-1), 0), 1)
-	critical := min(max((pressure-allStandard)/(allCritical-allStandard), 0), 1)
+	standard, critical := may(pressure)
 	total := c.demand[exchange.Low] + c.demand[exchange.Standard] + c.demand[exchange.Critical]
 	if total == 0 {
 		return standard * mostShare
 	}
 	share := (c.demand[exchange.Low] + standard*c.demand[exchange.Standard] + critical*c.demand[exchange.Critical]) / total
 	return min(share, mostShare)
+}
+
+// may is which share of the standard and of the critical requests may be refused at a pressure.
+func may(pressure float64) (standard, critical float64) {
+	return min(max((pressure-1)/(allStandard-1), 0), 1), min(max((pressure-anyCritical)/(allCritical-anyCritical), 0), 1)
 }
 
 // remember moves the level of memory. Memory does not come back at once when less is let in, so there is no share to feel for.
@@ -230,6 +245,10 @@ func (c *Core) orders(pressure float64) Orders {
 		if total == 0 { // nothing is known of the classes yet
 			o.Refuse[exchange.Low], o.Refuse[exchange.Standard] = 1, c.share
 		}
+		// When the least important have gone, the share is not for those that are left.
+		standard, critical := may(c.peak)
+		o.Refuse[exchange.Standard] = min(o.Refuse[exchange.Standard], max(standard, leastShare))
+		o.Refuse[exchange.Critical] = min(o.Refuse[exchange.Critical], critical)
 		if o.Refuse[exchange.Standard] > 0 {
 			o.Refuse[exchange.Low] = 1
 		}
@@ -246,21 +265,23 @@ func (c *Core) orders(pressure float64) Orders {
 
 // Status is what the guard does, as plain data.
 type Status struct {
-	Mode           string   `json:"mode"`
-	Overloaded     bool     `json:"overloaded"` // something is refused, or would be
-	Why            string   `json:"why,omitempty"`
-	SchedulerP99MS float64  `json:"scheduler_p99_ms"` // of the last window
-	CPUShare       float64  `json:"cpu_share"`        // of the processors that evenkeel may use, 0 to 1
-	MemoryShare    float64  `json:"memory_share"`     // of the limit, without garbage and caches, 0 to 1
-	FilesShare     float64  `json:"files_share"`      // of the file descriptors, 0 to 1
-	FlightShare    float64  `json:"flight_share"`     // of the requests that may be in flight, 0 to 1
-	AcceptShare    float64  `json:"accept_share"`     // of the fullest accept queue, 0 to 1
-	StreamsShare   float64  `json:"streams_share"`    // of the HTTP/2 streams otherwise allowed, 0 to 1
-	RefuseLow      float64  `json:"refuse_low"`       // shares that are refused now, 0 to 1
-	RefuseStandard float64  `json:"refuse_standard"`
-	RefuseCritical float64  `json:"refuse_critical"`
-	Refused        uint64   `json:"refused"`
-	WouldRefuse    uint64   `json:"would_refuse"` // in dry_run
-	IdleClosed     uint64   `json:"idle_closed"`
-	Warnings       []string `json:"warnings,omitempty"` // about the machine, each with its remedy
+	Mode           string  `json:"mode"`
+	Overloaded     bool    `json:"overloaded"` // something is refused, or would be
+	Why            string  `json:"why,omitempty"`
+	SchedulerP99MS float64 `json:"scheduler_p99_ms"` // of the last window
+	CPUShare       float64 `json:"cpu_share"`        // of the processors that evenkeel may use, 0 to 1
+	MemoryShare    float64 `json:"memory_share"`     // of the limit, without garbage and caches, 0 to 1
+	FilesShare     float64 `json:"files_share"`      // of the file descriptors, 0 to 1
+	FlightShare    float64 `json:"flight_share"`     // of the requests that may be in flight, 0 to 1
+	AcceptShare    float64 `json:"accept_share"`     // of the fullest accept queue, 0 to 1
+	// ListenOverflows is how many clients found an accept queue full since the start, of any program in this network namespace.
+	ListenOverflows uint64   `json:"listen_overflows"`
+	StreamsShare    float64  `json:"streams_share"` // of the HTTP/2 streams otherwise allowed, 0 to 1
+	RefuseLow       float64  `json:"refuse_low"`    // shares that are refused now, 0 to 1
+	RefuseStandard  float64  `json:"refuse_standard"`
+	RefuseCritical  float64  `json:"refuse_critical"`
+	Refused         uint64   `json:"refused"`
+	WouldRefuse     uint64   `json:"would_refuse"` // in dry_run
+	IdleClosed      uint64   `json:"idle_closed"`
+	Warnings        []string `json:"warnings,omitempty"` // about the machine, each with its remedy
 }

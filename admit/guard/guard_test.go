@@ -40,7 +40,7 @@ func TestRefusalsBeginAfterThreeHotWindows(t *testing.T) {
 	if o.Refuse[exchange.Low] != 1 || o.Refuse[exchange.Standard] > 0.05 || o.Refuse[exchange.Critical] > 0 {
 		t.Errorf("a little above the threshold for long: %+v, want all low and few standard requests refused", o)
 	}
-	hot.Scheduler = 390 * time.Millisecond
+	hot.Scheduler = 470 * time.Millisecond
 	for range 100 {
 		o = c.Step(hot)
 	}
@@ -123,6 +123,27 @@ func TestIdleGoesOldestFirst(t *testing.T) {
 	s.Files = 0.5
 	if o := c.Step(s); o.Idle != 0 {
 		t.Errorf("idle limit %v when there are descriptors again", o.Idle)
+	}
+}
+
+// TestWhoIsLeftIsServed: after a flood of standard requests has gone, the critical ones that come as ever are not refused in its place.
+func TestWhoIsLeftIsServed(t *testing.T) {
+	c, s := New(testConfig), busy()
+	s.Scheduler, s.Demand = 120*time.Millisecond, [3]uint64{5000, 50, 0}
+	for range 40 {
+		if o := c.Step(s); o.Refuse[exchange.Critical] > 0 {
+			t.Fatalf("during the flood: %+v", o)
+		}
+	}
+	s = Sample{Took: Window, Waits: 20, CPU: 0.05, Demand: [3]uint64{0, 50, 0}}
+	windows := 0
+	for o := c.Step(s); o.Why != Calm; o = c.Step(s) {
+		if windows++; o.Refuse[exchange.Critical] > 0 || o.Refuse[exchange.Standard] > 0.7 {
+			t.Fatalf("%d windows after: %+v", windows, o)
+		}
+	}
+	if after := time.Duration(windows) * Window; after > 6*time.Second {
+		t.Errorf("calm after %v", after)
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 // Bounds of waiting. The queue is bounded in time, not in number: a wait that is right for 400 requests a second is an hour for one
 // a minute.
 const (
-	calmServices   = 4.0 // service times that a request may wait while the queue is empty now and then, so that bursts pass…
+	calmServices   = 3.0 // service times that a request may wait while the queue is empty now and then, so that bursts pass…
 	calmLeast      = 100 * time.Millisecond
 	calmMost       = time.Second
 	behindServices = 1.0 // …and while it never is: more waiting would add to every latency and win nothing
@@ -21,6 +21,7 @@ const (
 	standMost      = 5 * time.Second
 	calmAgain      = 5.0 // service times without a refusal after which an empty queue means calm
 	queueLeast     = 2
+	queueFew       = 8
 	queueMost      = 10_000 // waiting exchanges at once: some 10 KB each
 )
 
@@ -81,7 +82,7 @@ func NewCore(cfg Config) *Core {
 
 // Look takes in what was answered since the last look.
 func (c *Core) Look(now time.Duration, win *Window, f Flow) {
-	f.Waiting = c.queue.Len()
+	f.Waiting, f.Behind = c.queue.Len(), c.behind
 	c.knee.Look(now, win, f)
 	c.watch(now)
 }
@@ -119,6 +120,7 @@ func (c *Core) bound() int {
 	if capacity := c.knee.Capacity(); capacity > 0 {
 		n = capacity * wait.Seconds()
 	}
+	n = max(n, min(queueFew, 1.5*c.knee.limit)) // fewer would leave no choice between classes and tenants
 	return int(max(queueLeast, min(math.Ceil(n), queueMost)))
 }
 

@@ -58,9 +58,12 @@ type Gate struct {
 	behind   atomic.Bool   // as of the last look
 	inFlight atomic.Int64  // with ghosts
 	_        [64]byte
-	nextLook atomic.Int64  // on the gate's clock
-	longest  atomic.Int64  // an answer that took longer counts as if it took this
-	pushback atomic.Int64  // 429 and 503 since the last look
+	nextLook atomic.Int64 // on the gate's clock
+	longest  atomic.Int64 // an answer that took longer counts as if it took this
+	pushback atomic.Int64 // 429 and 503 since the last look
+	gone     atomic.Int64 // left without an answer since then
+	pressure atomic.Int32
+	told     bool          // that low requests are off; guarded by mu
 	busy     atomic.Uint32 // highest utilisation told since the last look, in 1/1000
 	shards   []shard
 
@@ -85,8 +88,9 @@ type settings struct {
 // shard spreads counters over cores. A level's word holds the number of answers above sumBits and their time in µs below.
 type shard struct {
 	level    [levels]atomic.Uint64
+	squares  atomic.Uint64 // of the answers' times, in units of 1<<squareShift µs
 	admitted [3]atomic.Uint64
-	_        [40]byte
+	_        [32]byte
 }
 
 // A look takes place often enough that 2^20 answers, or 2^44 µs of them, are never reached between two.
@@ -94,6 +98,8 @@ const (
 	sumBits   = 44
 	sumMask   = 1<<sumBits - 1
 	shardsMax = 8
+
+	squareShift = 4
 )
 
 // ghost is a place that an endpoint may still work for, though its client left.
@@ -177,13 +183,14 @@ func (g *Gate) Answered(x *exchange.Exchange, long bool) {
 	if s := x.Result.Status; s >= 500 || s == 429 || took <= 0 || !x.Replayable {
 		took = g.doubtful(x)
 	}
+	n := g.inFlight.Add(-1) + 1
 	if took > 0 {
-		g.note(x, took)
+		g.note(x, took, (int(x.Place)+int(n)+1)/2)
 	}
 	if x.Result.Utilisation > 0 {
 		g.hear(x.Result.Utilisation)
 	}
-	g.leave()
+	g.left()
 	g.lookSoon(x.Start.Sub(g.epoch) + x.Outcome.FirstByte)
 }
 
@@ -194,16 +201,23 @@ func (g *Gate) lookSoon(now time.Duration) {
 	}
 }
 
-// note counts one answer.
-func (g *Gate) note(x *exchange.Exchange, took time.Duration) {
+// note counts one answer, with n in flight meanwhile.
+func (g *Gate) note(x *exchange.Exchange, took time.Duration, n int) {
 	took = min(took, time.Duration(g.longest.Load()))
 	s := &g.shards[x.Shard&uint32(len(g.shards)-1)]
-	s.level[levelOf(int(x.Place))].Add(1<<sumBits | uint64(took/time.Microsecond)&sumMask)
+	us := uint64(took / time.Microsecond)
+	s.level[levelOf(n)].Add(1<<sumBits | us&sumMask)
+	s.squares.Add((us >> squareShift) * (us >> squareShift))
 }
 
 // leave gives a place back.
 func (g *Gate) leave() {
 	g.inFlight.Add(-1)
+	g.left()
+}
+
+// left hands a place that became free to who waits.
+func (g *Gate) left() {
 	if g.waiting.Load() > 0 {
 		g.mu.Lock()
 		g.grant(g.now())
@@ -265,6 +279,7 @@ func (g *Gate) unanswered(x *exchange.Exchange) {
 	if took > typical/3 { // at least so long: an early leave says nothing
 		took := uint64(min(took, time.Duration(g.longest.Load())) / time.Microsecond)
 		g.shards[x.Shard&uint32(len(g.shards)-1)].level[levelOf(int(x.Place))].Add(took & sumMask) // time, and no answer
+		g.gone.Add(1)
 	}
 	if took >= typical || len(g.ghosts) >= ghostsMax {
 		g.inFlight.Add(-1)
@@ -294,7 +309,12 @@ func (g *Gate) look(now time.Duration) {
 	if !g.mu.TryLock() {
 		return // the next answer looks
 	}
-	defer g.mu.Unlock()
+	g.lookLocked(now)
+	g.mu.Unlock()
+}
+
+// lookLocked is look with the lock held.
+func (g *Gate) lookLocked(now time.Duration) {
 	if int64(now) < g.nextLook.Load() {
 		return
 	}
@@ -309,7 +329,9 @@ func (g *Gate) look(now time.Duration) {
 			g.win.Sum[level] += float64(v&sumMask) / 1e6
 			g.win.Total += int64(v >> sumBits)
 		}
+		g.win.Squares += float64(g.shards[i].squares.Swap(0)) * (1 << (2 * squareShift)) / 1e12
 	}
+	g.win.Left = g.gone.Swap(0)
 	g.lay(now)
 	g.winsor()
 	pushed := float64(g.pushback.Swap(0))
@@ -357,8 +379,32 @@ func (g *Gate) publish(now time.Duration) {
 		}
 	}
 	g.off.Store(off)
+	pressure := int32(0)
+	if c.behind {
+		pressure = 1
+	}
+	if c.lowOff {
+		pressure = 2
+	}
+	g.pressure.Store(pressure)
+	g.say()
 	g.behind.Store(c.behind)
 	g.nextLook.Store(int64(c.Again(now)))
+}
+
+// say tells people when low requests were switched off or on. The lock is held.
+func (g *Gate) say() {
+	if g.core.lowOff == g.told {
+		return
+	}
+	g.told = g.core.lowOff
+	switch {
+	case g.deps.Event == nil:
+	case g.told:
+		g.deps.Event("shed_low_off", "pool "+g.pool+": low requests are refused, as standard ones have to be")
+	default:
+		g.deps.Event("shed_low_on", "pool "+g.pool+": low requests are let in again")
+	}
 }
 
 // grant gives free places to those who wait. The lock is held.

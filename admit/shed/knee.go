@@ -7,28 +7,30 @@ import (
 
 // Numbers of the estimate. They are without units, or relative to what is measured: none is a guess about the endpoints.
 const (
-	firstWorkers  = 8.0 // of each endpoint, before anything is known: most servers work on as many at once
-	memoryLeast   = 300 // answers that are remembered when all take the same time…
-	memoryMore    = 700 // …and how many more for each unit of the squared coefficient of variation
-	recent        = 40  // answers that may contradict the rest
-	contradiction = 4.0 // standard deviations from which they do…
-	differs       = 0.15
-	noiseLeast    = 0.02 // squared coefficient of variation: what a network adds to service that always takes the same time
-	noiseMost     = 8.0
-	noiseFirst    = 0.25
-	holdsOn       = 8.0 // how strongly the last estimate holds against a window: 1/holdsOn is the variance of its logarithm
-	stepsUp       = 2.0 // the estimate looks this far above what was seen
-	evidence      = 3.0 // how much better a bend must fit than none, in squares of standard deviations
-	grows         = 1.6 // the estimate does by this when there is no bend in sight
-	usedForgets   = 60 * time.Second
-	lowShare      = 0.05 // of what is remembered should be from below the knee…
-	lowNoise      = 40.0 // …and so many answers for each unit of noise: they are then known to a sixth
-	lookLeast     = 20 * time.Millisecond
-	lookFirst     = 50 * time.Millisecond
-	lookMost      = 2 * time.Second
+	firstWorkers   = 8.0 // of each endpoint, before anything is known: most servers work on as many at once
+	memoryLeast    = 300 // answers that are remembered when all take the same time…
+	memoryMore     = 700 // …and how many more for each unit of the squared coefficient of variation
+	recent         = 40  // answers that may contradict the rest
+	contradiction  = 4.0 // standard deviations from which they do…
+	differs        = 0.15
+	noiseLeast     = 0.02 // squared coefficient of variation: what a network adds to service that always takes the same time
+	noiseMost      = 8.0
+	noiseFirst     = 1.0
+	holdsOn        = 8.0 // how strongly the last estimate holds against a window: 1/holdsOn is the variance of its logarithm
+	stepsUp        = 2.0 // the estimate looks this far above what was seen
+	evidence       = 3.0 // how much better a bend must fit than none, in squares of standard deviations
+	gives          = 0.7 // the estimate falls to this part when most clients leave
+	grows          = 2.0 // the estimate does by this when there is no bend in sight
+	usedForgets    = 60 * time.Second
+	lowShare       = 0.05  // of what is remembered should be from below the knee…
+	lowNoise       = 40.0  // …and so many answers for each unit of noise: they are then known to a sixth
+	scatterAnswers = 500.0 // answers that are looked at for how they scatter
+	lookLeast      = 20 * time.Millisecond
+	lookFirst      = 50 * time.Millisecond
+	lookMost       = 2 * time.Second
 	// turnover is how many answers for each place must come after the estimate grew, before it grows again: those that come
 	// first are the quick ones, and do not tell how it is with more at once.
-	turnover = 1.5
+	turnover = 0.7
 	full     = 0.8 // share of the limit from which it counts as used
 )
 
@@ -38,6 +40,7 @@ type Flow struct {
 	Waiting   int     // now
 	Endpoints int     // in service
 	Pushback  float64 // share of the answers that were 429 or 503
+	Behind    bool    // some are refused already
 	Busy      float64 // utilisation that endpoints told of, 1 for full; 0: none did
 }
 
@@ -66,8 +69,12 @@ type Knee struct {
 	saturated bool
 	costs     [levels + 1]float64
 	seen      Window        // what was learned from last
-	inside    float64       // in flight at the last look
 	deaf      time.Duration // nothing is learned before this: answers do not show yet what changed
+	inside    float64       // in flight at the last look since then
+	answers   float64       // since the limit last moved…
+	measured  float64       // …in so many seconds
+	before    float64       // answers per second before it grew on suspicion
+	moments   [3]float64    // of answers lately: how many, their seconds, the squares of these
 	raiseFrom float64       // answers that are needed before the estimate may grow again
 }
 
@@ -93,38 +100,64 @@ func (k *Knee) Look(now time.Duration, win *Window, f Flow) float64 {
 	}
 	k.used = max(peak, k.used*math.Exp2(-float64(past)/float64(usedForgets)))
 	k.saturated = f.Waiting > 0 || peak >= full*k.limit
-	if k.read(win, past, f); now >= k.deaf {
+	was := k.Limit()
+	if k.scatter(win); now >= k.deaf {
+		k.read(win, past, f)
 		k.learn(now, &k.seen, f)
 	}
-	k.dip(now)
-	// Those who wait take what became free at once.
-	k.inside = max(k.inside, min(k.Limit(), float64(f.InFlight+f.Waiting)))
+	if win.Left > win.Total && k.saturated && now >= k.deaf && k.dipTo == 0 {
+		// Most leave without an answer: whatever the reason, too many are inside.
+		k.workers = max(k.workers*gives, float64(k.endpoints))
+		k.before = 0
+		k.limit = k.target()
+	}
+	k.dip(now, f.Behind)
+	if k.service > 0 {
+		k.settle(now, was)
+	}
 	return k.Limit()
 }
 
 // read makes of a window what the estimate learns from.
 //
-// While there is room, an answer's own latency at the concurrency at which it was let in is best: it is not blurred by what comes and
-// goes meanwhile. While there is none, that would deceive: the answers that come are the quick ones, those that take
-// longer than their clients wait never come, and latency looks alike at any limit. So the time that all who are inside have spent there
+// While there is room, an answer's own latency at the concurrency at which it was inside is best: it is not blurred by what comes and
+// goes meanwhile. While there is none, that would deceive: the answers that come are the quicker ones, those that take
+// longer than their clients wait never come, and latency looks alike at any limit. So the time that all have spent inside
 // is divided by the answers that came (Little's law): who does not come counts too.
 func (k *Knee) read(win *Window, past time.Duration, f Flow) {
+	k.seen = *win
 	was := k.inside
 	k.inside = float64(f.InFlight)
-	k.seen = *win
-	low := min(was, k.inside)
-	if past <= 0 || low < 1 || f.Waiting == 0 && low < full*k.Limit() {
+	if f.Waiting == 0 || past <= 0 {
 		return
 	}
-	if was < full*k.inside { // it rose at a time that nobody knows
-		k.seen = Window{}
+	k.seen = Window{}
+	if was == 0 { // the first after something changed: since when it was so is not known
 		return
 	}
+	k.answers += float64(win.Total)
+	k.measured += past.Seconds()
 	n := (was + k.inside) / 2
-	k.seen = Window{Total: win.Total}
 	i := levelOf(int(n + 0.5))
-	k.seen.Count[i] = win.Total
-	k.seen.Sum[i] = n * past.Seconds()
+	k.seen.Total, k.seen.Count[i], k.seen.Sum[i] = win.Total, win.Total, n*past.Seconds()
+}
+
+// settle lets nothing be learned until what is inside after the limit moved from was is what stays: those who came before met other
+// numbers, and of those who came since the quick ones are answered first.
+func (k *Knee) settle(now time.Duration, was float64) {
+	to := k.Limit()
+	if k.dipTo > 0 {
+		return // its own times hold
+	}
+	if math.Abs(to-was) < 0.1*was+1 {
+		return
+	}
+	wait := k.service * line(to, k.workers)
+	if was > to {
+		wait += (was - to) * k.service / k.workers
+	}
+	k.deaf = max(k.deaf, now+seconds(wait))
+	k.inside, k.answers, k.measured = 0, 0, 0
 }
 
 // Limit is how many exchanges may be in flight.
@@ -164,7 +197,7 @@ func line(n, workers float64) float64 { return max(1, n/workers) }
 // learn takes a window in.
 func (k *Knee) learn(now time.Duration, win *Window, f Flow) {
 	n := float64(win.Total)
-	k.slow.add(win, math.Exp(-n/(memoryLeast+memoryMore*k.noise)))
+	k.slow.add(win, math.Exp(-n/(memoryLeast+memoryMore*k.doubt())))
 	k.fast.add(win, math.Exp(-n/recent))
 	if k.service == 0 {
 		if k.service = k.slow.scaleTo(k.workers); k.service == 0 {
@@ -175,19 +208,14 @@ func (k *Knee) learn(now time.Duration, win *Window, f Flow) {
 	surprise := k.surprise()
 	if surprise != 0 {
 		k.slow = k.fast
-		k.nextDip = 0
 	} else {
 		k.listen(win)
 	}
 	k.fit(f)
-	if surprise > 0 {
-		k.startDip(now, 0.6)
+	if surprise > 0 && f.Behind && now >= k.nextDip {
+		k.startDip(now)
 	}
-	was := k.limit
 	k.limit = k.target()
-	if k.limit > was*1.1 {
-		k.deaf = now + seconds(k.service)
-	}
 }
 
 // scaleTo is the service time that fits best to a number of workers.
@@ -210,13 +238,39 @@ func (k *Knee) surprise() int {
 		return 0
 	}
 	d := math.Log(ratio)
-	if math.Abs(d) < differs || math.Abs(d)*math.Sqrt(k.fast.total) < contradiction*math.Sqrt(k.noise+noiseLeast) {
+	if math.Abs(d) < differs || math.Abs(d)*math.Sqrt(k.fast.total) < contradiction*math.Sqrt(k.doubt()) {
 		return 0
 	}
 	if d > 0 {
 		return 1
 	}
 	return -1
+}
+
+// scatter learns how far single answers scatter: the least that there is of noise.
+func (k *Knee) scatter(win *Window) {
+	n := float64(win.Total)
+	if n == 0 {
+		return
+	}
+	keep, sum := math.Exp(-n/scatterAnswers), 0.0
+	for _, s := range win.Sum {
+		sum += s
+	}
+	m := &k.moments
+	m[0], m[1], m[2] = m[0]*keep+n, m[1]*keep+sum, m[2]*keep+win.Squares
+}
+
+// doubt is the variance of the number of answers for each one that is due.
+func (k *Knee) doubt() float64 { return max(k.noise, k.cv2(), 0.05) }
+
+// cv2 is the squared coefficient of variation of answers, as far as known.
+func (k *Knee) cv2() float64 {
+	m := &k.moments
+	if m[0] < 10 || m[1] <= 0 {
+		return noiseFirst
+	}
+	return min(max(m[2]*m[0]/(m[1]*m[1])-1, 0), noiseMost)
 }
 
 // listen learns from a window how far answers scatter.
@@ -229,7 +283,7 @@ func (k *Knee) listen(win *Window) {
 			sum, n = sum+d*d, n+due
 		}
 	}
-	if n < 1 {
+	if n < 0.5 {
 		return
 	}
 	one := min(sum/n, 4*k.noise+0.1)
@@ -251,7 +305,7 @@ func (k *Knee) fit(f Flow) {
 	top = max(top, levelOf(int(k.workers*1.5)))
 	best := math.Inf(1)
 	for c := 0; c <= top; c++ {
-		k.costs[c] = t.misfit(middle(c)) / (k.noise + noiseLeast)
+		k.costs[c] = t.misfit(middle(c)) / k.doubt()
 		best = min(best, k.costs[c])
 	}
 	here := math.Log(k.workers)
@@ -271,18 +325,47 @@ func (k *Knee) fit(f Flow) {
 	}
 	step := shift/weight - bias/plain
 	mayGrow := k.saturated && f.Pushback <= 0.1 && f.Busy <= 0.95 && k.raiseFrom <= 0
-	switch flat := k.costs[min(t.top, top)] - best; {
-	case mayGrow && flat < evidence:
+	flat := k.costs[min(t.top, top)] - best
+	switch lowest := t.lowest(max(3, 4*k.doubt())); {
+	case flat >= evidence && lowest >= 0 && k.costs[min(lowest, top)]-best < 1 && middle(lowest) < k.workers:
+		// Latency rises all the way from the least that was seen: the bend may be there, or below.
+		step = max(math.Log(middle(lowest)/k.workers), -math.Log(grows))
+	case mayGrow && flat < evidence && k.paid():
 		// Nothing says that there is a bend below what was seen: more at once will either answer more, or show the bend.
 		step = math.Log(grows)
-		k.raiseFrom = turnover * k.limit * grows
+		k.before = k.rate()
+		k.raiseFrom = max(turnover*k.limit*grows, 10*k.doubt())
 	case step > 0 && !mayGrow:
 		step = 0
 	case step > 0.02:
 		k.raiseFrom = turnover * k.limit
 	}
+	if step < -0.3 {
+		k.before = 0
+	}
 	k.workers = max(k.workers*math.Exp(step), 1)
 	k.service = t.scaleTo(k.workers)
+}
+
+// rate is how many answers per second came since the limit last moved.
+func (k *Knee) rate() float64 {
+	if k.measured <= 0 {
+		return 0
+	}
+	return k.answers / k.measured
+}
+
+// paid reports whether growing the last time brought more answers. It ought to bring twice as many.
+func (k *Knee) paid() bool { return k.rate() > 1.25*k.before }
+
+// lowest is the lowest level with some weight; -1: none has it.
+func (t *table) lowest(weight float64) int {
+	for i := 0; i <= t.top; i++ {
+		if t.weight[i] >= weight {
+			return i
+		}
+	}
+	return -1
 }
 
 // misfit is how badly the line with its bend at workers fits: squares of relative errors, weighed.
@@ -296,7 +379,7 @@ func (t *table) misfit(workers float64) float64 {
 		if t.sum[i] > 0 {
 			due := t.sum[i] / (s * line(middle(i), workers))
 			d := t.weight[i] - due
-			sum += d * d / max(due, 1)
+			sum += d * d / max(due, t.weight[i], 1)
 		}
 	}
 	return sum
@@ -311,20 +394,21 @@ func (k *Knee) target() float64 {
 	return max(min(want, known), float64(k.endpoints), 1)
 }
 
-// dip starts and ends dips.
-func (k *Knee) dip(now time.Duration) {
+// dip starts and ends dips. There are none before anybody has to be refused: calm times show how it is with few inside by themselves, and
+// a dip would refuse somebody.
+func (k *Knee) dip(now time.Duration, behind bool) {
 	if k.dipTo > 0 && now >= k.dipEnd {
 		k.dipTo = 0
 	}
-	if k.dipTo > 0 || !k.saturated || k.service == 0 || now < k.nextDip {
+	if k.dipTo > 0 || !behind || !k.saturated || k.service == 0 || now < k.nextDip {
 		return
 	}
 	low := 0.0
-	for i := 0; i <= k.slow.top && middle(i) <= k.workers*0.95+0.5; i++ {
+	for i := 0; i <= k.slow.top && middle(i) <= 0.6*k.limit+0.5; i++ {
 		low += k.slow.weight[i]
 	}
-	if low < max(lowShare*k.slow.total, min(lowNoise*(k.noise+noiseLeast), k.slow.total/4), 4) {
-		k.startDip(now, 0.9)
+	if low < max(min(lowNoise*k.doubt(), k.slow.total/6), 4) {
+		k.startDip(now)
 	}
 }
 
@@ -342,13 +426,14 @@ func (k *Knee) Again(now time.Duration) time.Duration {
 	return now + clamp(seconds(k.service), lookLeast, lookMost)
 }
 
-// startDip lowers the limit to a part of the knee until some answers from there are under way.
-func (k *Knee) startDip(now time.Duration, part float64) {
-	to := max(math.Floor(k.workers*part), 1, float64(k.endpoints))
+// startDip halves the limit until some answers from there have come.
+func (k *Knee) startDip(now time.Duration) {
+	to := max(math.Floor(k.limit/2), 1, float64(k.endpoints))
 	rate := k.workers / k.service
-	need := max(4, 0.3*to)
+	need := 4 * max(1, k.doubt())
 	drain := max(k.limit-to, 0) / rate
-	last := seconds(drain + max(need/rate, k.service))
-	k.dipTo, k.dipFrom, k.dipEnd = to, now+seconds(drain), now+last
-	k.nextDip = k.dipEnd + 3*last
+	last := seconds(drain + k.service + max(need/rate, k.service))
+	k.dipTo, k.dipFrom, k.dipEnd = to, now+seconds(drain+k.service), now+last
+	k.nextDip = k.dipEnd + 4*last
+	k.deaf, k.inside, k.answers, k.measured = k.dipFrom, 0, 0, 0
 }

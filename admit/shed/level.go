@@ -34,16 +34,23 @@ type Window struct {
 	Count [levels]int64
 	Sum   [levels]float64 // seconds
 	Total int64
+	Left  int64 // left without an answer, after a time in which there should have been one
+	// Squares are those of the seconds, together.
+	Squares float64
 }
 
 // Leave adds the time of one that left without an answer.
-func (w *Window) Leave(n int, seconds float64) { w.Sum[levelOf(n)] += seconds }
+func (w *Window) Leave(n int, seconds float64) {
+	w.Sum[levelOf(n)] += seconds
+	w.Left++
+}
 
 // Add adds one answer: n exchanges were in flight with it as it was admitted, and it took so many seconds.
 func (w *Window) Add(n int, seconds float64) {
 	i := levelOf(n)
 	w.Count[i]++
 	w.Sum[i] += seconds
+	w.Squares += seconds * seconds
 	w.Total++
 }
 

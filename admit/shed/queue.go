@@ -176,12 +176,13 @@ func (q *Queue) choose() *lane {
 	if top < 0 {
 		return nil
 	}
-	for i := len(q.lanes) - 1; i > top; i-- {
-		l := &q.lanes[i]
-		if l.count == 0 {
-			continue
+	for i := top + 1; i < len(q.lanes); i++ {
+		if q.lanes[i].count > 0 {
+			q.lanes[i].credit += q.share[i]
 		}
-		if l.credit += q.share[i]; l.credit >= 1 {
+	}
+	for i := len(q.lanes) - 1; i > top; i-- {
+		if l := &q.lanes[i]; l.credit >= 1 {
 			l.credit--
 			return l
 		}

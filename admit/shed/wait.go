@@ -55,6 +55,7 @@ func (g *Gate) ask(x *exchange.Exchange, ask *Waiter) (*waiting, *exchange.Refus
 	if len(g.ghosts) > 0 {
 		g.lay(now)
 	}
+	g.lookLocked(now) // when no answers come, nobody else does
 	g.grant(now)
 	place := g.inFlight.Add(1)
 	free := place <= int64(g.core.Limit())

@@ -33,6 +33,7 @@ const (
 // is a GET, then it is sent once more on a new connection, as RFC 9112 §9.3.1 has clients do. Those are counted as resent.
 type caller struct {
 	address string
+	from    string // the address that it comes from; empty: any
 	tls     *tls.Config
 	rate    int // requests per second
 	workers int // and so requests under way at once
@@ -212,7 +213,7 @@ func (l *line) close() {
 func (l *line) ask(c *caller, method, body string, id int64) error {
 	kept := l.conn != nil
 	if !kept {
-		if err := l.open(c.address, c.tls); err != nil {
+		if err := l.open(c.address, c.from, c.tls); err != nil {
 			return err
 		}
 	}
@@ -267,8 +268,12 @@ func word(text string) string {
 	return text
 }
 
-func (l *line) open(address string, secure *tls.Config) error {
-	raw, err := net.DialTimeout("tcp", address, patience)
+func (l *line) open(address, from string, secure *tls.Config) error {
+	d := net.Dialer{Timeout: patience}
+	if from != "" {
+		d.LocalAddr = &net.TCPAddr{IP: net.ParseIP(from)}
+	}
+	raw, err := d.Dial("tcp", address)
 	if err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}

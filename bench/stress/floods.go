@@ -96,7 +96,7 @@ func idleMany(ctx context.Context, t *trial) error {
 }
 
 // dribble opens n connections and lets each do as it is told until it fails, or the time is over, which bounds the experiment and is
-// several times what evenkeel's limits say. It says how many ended before, and returns that number.
+// several times what evenkeel's limits say. It says how many ended before, and returns that number, with those that limits refused.
 func (t *trial) dribble(ctx context.Context, n int, d time.Duration, what func(c *net.TCPConn, step int) error) (ended int64) {
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
@@ -139,6 +139,9 @@ func (t *trial) dribble(ctx context.Context, n int, d time.Duration, what func(c
 		when = fmt.Sprintf(", from %.1f s to %.1f s after they came", time.Duration(firstEnd.Load()).Seconds(), time.Duration(lastEnd.Load()).Seconds())
 	}
 	t.say("%d clients connected, %d could not; evenkeel ended %d of them%s; refused: %s", opened.Load(), refused.Load(), over.Load(), when, t.refused())
+	if t.setup.limits != "" { // a reset may come before the client knows that it is connected
+		return over.Load() + refused.Load()
+	}
 	return over.Load()
 }
 
@@ -273,6 +276,9 @@ func connects(ctx context.Context, t *trial) error {
 	return nil
 }
 
+// errRefused is no fault of evenkeel: a limit was reached.
+var errRefused = errors.New("refused by a limit")
+
 // visit opens a connection, asks once, and resets it, so that no port is left in TIME_WAIT.
 func visit(address string, i int) error {
 	c, err := dialFrom(address, i)
@@ -286,6 +292,9 @@ func visit(address string, i int) error {
 		return err
 	}
 	first, err := bufio.NewReaderSize(c, 512).ReadString('\n')
+	if err == nil && strings.HasPrefix(first, "HTTP/1.1 429") {
+		return errRefused
+	}
 	if err == nil && !strings.HasPrefix(first, "HTTP/1.1 200") {
 		err = fmt.Errorf("answer %q", first)
 	}

@@ -110,7 +110,11 @@ func newGateway(l *lab, s setup, dir string) (g *gateway, err error) {
 	if s.files > 0 {
 		line = append([]string{"sh", "-c", `ulimit -n "$0" && exec "$@"`, strconv.Itoa(s.files)}, line...)
 	}
-	if g.process, err = machine.Start(machine.Command{Name: "evenkeel", Argv: line, Dir: dir, Env: []string{"GORACE=halt_on_error=0 exitcode=66"}}); err != nil {
+	var cpus []int
+	if all := machine.CPUs(); s.pinned && len(all) > 1 {
+		cpus = all[:1]
+	}
+	if g.process, err = machine.Start(machine.Command{Name: "evenkeel", Argv: line, Dir: dir, CPUs: cpus, Env: []string{"GORACE=halt_on_error=0 exitcode=66"}}); err != nil {
 		return g, err
 	}
 	g.pid = g.process.Pid()
@@ -154,7 +158,7 @@ func (g *gateway) writeSite(generation int) error {
 	if generation%3 == 1 {
 		fmt.Fprint(&b, "  - {name: gone, paths: [/gone/*], respond: {status: 410, body: gone}}\n")
 	}
-	fmt.Fprintf(&b, "  - {name: all, pool: service, response: {set: {X-Generation: \"%d\"}}}\nstop: {drain: 15s}\n", generation)
+	fmt.Fprintf(&b, "  - {name: all, pool: service, response: {set: {X-Generation: \"%d\"}}}\nstop: {drain: 15s}\n%s", generation, g.setup.protect)
 	return machine.Replace(g.file("site.yaml"), []byte(b.String()))
 }
 

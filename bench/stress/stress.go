@@ -27,9 +27,10 @@ const (
 
 // What every experiment asks for.
 const (
-	bystanderRate    = 200   // requests each second
-	bystanderWorkers = 16    // connections
-	bystanderShare   = 0.999 // that must succeed
+	bystanderRate    = 200           // requests each second
+	bystanderWorkers = 16            // connections
+	bystanderFrom    = "127.0.0.200" // nothing else comes from there, so that a limit by address tells it from floods
+	bystanderShare   = 0.999         // that must succeed
 	calm             = 500 * time.Millisecond
 	servesPatience   = 20 * time.Second
 )
@@ -38,6 +39,8 @@ const (
 type setup struct {
 	endpoints int
 	limits    string // of the listener, as in a site file
+	protect   string // further lines of the site file
+	pinned    bool   // evenkeel has a core of its own
 	files     int    // ulimit -n of evenkeel; 0: as it is
 	short     bool   // the bystander opens a connection for each request
 	memory    int64  // bytes of resident memory that evenkeel may have at its peak
@@ -66,6 +69,11 @@ func experiments() []experiment {
 		{"slow-body", "clients that send a byte of a body now and then", setup{memory: 384 * mib}, slowBody},
 		{"slow-read", "clients that hardly read their answer", setup{memory: 512 * mib}, slowRead},
 		{"connects", "10,000 new connections each second", setup{memory: 256 * mib}, connects},
+		{"slow-headers-limited", "the same as slow-headers, with limits that refuse it", setup{memory: 128 * mib, limits: limitedConnections}, slowHeaders},
+		{"slow-body-limited", "the same as slow-body, with limits that refuse it", setup{memory: 192 * mib, limits: limitedConnections}, slowBody},
+		{"slow-read-limited", "the same as slow-read, with limits that refuse it", setup{memory: 384 * mib, limits: limitedConnections}, slowRead},
+		{"connects-limited", "the same as connects, with limits that refuse it", setup{memory: 256 * mib, protect: limitedRequests}, connectsLimited},
+		{"refusals", "as many requests as evenkeel refuses with one core, beside a client that is served", setup{memory: 128 * mib, protect: limitedRequests, pinned: true}, refusals},
 		{"malformed", "malformed heads from the parser's own corpus and mutations of it", setup{memory: 192 * mib}, malformed},
 		{"full-fd-table", "more connections than evenkeel has file descriptors", setup{files: 512, memory: 128 * mib}, fullTable},
 	}
@@ -128,7 +136,7 @@ func Main(ctx context.Context, args []string) int {
 		fmt.Fprintln(f.Output(), "usage: bench stress [flags] all | NAME...")
 		f.PrintDefaults()
 		for _, e := range experiments() {
-			fmt.Fprintf(f.Output(), "  %-14s %s\n", e.name, e.doc)
+			fmt.Fprintf(f.Output(), "  %-21s %s\n", e.name, e.doc)
 		}
 	}
 	if err := f.Parse(args); err != nil {
@@ -247,7 +255,7 @@ func (l *lab) try(ctx context.Context, e experiment, logs string) *result {
 		return r
 	}
 	t := &trial{gateway: g, result: r}
-	bystander := &caller{address: g.web, rate: bystanderRate, workers: bystanderWorkers, path: "/bystander", late: patience, short: e.setup.short}
+	bystander := &caller{address: g.web, from: bystanderFrom, rate: bystanderRate, workers: bystanderWorkers, path: "/bystander", late: patience, short: e.setup.short}
 	bystander.start(ctx)
 	time.Sleep(calm)
 	err = e.run(ctx, t)

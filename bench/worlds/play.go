@@ -77,7 +77,6 @@ type play struct {
 	failing bool
 	workers float64 // by which those of the beginning are multiplied
 	serial  int
-	stepNo  int
 	calmAt  time.Duration // nothing changed since some time before this, and demand is low
 
 	core     *shed.Core
@@ -85,7 +84,6 @@ type play struct {
 	inFlight int
 	win      shed.Window
 	nextLook time.Duration
-	pushed   int
 	mean     float64
 
 	Result
@@ -233,6 +231,7 @@ func (p *play) arrive() {
 		p.CalmSent++
 	}
 	p.at(p.now+w.Timeout, event{kind: leaves, request: x})
+	p.look()
 	answer, out := p.core.Arrive(p.now, &x.Waiter, p.inFlight < p.limit())
 	if out != nil {
 		p.refused(p.take(out))

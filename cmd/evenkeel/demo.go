@@ -25,18 +25,21 @@ import (
 const (
 	demoRate    = 200              // requests a second
 	demoReport  = 5 * time.Second  // between two lines
-	demoSick    = 45 * time.Second // one endpoint turns sick this often
+	demoSurge   = 20 * time.Second // of calm, then much more comes
+	demoSurging = 15 * time.Second
+	demoWell    = 17 * time.Second // of calm, then an endpoint turns sick
 	demoSickFor = 8 * time.Second
 	demoPorts   = 50 // tried after the first when one is taken
 )
 
 func demoCommand() command {
 	return command{
-		name: "demo", use: "[--for TIME]", short: "See evenkeel work: a sample service, traffic, gateway and console on this machine",
+		name: "demo", use: "[--for TIME] [--surge]", short: "See evenkeel work: a sample service, traffic, gateway and console on this machine",
 		setup: func(fs *flag.FlagSet) func(terminal, []string) int {
 			listen := fs.String("listen", "", "`ADDR` of the gateway (127.0.0.1:8080, or the next free port)")
 			admin := fs.String("admin", "", "`ADDR` of the console ("+defaultAdmin+", or the next free port)")
 			rate := fs.Int("rate", demoRate, "`REQUESTS` a second, up to 5000; 0: no traffic")
+			surge := fs.Bool("surge", false, "send six times as much all the time, twice what the endpoints can do")
 			length := fs.Duration("for", 0, "end after this `TIME`; 0: with Ctrl-C")
 			return func(t terminal, args []string) int {
 				if len(args) > 0 {
@@ -45,7 +48,7 @@ func demoCommand() command {
 				if *rate < 0 || *rate > 5000 {
 					return wrong(t, "demo", "--rate is %d, allowed is 0 to 5000", *rate)
 				}
-				d := &demo{t: t, listen: *listen, admin: *admin, rate: *rate, length: *length}
+				d := &demo{t: t, listen: *listen, admin: *admin, rate: *rate, length: *length, surge: *surge}
 				if err := d.run(); err != nil {
 					fmt.Fprintf(t.err, "evenkeel demo: %v\n", err)
 					return notRun
@@ -62,6 +65,7 @@ type demo struct {
 	listen, admin string
 	rate          int
 	length        time.Duration
+	surge         bool
 
 	service *sampleService
 	traffic *traffic
@@ -98,7 +102,7 @@ func (d *demo) run() error {
 	if d.node, err = node.New(opts); err != nil {
 		return err
 	}
-	d.traffic = newTraffic("http://"+d.listen+"/", d.rate)
+	d.traffic = newTraffic("http://"+d.listen, d.rate)
 	return d.play(ctx, stop, ready)
 }
 
@@ -118,7 +122,7 @@ func (d *demo) play(ctx context.Context, stop func(), ready <-chan struct{}) err
 		d.story()
 		var beside sync.WaitGroup
 		beside.Go(func() { d.traffic.run(ctx) })
-		beside.Go(func() { d.service.sicken(ctx, d.say) })
+		beside.Go(func() { d.plot(ctx) })
 		d.keys(ctx, stop)
 		d.report(ctx)
 		beside.Wait()
@@ -133,6 +137,35 @@ func (d *demo) play(ctx context.Context, stop func(), ready <-chan struct{}) err
 		fmt.Fprintf(d.t.out, "\n%s\n", d.traffic.total())
 	}
 	return failure
+}
+
+// plot is what happens by itself, over and over: much more comes for a while, then an endpoint turns sick.
+func (d *demo) plot(ctx context.Context) {
+	if d.surge {
+		d.traffic.surgeUntil(time.Now().AddDate(1, 0, 0))
+		d.say("six times as much comes as usual: see http://%s/overload", d.admin)
+		return
+	}
+	for pause(ctx, demoSurge) {
+		d.press()
+		if !pause(ctx, demoSurging) {
+			return
+		}
+		d.say("the surge is over")
+		if !pause(ctx, demoWell) {
+			return
+		}
+		d.service.sicken(ctx, demoSickFor, d.say)
+	}
+}
+
+// press lets much more come for a while.
+func (d *demo) press() {
+	if d.rate == 0 {
+		return
+	}
+	d.traffic.surgeUntil(time.Now().Add(demoSurging))
+	d.say("surge: six times as much comes for %.0f s, more than the endpoints can do; see http://%s/overload", demoSurging.Seconds(), d.admin)
 }
 
 // freeAddress is wanted, or when that is empty the first of some ports from first on that nobody has.
@@ -166,9 +199,14 @@ func (d *demo) siteText() []byte {
 	for _, e := range d.service.endpoints {
 		fmt.Fprintf(&b, "      - %q\n", e.address)
 	}
-	b.WriteString("routes:\n" +
+	b.WriteString("identify: {customer: {header: X-Customer}}\n" +
+		"limits:\n" +
+		"  - {name: per-customer, by: customer, rate: 100/s}\n" +
+		"routes:\n" +
 		"  - {name: tea, paths: [/tea], respond: {status: 418, body: \"a teapot answers for evenkeel\\n\"}}\n" +
 		"  - {name: old, paths: [/old/*], redirect: {path: /}}\n" +
+		"  - {name: checkout, paths: [/checkout/*], pool: demo, class: critical}\n" +
+		"  - {name: suggestions, paths: [/suggestions/*], pool: demo, class: low}\n" +
 		"  - {name: everything, pool: demo}\n")
 	return []byte(b.String())
 }
@@ -193,14 +231,17 @@ func (d *demo) story() {
 	first, me := d.service.endpoints[0].address, ownName()
 	fmt.Fprintf(w, "\n\nLook: open the console. Fast endpoints get more than slow ones, without anybody having said so.\nTry, in another terminal:\n"+
 		"  curl -i http://%s/                 who answered, and after what time\n"+
+		"  %s shed low --for 1m --admin %s   refuse what matters least, by hand\n"+
 		"  %s top --admin %s            the same as the console, in the terminal\n"+
 		"  %s drain demo %s --wait 5s --admin %s\n"+
 		"  %s up demo %s --admin %s\n"+
 		"  curl -s http://%s/metrics | grep evenkeel_\n",
-		d.listen, me, d.admin, me, first, d.admin, me, first, d.admin, d.admin)
-	fmt.Fprintf(w, "One endpoint turns sick now and then: its probe finds out, traffic leaves it, no request fails.\n")
+		d.listen, me, d.admin, me, d.admin, me, first, d.admin, me, first, d.admin, d.admin)
+	fmt.Fprintf(w, "Every minute a surge brings six times as much, twice what the endpoints can do: critical requests all pass, low ones wait for\n"+
+		"better times, and nobody waits long. See it at http://%s/overload. Later one endpoint turns sick: its probe finds out,\n"+
+		"traffic leaves it, no request fails.\n", d.admin)
 	if isTerminal(d.t.in) && isTerminal(w) {
-		fmt.Fprintf(w, "Keys, each with Enter: k kills an endpoint, r brings it back, q ends.\n")
+		fmt.Fprintf(w, "Keys, each with Enter: s starts a surge, k kills an endpoint, r brings it back, q ends.\n")
 	}
 	fmt.Fprintln(w)
 }
@@ -221,6 +262,8 @@ func (d *demo) keys(ctx context.Context, quit func()) {
 	go func() {
 		for in := bufio.NewScanner(io.LimitReader(d.t.in, 1<<20)); in.Scan() && ctx.Err() == nil; {
 			switch strings.TrimSpace(in.Text()) {
+			case "s":
+				d.press()
 			case "k":
 				d.service.kill(d.say)
 			case "r":

@@ -20,8 +20,13 @@ type sampleService struct {
 	endpoints []*sampleEndpoint
 }
 
+// sampleWorkers is how many requests one endpoint works on at once. More wait for it, as at a server with a pool of threads: so the
+// five can do about 600 a second together, and have something to be protected from.
+const sampleWorkers = 3
+
 // sampleEndpoint is one small server. Its times scatter around the median like those of real services: few are much longer.
 type sampleEndpoint struct {
+	workers chan struct{} // as many as work at once
 	name    string
 	median  time.Duration
 	address string
@@ -33,8 +38,8 @@ type sampleEndpoint struct {
 // startSample starts all endpoints on ports that are free.
 func startSample() (*sampleService, error) {
 	s := &sampleService{}
-	for i, median := range []time.Duration{2, 4, 6, 10, 40} {
-		e := &sampleEndpoint{name: string(rune('a' + i)), median: median * time.Millisecond, address: "127.0.0.1:0"}
+	for i, median := range []time.Duration{10, 20, 30, 50, 200} {
+		e := &sampleEndpoint{workers: make(chan struct{}, sampleWorkers), name: string(rune('a' + i)), median: median * time.Millisecond, address: "127.0.0.1:0"}
 		if err := e.start(); err != nil {
 			s.stop()
 			return nil, err
@@ -67,6 +72,12 @@ func (e *sampleEndpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if sick {
 			http.Error(w, "not well", http.StatusServiceUnavailable)
 		}
+		return
+	}
+	select {
+	case e.workers <- struct{}{}:
+		defer func() { <-e.workers }()
+	case <-r.Context().Done():
 		return
 	}
 	wait := time.Duration(float64(e.median) * math.Exp(rand.NormFloat64()*0.3))
@@ -134,26 +145,25 @@ func (s *sampleService) revive(say func(string, ...any)) {
 	}
 }
 
-// sicken makes one endpoint sick now and then until ctx ends.
-func (s *sampleService) sicken(ctx context.Context, say func(string, ...any)) {
+// sicken makes one endpoint sick for a while, or until ctx ends.
+func (s *sampleService) sicken(ctx context.Context, length time.Duration, say func(string, ...any)) {
 	e := s.endpoints[3]
-	pause := func(d time.Duration) bool {
-		t := time.NewTimer(d)
-		defer t.Stop()
-		select {
-		case <-t.C:
-			return true
-		case <-ctx.Done():
-			return false
-		}
-	}
-	for pause(demoSick - demoSickFor) {
-		e.sick.Store(true)
-		say("endpoint %s turned sick: slow, and its probe fails", e.name)
-		if !pause(demoSickFor) {
-			return
-		}
-		e.sick.Store(false)
+	e.sick.Store(true)
+	defer e.sick.Store(false)
+	say("endpoint %s turned sick: slow, and its probe fails", e.name)
+	if pause(ctx, length) {
 		say("endpoint %s is well again", e.name)
+	}
+}
+
+// pause waits, and reports whether ctx lasted as long.
+func pause(ctx context.Context, length time.Duration) bool {
+	t := time.NewTimer(length)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }

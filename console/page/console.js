@@ -102,7 +102,7 @@
   }
   function open() {
     if (source || document.hidden) return;
-    source = new EventSource('/live');
+    source = new EventSource(live.dataset.live);
     heard = Date.now();
     source.addEventListener('page', e => {
       heard = Date.now();

@@ -1,0 +1,221 @@
+package shed
+
+import (
+	"net/netip"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/even-keel/evenkeel/exchange"
+	"github.com/even-keel/evenkeel/site"
+	"github.com/even-keel/evenkeel/wire"
+)
+
+var on = site.Shed{Mode: modeOn, ReserveLow: 0.01, ReserveStd: 0.04, SwitchLow: true, Fair: site.ByCustomer}
+
+func newExchange(class exchange.Class) *exchange.Exchange {
+	return &exchange.Exchange{Class: class, Start: time.Now(), Replayable: true, IP: netip.MustParseAddr("192.0.2.1"),
+		Request: &wire.Request{}, Endpoint: &exchange.Endpoint{}}
+}
+
+// answer is the rest of the way of an exchange whose endpoint takes some time.
+func answer(took time.Duration) *exchange.Next {
+	return exchange.Then(func(x *exchange.Exchange) *exchange.Refusal {
+		began := time.Now()
+		<-time.After(took)
+		x.Result = exchange.Result{Status: 200, Latency: time.Since(began)}
+		x.Outcome = exchange.Outcome{Status: 200, Started: true, FirstByte: time.Since(x.Start)}
+		x.Held.Answered(x, false)
+		return nil
+	})
+}
+
+func TestGateAllocatesNothing(t *testing.T) {
+	g := New("shop", on, Deps{})
+	x := newExchange(exchange.Standard)
+	next := exchange.Then(func(x *exchange.Exchange) *exchange.Refusal {
+		x.Result = exchange.Result{Status: 200, Latency: time.Millisecond}
+		x.Held.Answered(x, false)
+		return nil
+	})
+	if n := testing.AllocsPerRun(2000, func() { g.Serve(x, next) }); n != 0 {
+		t.Errorf("%v allocations for an admitted exchange", n)
+	}
+	g.Switch(exchange.Low, time.Now().Add(time.Hour))
+	x.Class = exchange.Low
+	if n := testing.AllocsPerRun(2000, func() {
+		if r := g.Serve(x, next); r != refuseOff {
+			t.Fatal(r)
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations for a refusal", n)
+	}
+}
+
+func TestGateQueuesThenRefuses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := New("shop", on, Deps{})
+		refusals := make(chan *exchange.Refusal, 200)
+		for range 200 {
+			go func() { refusals <- g.Serve(newExchange(exchange.Standard), answer(50*time.Millisecond)) }()
+		}
+		synctest.Wait()
+		s := g.Status()
+		if s.InFlight != int(s.Limit) || s.Waiting == 0 || s.Waiting > 2*int(s.Limit) {
+			t.Errorf("with 200 at once %d are in flight of %v, %d wait", s.InFlight, s.Limit, s.Waiting)
+		}
+		refused := 0
+		for range 200 {
+			if r := <-refusals; r != nil {
+				refused++
+			}
+		}
+		s = g.Status()
+		if got := s.Classes[1]; got.Refused != uint64(refused) || got.Admitted != uint64(200-refused) || got.Demand != 200 {
+			t.Errorf("%d were refused; counted %+v", refused, got)
+		}
+		if s.InFlight != 0 || s.Waiting != 0 {
+			t.Errorf("in the end %d are in flight, %d wait", s.InFlight, s.Waiting)
+		}
+	})
+}
+
+func TestGateGivesCriticalTheNextPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := New("shop", on, Deps{})
+		order := make(chan exchange.Class, 300)
+		serve := func(class exchange.Class) {
+			if g.Serve(newExchange(class), answer(20*time.Millisecond)) == nil {
+				order <- class
+			} else if class == exchange.Critical {
+				t.Error("a critical exchange was refused")
+			}
+		}
+		for range 100 {
+			go serve(exchange.Standard)
+		}
+		synctest.Wait()
+		go serve(exchange.Critical)
+		synctest.Wait()
+		limit := int(g.Status().Limit)
+		at := -1
+		for i := range 2*limit + 1 {
+			if <-order == exchange.Critical {
+				at = i
+				break
+			}
+		}
+		if at < 0 {
+			t.Errorf("the critical exchange came after %d others", 2*limit)
+		}
+		<-time.After(time.Second)
+	})
+}
+
+func TestGateKeepsThePlaceOfWhoLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := New("shop", on, Deps{})
+		for range 100 {
+			g.Serve(newExchange(exchange.Standard), answer(100*time.Millisecond))
+		}
+		g.Serve(newExchange(exchange.Standard), exchange.Then(func(x *exchange.Exchange) *exchange.Refusal {
+			x.Result = exchange.Result{Kind: exchange.Cancelled}
+			return nil
+		}))
+		if n := g.Status().InFlight; n != 1 {
+			t.Errorf("%d in flight right after a client left, want 1: the endpoint still works", n)
+		}
+		<-time.After(time.Second)
+		g.Serve(newExchange(exchange.Standard), answer(time.Millisecond))
+		if n := g.Status().InFlight; n != 0 {
+			t.Errorf("%d in flight long after, want 0", n)
+		}
+	})
+}
+
+func TestGateDryRunRefusesNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dry := on
+		dry.Mode = modeDry
+		g := New("shop", dry, Deps{})
+		done := make(chan *exchange.Refusal, 200)
+		for range 200 {
+			go func() { done <- g.Serve(newExchange(exchange.Standard), answer(50*time.Millisecond)) }()
+		}
+		for range 200 {
+			if r := <-done; r != nil {
+				t.Fatal(r)
+			}
+		}
+		if s := g.Status().Classes[1]; s.WouldRefuse == 0 || s.Refused != 0 {
+			t.Errorf("counted %+v", s)
+		}
+	})
+}
+
+func TestGateSwitchesByHand(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := New("shop", on, Deps{})
+		if g.Switch(exchange.Critical, time.Now().Add(time.Minute)) {
+			t.Error("critical requests were switched off")
+		}
+		g.Switch(exchange.Low, time.Now().Add(time.Minute))
+		x := newExchange(exchange.Low)
+		if r := g.Serve(x, answer(0)); r != refuseOff || x.RetryAfter < 30*time.Second {
+			t.Errorf("refusal %v, retry after %v", r, x.RetryAfter)
+		}
+		<-time.After(2 * time.Minute)
+		if r := g.Serve(newExchange(exchange.Low), answer(0)); r != nil {
+			t.Errorf("after its time: %v", r)
+		}
+	})
+}
+
+func TestGateAsksWhetherTheClientIsGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := New("shop", on, Deps{Gone: func(*exchange.Exchange) bool { return true }})
+		gone, done := 0, make(chan *exchange.Refusal, 40)
+		for range 20 {
+			go func() { done <- g.Serve(newExchange(exchange.Standard), answer(20*time.Millisecond)) }()
+		}
+		for range 20 {
+			if <-done == refuseGone {
+				gone++
+			}
+		}
+		if gone == 0 || g.Status().InFlight != 0 {
+			t.Errorf("%d were found gone, %d in flight", gone, g.Status().InFlight)
+		}
+	})
+}
+
+func BenchmarkGateAdmits(b *testing.B) {
+	g := New("shop", on, Deps{})
+	x := newExchange(exchange.Standard)
+	next := exchange.Then(func(x *exchange.Exchange) *exchange.Refusal {
+		x.Result.Status, x.Result.Latency = 200, time.Millisecond
+		x.Held.Answered(x, false)
+		return nil
+	})
+	for b.Loop() {
+		g.Serve(x, next)
+	}
+}
+
+func BenchmarkGateRefuses(b *testing.B) {
+	g := New("shop", on, Deps{})
+	g.core.Told(1, 100)
+	g.limit.Store(0)
+	g.inFlight.Store(1000)
+	g.nextLook.Store(1 << 62)
+	for range g.core.bound() {
+		g.core.queue.Push(&Waiter{Class: exchange.Critical}, 0)
+	}
+	g.waiting.Store(10)
+	x := newExchange(exchange.Standard)
+	for b.Loop() {
+		if g.enter(x) == nil {
+			b.Fatal("admitted")
+		}
+	}
+}

@@ -1,0 +1,110 @@
+package shed
+
+import (
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/even-keel/evenkeel/exchange"
+)
+
+func TestQueueOrdersClassesAndReserves(t *testing.T) {
+	q := NewQueue(0.1, 0.05)
+	for i := range 3000 {
+		q.Push(&Waiter{Class: ranked[i%3], Tenant: 1}, time.Duration(i))
+	}
+	var got [3]int
+	for range 1000 {
+		got[q.Next(0, time.Hour, time.Hour).Class.Rank()]++
+	}
+	if got[1] < 99 || got[1] > 100 || got[2] < 49 || got[2] > 50 {
+		t.Errorf("of 1000 grants %d critical, %d standard, %d low; reserved are 100 and 50", got[0], got[1], got[2])
+	}
+}
+
+func TestQueueIsFairToTenants(t *testing.T) {
+	q := NewQueue(0, 0)
+	for i := range 500 {
+		q.Push(&Waiter{Tenant: 7}, time.Duration(i))
+	}
+	q.Push(&Waiter{Tenant: 8}, 500)
+	q.Push(&Waiter{Tenant: 9, Weight: 2}, 500)
+	q.Push(&Waiter{Tenant: 9, Weight: 2}, 500)
+	seen := map[uint64]int{}
+	for range 6 {
+		seen[q.Next(500, time.Hour, time.Hour).Tenant]++
+	}
+	if seen[8] != 1 || seen[9] != 2 {
+		t.Errorf("after six grants the small tenants had %d of 1 and %d of 2", seen[8], seen[9])
+	}
+	if v := q.Victim(exchange.Standard, 8, 1); v == nil || v.Tenant != 7 {
+		t.Errorf("a newcomer of a small tenant pushes out %v, want one of the large tenant", v)
+	}
+	if v := q.Victim(exchange.Standard, 7, 1); v != nil {
+		t.Errorf("a newcomer of the large tenant pushes out %v, want nobody", v)
+	}
+	if v := q.Victim(exchange.Low, 8, 1); v != nil {
+		t.Errorf("a low newcomer pushes out %v, want nobody", v)
+	}
+	if v := q.Victim(exchange.Critical, 7, 1); v == nil || v.Class != exchange.Standard {
+		t.Errorf("a critical newcomer pushes out %v, want a standard one", v)
+	}
+}
+
+func TestQueueServesTheNewestWhenTheOldestIsStale(t *testing.T) {
+	q := NewQueue(0, 0)
+	old, young := &Waiter{}, &Waiter{}
+	q.Push(old, 0)
+	q.Push(young, 90*time.Millisecond)
+	if w := q.Next(100*time.Millisecond, time.Second, 50*time.Millisecond); w != young {
+		t.Error("the stale one was served first")
+	}
+	if w := q.Next(100*time.Millisecond, time.Second, time.Second); w != old {
+		t.Error("the other one is gone")
+	}
+}
+
+// TestQueueKeepsItsBooks plays random calls against counts kept beside.
+func TestQueueKeepsItsBooks(t *testing.T) {
+	for seed := range uint64(50) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		q := NewQueue(0.04, 0.01)
+		in := map[*Waiter]bool{}
+		for i := range 2000 {
+			switch r.IntN(5) {
+			case 0, 1:
+				w := &Waiter{Class: exchange.Class(r.IntN(3)), Tenant: r.Uint64N(12), Weight: float64(r.IntN(4))}
+				q.Push(w, time.Duration(i))
+				in[w] = true
+			case 2:
+				if w := q.Next(time.Duration(i), 100, 100); w != nil && !in[w] {
+					t.Fatalf("seed %d: served twice", seed)
+				} else {
+					delete(in, w)
+				}
+			case 3:
+				for w := range in {
+					if !q.Remove(w) || q.Remove(w) {
+						t.Fatalf("seed %d: removing once did not remove once", seed)
+					}
+					delete(in, w)
+					break
+				}
+			case 4:
+				if w := q.Victim(exchange.Class(r.IntN(3)), r.Uint64N(12), 1); w != nil && !in[w] {
+					t.Fatalf("seed %d: the victim does not wait", seed)
+				}
+			}
+			if q.Len() != len(in) {
+				t.Fatalf("seed %d: %d wait, counted %d", seed, len(in), q.Len())
+			}
+		}
+		total := 0
+		for _, c := range ranked {
+			total += q.Waiting(c)
+		}
+		if total != len(in) {
+			t.Fatalf("seed %d: %d wait, the classes count %d", seed, len(in), total)
+		}
+	}
+}

@@ -1,0 +1,118 @@
+package overload
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/even-keel/evenkeel/bench/machine"
+)
+
+// The proxies that can be measured.
+const (
+	evenkeel      = "evenkeel"       // not told what its endpoints can do
+	haproxyStock  = "haproxy"        // nor is this one
+	haproxyOracle = "haproxy oracle" // told the number of workers, a queue that fits, and what class means
+)
+
+// front is a running proxy with two listeners: one before a single endpoint, one before a pool.
+type front struct {
+	process    *machine.Process
+	single, of string // addresses
+}
+
+// start starts a proxy in dir.
+func (l *lab) start(name, dir, single string, pool []string, workers int) (*front, error) {
+	f := &front{}
+	var err error
+	for _, at := range []*string{&f.single, &f.of} {
+		if *at, err = l.ports.FreeAddress("127.0.0.1"); err != nil {
+			return nil, err
+		}
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	file, text := filepath.Join(dir, "haproxy.cfg"), ""
+	argv := []string{"haproxy", "-db", "-f", file}
+	switch name {
+	case evenkeel:
+		file = filepath.Join(dir, "site.yaml")
+		argv = []string{l.program, "run", "-f", file}
+		text = evenkeelSite(f, single, pool)
+	case haproxyStock:
+		text = haproxyConf(f, single, pool, "  balance roundrobin\n", "")
+	case haproxyOracle:
+		text = haproxyConf(f, single, pool, "  balance leastconn\n  timeout queue 300ms\n  option httpchk GET /healthz\n"+
+			"  http-request set-priority-class int(1) if { req.hdr(x-class) critical }\n"+
+			"  http-request set-priority-class int(3) if { req.hdr(x-class) low }\n", fmt.Sprintf(" maxconn %d check", workers))
+	default:
+		return nil, fmt.Errorf("there is no proxy %q", name)
+	}
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		return nil, err
+	}
+	f.process, err = machine.Start(machine.Command{Name: strings.ReplaceAll(name, " ", "-"), Argv: argv, Dir: dir})
+	if err != nil {
+		return nil, err
+	}
+	for _, address := range []string{f.single, f.of} {
+		if err := f.process.Listening(address); err != nil {
+			f.stop()
+			return nil, err
+		}
+	}
+	return f, nil
+}
+
+func (f *front) stop() {
+	f.process.Signal(syscall.SIGKILL) // nothing is open any more that would have to end well
+	f.process.Stop(5 * time.Second)
+}
+
+// evenkeelSite says who sends, and nothing of what the endpoints can do.
+func evenkeelSite(f *front, single string, pool []string) string {
+	return fmt.Sprintf(`admin: {listen: "off"}
+listeners:
+  single: {listen: %q}
+  pool: {listen: %q}
+identify:
+  trusted_proxies: [127.0.0.0/8]
+  class: {header: X-Class}
+  customer: {header: X-Tenant}
+pools:
+  single: {endpoints: [%q], probe: {http: {path: /healthz}, every: 1s}}
+  pool: {endpoints: ["%s"], probe: {http: {path: /healthz}, every: 1s}}
+routes:
+  - {name: single, listeners: [single], pool: single}
+  - {name: pool, listeners: [pool], pool: pool}
+`, f.single, f.of, single, strings.Join(pool, `", "`))
+}
+
+// haproxyConf has HAProxy's usual timeouts, and what more it is told.
+func haproxyConf(f *front, single string, pool []string, told, server string) string {
+	text := "global\n  maxconn 20000\n  no strict-limits\ndefaults told\n  mode http\n  timeout connect 1s\n  timeout client 30s\n  timeout server 30s\n" + told +
+		fmt.Sprintf("listen single\n  bind %s\n  server one %s%s\nlisten pool\n  bind %s\n", f.single, single, server, f.of)
+	for i, address := range pool {
+		text += fmt.Sprintf("  server s%d %s%s\n", i, address, server)
+	}
+	return text
+}
+
+// rivals are the proxies beside evenkeel that were asked for, and why there are none.
+func rivals(against string) ([]string, error) {
+	switch against {
+	case "":
+		return nil, nil
+	case "haproxy":
+		if _, err := exec.LookPath("haproxy"); err != nil {
+			return nil, fmt.Errorf("haproxy cannot be compared with: %w", err)
+		}
+		return []string{haproxyOracle, haproxyStock}, nil
+	}
+	return nil, fmt.Errorf("there is no rival %q; known is haproxy", against)
+}

@@ -1,0 +1,55 @@
+package node
+
+import (
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/even-keel/evenkeel/console"
+)
+
+// collected is a collector of one overload.
+type collected struct{ o console.Overload }
+
+func (c collected) Describe(chan<- *prometheus.Desc)    {}
+func (c collected) Collect(ch chan<- prometheus.Metric) { sink(ch).overload(c.o) }
+
+func TestOverloadMetrics(t *testing.T) {
+	o := console.Overload{
+		Pools: []console.PoolLoad{
+			{Pool: "shop", Mode: "on", Limit: 38, InFlight: 31, Waiting: 4, QueueMS: 12, CapacityPerSecond: 1250, LowOff: true, ByHand: map[string]time.Time{"low": time.Unix(1, 0)},
+				Classes: []console.ClassLoad{{Class: "low", WouldRefuse: 7}}},
+			{Pool: "mail", Mode: "off"},
+		},
+		Quotas: []console.QuotaLoad{{Name: "monthly", Keys: 3, Admitted: 10, Refused: 2, WouldRefuse: 1}},
+		Screen: &console.ScreenLoad{Mode: "block", Screened: 5, Passed: 1, Unsampled: 9, Attacks: 2, Malformed: 1, Blocked: 3, Busy: 1},
+	}
+	r := prometheus.NewRegistry()
+	r.MustRegister(collected{o})
+	rec := httptest.NewRecorder()
+	promhttp.HandlerFor(r, promhttp.HandlerOpts{}).ServeHTTP(rec, httptest.NewRequest("GET", "/metrics", nil))
+	text := rec.Body.String()
+	for _, want := range []string{
+		`evenkeel_shed_limit{pool="shop"} 38`, `evenkeel_shed_in_flight{pool="shop"} 31`, `evenkeel_shed_waiting{pool="shop"} 4`,
+		`evenkeel_shed_queue_seconds{pool="shop"} 0.012`, `evenkeel_shed_capacity{pool="shop"} 1250`, `evenkeel_shed_low_off{pool="shop"} 1`,
+		`evenkeel_shed_by_hand{class="low",pool="shop"} 1`, `evenkeel_shed_would_refuse_total{class="low",pool="shop"} 7`,
+		`evenkeel_quota_keys{quota="monthly"} 3`, `evenkeel_quota_requests_total{quota="monthly",result="refused"} 2`,
+		`evenkeel_screen_requests_total{result="unsampled"} 9`, `evenkeel_screen_attacks_total 3`, `evenkeel_screen_blocked_total 3`, `evenkeel_screen_busy 1`,
+	} {
+		if !strings.Contains(text, want+"\n") {
+			t.Errorf("the metrics lack %s", want)
+		}
+	}
+	problems, err := testutil.CollectAndLint(collected{o})
+	if err != nil || len(problems) > 0 {
+		t.Errorf("the linter of Prometheus says: %v %v", problems, err)
+	}
+	if strings.Contains(text, `pool="mail"`) {
+		t.Error("a pool without shedder has metrics of one")
+	}
+}
