@@ -27,6 +27,9 @@ type Deps struct {
 	// Drain starts the orderly stop of the node and returns at once.
 	Drain   func()
 	Metrics http.Handler
+	// Explain says which limits and quotas a request like the asked one meets, and changes nothing. An error means that the
+	// question makes no sense.
+	Explain func(q Question) (Explanation, error)
 	// Ready says whether the node should get traffic, and else why not.
 	Ready func() (ok bool, why string)
 
@@ -96,6 +99,7 @@ func New(deps Deps) http.Handler {
 	serve("GET", "/api/v1/pools/{pool}", c.pool)
 	serve("GET", "/api/v1/routes", c.routes)
 	serve("GET", "/api/v1/events", c.events)
+	serve("GET", "/api/v1/limits/explain", c.explain)
 	serve("GET", "/api/v1/overload", c.overload)
 	c.shedRoutes(mux)
 	serve("GET", "/api/v1/stream", c.streamViews)

@@ -48,6 +48,7 @@ type gateway struct {
 	mu    sync.Mutex
 	log   strings.Builder
 	ended chan struct{}
+	gone  bool // killed, or succeeded by another process
 }
 
 // run starts `evenkeel run` with arguments and waits until it serves. It is ended with the test, and must end well.
@@ -112,6 +113,9 @@ func (g *gateway) talk() string {
 // end stops the program as a service manager would, and asks a second time when connections stay.
 func (g *gateway) end() {
 	g.t.Helper()
+	if g.gone {
+		return
+	}
 	for _, wait := range []time.Duration{5 * time.Second, patience} {
 		_ = g.cmd.Process.Signal(syscall.SIGTERM)
 		select {
@@ -129,6 +133,17 @@ func (g *gateway) end() {
 	<-g.ended
 	_ = g.cmd.Wait()
 	g.t.Errorf("evenkeel did not end when told to:\n%s", g.talk())
+}
+
+// kill ends the program as a crash does, and returns when it is gone.
+func (g *gateway) kill() {
+	g.t.Helper()
+	g.gone = true
+	if err := g.cmd.Process.Kill(); err != nil {
+		g.t.Fatal(err)
+	}
+	<-g.ended
+	_ = g.cmd.Wait()
 }
 
 // tool runs a program by others and returns its output. Without the program the test is skipped.

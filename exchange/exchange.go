@@ -214,6 +214,7 @@ type Policy struct {
 	Name      string // of the limit
 	Field     []byte // ready-made member of RateLimit-Policy: "per-customer";q=100;w=1
 	Quoted    []byte // ready-made beginning of a member of RateLimit: "per-customer"
+	Endless   bool   // what was used never comes back: no time is told
 	Always    bool   // told in all answers; else only when it refused
 	Remaining []byte // name of a further answer field with what is left; nil: none
 }
@@ -238,6 +239,7 @@ type Outcome struct {
 	FirstByte time.Duration // from Start to the endpoint's answer head
 	Aborted   bool          // the client left, or was cut off, before the end
 	Truncated bool          // the endpoint ended its answer too early
+	Reached   bool          // something of an attempt may have reached an endpoint (pick)
 	Refusal   *Refusal      // set when evenkeel answered with a refusal
 }
 

@@ -18,8 +18,10 @@ import (
 // outlive the reload.
 func (n *Node) handlers(s *site.Site, pools map[string]poolPart) map[string]exchange.Handler {
 	out := map[string]exchange.Handler{}
+	n.built = map[string]*stages{}
 	for name, cfg := range s.Listeners {
 		st := n.stages(s, cfg, pools)
+		n.built[name] = st
 		if cfg.Protocol == site.ProtocolHTTP {
 			out[name] = st.serveHTTP(n.send)
 		} else {
@@ -70,6 +72,7 @@ func (n *Node) stages(s *site.Site, cfg *site.Listener, pools map[string]poolPar
 		byClass:  byClass,
 		limit:    n.limits.Stage(),
 		screen:   n.screen.Stage(s),
+		quota:    n.quotas,
 		shed:     gates,
 		retry:    ret,
 	}

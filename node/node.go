@@ -14,6 +14,7 @@ import (
 
 	"github.com/even-keel/evenkeel/admit/facts"
 	"github.com/even-keel/evenkeel/admit/limit"
+	"github.com/even-keel/evenkeel/admit/quota"
 	"github.com/even-keel/evenkeel/admit/screen"
 	"github.com/even-keel/evenkeel/admit/shed"
 	"github.com/even-keel/evenkeel/console"
@@ -76,12 +77,17 @@ type Node struct {
 	logTask   *task
 	finder    *facts.Finder
 	limits    *limit.Set
+	quotas    *quota.Set
+	built     map[string]*stages
+	book      *quota.Book // what quotas have counted
 
 	mu         sync.Mutex // guards what follows; never taken on the way of a request
 	site       *site.Site
 	limited    *limit.Set // limits, in force
 	revision   string
 	pools      map[string]*runningPool
+	chains     map[string]*stages // in force, by listener
+	counted    *quota.Set         // quotas, in force
 	budgets    map[string]*budget
 	flights    map[string]*flight
 	gates      map[string]*shed.Gate
@@ -126,6 +132,7 @@ func New(opts Options) (*Node, error) {
 	}
 	n.guard.event, n.guard.senses = n.event, newSenses("/proc", "/sys/fs/cgroup")
 	n.guard.update(opts.Site.Guard)
+	n.book = n.newBook(opts.Site)
 	n.wire()
 	n.metrics = newMetrics(n)
 	return n, nil
@@ -174,6 +181,7 @@ func (n *Node) start(ctx context.Context) error {
 	n.tasks.start("facts", n.facts.Run)
 	n.checkMachine()
 	n.tasks.start("guard", n.guard.run)
+	n.startQuotas()
 	n.tasks.start("prober", n.prober)
 	pools := map[string]*runningPool{}
 	for _, name := range slices.Sorted(maps.Keys(n.site.Pools)) {
@@ -201,7 +209,7 @@ func (n *Node) start(ctx context.Context) error {
 		})
 	}
 	n.mu.Lock()
-	n.phase, n.limited = phaseServing, n.limits
+	n.phase, n.limited, n.chains, n.counted = phaseServing, n.limits, n.built, n.quotas
 	n.mu.Unlock()
 	n.events.add(time.Now(), "start", n.site.Name+" serves: "+sizeOf(n.site))
 	return nil

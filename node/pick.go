@@ -28,8 +28,13 @@ func (*pick) Serve(x *exchange.Exchange, next *exchange.Next) *exchange.Refusal 
 	return refusal
 }
 
-// settle tells the pool what became of an attempt. It is not inlined, so that the copy of the result is not on the
+// settle notes and tells the pool what became of an attempt. It is not inlined, so that the copy of the result is not on the
 // stack of every exchange that waits for an endpoint.
 //
 //go:noinline
-func settle(x *exchange.Exchange, e *exchange.Endpoint) { x.Route.Pool.Done(x, e, x.Result) }
+func settle(x *exchange.Exchange, e *exchange.Endpoint) {
+	if !x.Result.Unsent {
+		x.Outcome.Reached = true
+	}
+	x.Route.Pool.Done(x, e, x.Result)
+}

@@ -107,6 +107,7 @@ func (n *Node) change(next *site.Site) (err error) {
 	}
 	n.useFinder(n.finder)
 	n.limits.Use()
+	n.book.Use(n.quotas)
 	n.swap(next, pools)
 	n.retire(gone, old)
 	n.event("reload", fmt.Sprintf("site %s is in force: %s", n.revision, sizeOf(next)))
@@ -116,14 +117,15 @@ func (n *Node) change(next *site.Site) (err error) {
 // prepare makes what admits requests by next: who asks, and what limits say to that. It is used for handlers that are made
 // from now on; back undoes it, whatever err is.
 func (n *Node) prepare(next *site.Site) (back func(), err error) {
-	finder, limits := n.finder, n.limits
+	finder, limits, quotas, built := n.finder, n.limits, n.quotas, n.built
 	back = func() {
-		n.limits = limits
+		n.limits, n.quotas, n.built = limits, quotas, built
 		n.useFinder(finder)
 	}
 	if n.finder, err = n.facts.Finder(&next.Identify); err != nil {
 		return back, err
 	}
+	n.quotas = n.newQuotas(next)
 	if n.limits, err = n.newLimits(next); err != nil {
 		return back, err
 	}
@@ -173,8 +175,12 @@ func (n *Node) swap(next *site.Site, pools map[string]*runningPool) {
 	if was := n.site.Admin; was.Listen != next.Admin.Listen || !reflect.DeepEqual(was.TLS, next.Admin.TLS) {
 		n.event("admin", "the admin listener's address and tls change with the next start or upgrade, not with a reload")
 	}
+	if n.site.StateDir != next.StateDir {
+		n.event("quota", "state_dir changes with the next start or upgrade, not with a reload")
+	}
 	n.mu.Lock()
 	n.site, n.pools, n.revision, n.limited = next, pools, revision(next), n.limits
+	n.chains, n.counted = n.built, n.quotas
 	for name := range n.budgets {
 		if next.Pools[name] == nil {
 			delete(n.budgets, name)

@@ -2,6 +2,7 @@ package node
 
 import (
 	"github.com/even-keel/evenkeel/admit/limit"
+	"github.com/even-keel/evenkeel/admit/quota"
 	"github.com/even-keel/evenkeel/exchange"
 )
 
@@ -14,6 +15,7 @@ type stages struct {
 	route    *route
 	deadline deadline
 	limit    *limit.Stage   // nil: nothing is limited
+	quota    *quota.Set     // nil: there are none
 	screen   exchange.Stage // nil: the site has no rules and screens nothing
 	shed     *shedding
 	retry    *retry
@@ -30,6 +32,7 @@ func (s *stages) serveHTTP(send exchange.Handler) exchange.Handler {
 		s.byClass,   // the guard once more, now that the class is known: the less important go first when evenkeel is overloaded
 		&s.deadline, // before all waiting, so that no wait outlasts it
 		s.limit,     // before all that costs more than it, and before retry, so that a request counts once
+		s.quota,     // after limits, so that what is too fast costs no quota; before all waiting
 		s.screen,    // behind the limits, because it costs most; before places at endpoints, so that attacks take none
 		s.shed,      // before retrying, so that an exchange holds one place for all of its attempts
 		s.retry,     // around picking, so that a second attempt goes to another endpoint

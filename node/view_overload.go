@@ -161,6 +161,9 @@ func (n *Node) refusalCounters(out map[string]uint64) {
 	for _, l := range n.limitStatus() {
 		out["limit "+l.Name] = l.Refused
 	}
+	for _, q := range n.quotaStatus() {
+		out["quota "+q.Name] = q.Refused
+	}
 }
 
 // viewShed is what the shedder of a pool says.
@@ -198,7 +201,19 @@ func (n *Node) viewLimits() (out []console.LimitLoad) {
 }
 
 // viewQuotas are the quotas of the site.
-func (n *Node) viewQuotas() []console.QuotaLoad { return nil }
+func (n *Node) viewQuotas() (out []console.QuotaLoad) {
+	for _, q := range n.quotaStatus() {
+		v := console.QuotaLoad{
+			Name: q.Name, By: q.By, Calls: q.Calls, Bytes: q.Bytes, Period: q.Period, Sliding: q.Sliding, Kept: q.Kept, Trouble: q.Trouble, Beyond: q.Beyond,
+			DryRun: q.DryRun, Keys: q.Keys, Admitted: q.Admitted, Refused: q.Refused, WouldRefuse: q.WouldRefuse, RefusedRPS: n.rates.of("quota " + q.Name),
+		}
+		for _, k := range q.Top {
+			v.Top = append(v.Top, console.KeyLoad{Key: k.Key, Refused: k.Refused})
+		}
+		out = append(out, v)
+	}
+	return out
+}
 
 // viewGuard is how evenkeel protects itself.
 func (n *Node) viewGuard() *console.GuardLoad {

@@ -61,7 +61,9 @@ func (s *scratch) allowances(x *exchange.Exchange, r *exchange.Refusal) {
 		}
 		s.bytes = append(append(s.bytes, a.Of.Quoted...), ";r="...)
 		s.bytes = strconv.AppendInt(s.bytes, max(a.Left, 0), 10)
-		s.bytes = strconv.AppendInt(append(s.bytes, ";t="...), reset, 10)
+		if !a.Of.Endless {
+			s.bytes = strconv.AppendInt(append(s.bytes, ";t="...), reset, 10)
+		}
 	}
 	s.fields = append(s.fields, wire.Field{Name: nameRateLimit, Value: s.bytes[start:]})
 	for i := range told {

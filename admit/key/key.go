@@ -57,7 +57,18 @@ func (m *Maker) hash(x *exchange.Exchange, word string) (uint64, bool) {
 		return maphash.Bytes(m.seed, b[:]), true
 	}
 	fact := Fact(x, word)
+	if len(fact) > longest {
+		return m.hashLong(fact), true
+	}
 	return maphash.Bytes(m.seed, fact), len(fact) > 0
+}
+
+// hashLong hashes what texts and packed keys keep of a long fact, so that a key read back from a file is the same key.
+//
+//go:noinline
+func (m *Maker) hashLong(fact []byte) uint64 {
+	var buf [longest]byte
+	return maphash.Bytes(m.seed, appendFact(buf[:0], fact))
 }
 
 // HashText is what Hash gives for the facts of text, the form of Append; parts are separated by one blank.
@@ -139,7 +150,7 @@ func (m *Maker) Append(dst []byte, x *exchange.Exchange) (out []byte, ok bool) {
 	return dst, true
 }
 
-// appendFact appends fact; of a long one its beginning and a hash, the same in every process.
+// appendFact appends fact; of a long one its beginning and a hash, longest bytes together, the same in every process.
 func appendFact(dst, fact []byte) []byte {
 	if len(fact) <= longest {
 		return append(dst, fact...)
@@ -148,7 +159,7 @@ func appendFact(dst, fact []byte) []byte {
 	for _, c := range fact {
 		h = (h ^ uint64(c)) * 1099511628211
 	}
-	return binary.BigEndian.AppendUint64(append(dst, fact[:longest]...), h)
+	return binary.BigEndian.AppendUint64(append(dst, fact[:longest-8]...), h)
 }
 
 // Fact is the customer, user or region of x; nil for an unknown one.
