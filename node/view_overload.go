@@ -227,4 +227,17 @@ func (n *Node) viewGuard() *console.GuardLoad {
 }
 
 // viewScreen is how requests are screened.
-func (n *Node) viewScreen() *console.ScreenLoad { return nil }
+func (n *Node) viewScreen() *console.ScreenLoad {
+	s := n.screen.Status()
+	if s.Mode == site.ModeOff || s.Mode == "" {
+		return nil
+	}
+	v := &console.ScreenLoad{
+		Mode: s.Mode, Screened: s.Screened, Passed: s.Passed, Unsampled: s.Unsampled, Attacks: s.Attacks, Malformed: s.Malformed,
+		Refused: s.Refused, Failed: s.Failed, Blocked: s.Blocked, Waited: s.Waited, Concurrency: s.Concurrency, Busy: s.Busy,
+	}
+	for _, h := range s.RuleHits[:min(len(s.RuleHits), console.TopLimit)] {
+		v.RuleHits = append(v.RuleHits, console.RuleHit{Rule: h.Rule, Hits: h.Hits})
+	}
+	return v
+}

@@ -52,7 +52,7 @@ func (s *keySet) use(keys []*signer, err error, now time.Time, log *slog.Logger)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.fetches++; s.fetches == 1 {
-		close(s.tried)
+		defer close(s.tried) // once the keys are there: who waits for it uses them next
 	}
 	if err != nil {
 		if text := err.Error(); text != s.wrong {
