@@ -11,12 +11,14 @@ import (
 
 	"github.com/even-keel/evenkeel/bench/cost"
 	"github.com/even-keel/evenkeel/bench/stress"
+	"github.com/even-keel/evenkeel/bench/worlds"
 )
 
 const usage = `usage: bench cost [flags]              CPU and memory beside HAProxy and nginx
        bench stress [flags] NAME...    experiments with a verdict each; all stands for all
+       bench shed [flags]              the shedder in random worlds, in fake time
 
-Flags are shown by bench cost -h and bench stress -h.
+Flags are shown by bench cost -h, bench stress -h and bench shed -h.
 exit code: 0 held, 1 did not hold, 2 wrong use, 3 could not run
 `
 
@@ -34,6 +36,8 @@ func run(args []string) int {
 			return cost.Main(ctx, args[1:])
 		case "stress":
 			return stress.Main(ctx, args[1:])
+		case "shed":
+			return worlds.Main(ctx, args[1:])
 		}
 	}
 	fmt.Fprint(os.Stderr, usage)

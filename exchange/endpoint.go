@@ -17,4 +17,57 @@ type Endpoint struct {
 	Link any
 	// Seat is what the pool keeps for this endpoint. Only package pool looks inside.
 	Seat any
+
+	beat    atomic.Uint32 // the pool's clock for what follows; 0: nobody wants to know
+	awaited [BeatsKept]atomic.Int32
+	ancient atomic.Int32
+}
+
+// BeatsKept is for how many of the pool's beats it is known how many exchanges wait since then; those that wait longer are
+// counted together. At ten beats per second these are 6.4 s: longer than nearly all answers take, in 256 bytes.
+const BeatsKept = 64
+
+// Await notes that x waits for its answer head from now on. The pool calls it as it picks the endpoint.
+func (e *Endpoint) Await(x *Exchange) {
+	x.Beat = e.beat.Load()
+	if x.Beat != 0 {
+		e.awaited[x.Beat%BeatsKept].Add(1)
+	}
+}
+
+// Heard notes that x waits no more: its answer head is there, or it has ended without one. It may be called again.
+func (e *Endpoint) Heard(x *Exchange) {
+	beat := x.Beat
+	if beat == 0 {
+		return
+	}
+	x.Beat = 0
+	if e.beat.Load()-beat < BeatsKept {
+		e.awaited[beat%BeatsKept].Add(-1)
+	} else {
+		e.ancient.Add(-1)
+	}
+}
+
+// Tick begins another beat. Only the pool calls it, one call at a time. A Heard that comes just as its beat gets too old is taken from
+// the new one and made up for when that grows old itself.
+func (e *Endpoint) Tick() {
+	next := e.beat.Load() + 1
+	if next == 0 {
+		next = BeatsKept // wrapped after 13 years
+	}
+	e.ancient.Add(e.awaited[next%BeatsKept].Swap(0))
+	e.beat.Store(next)
+}
+
+// Overdue is how many exchanges have waited for at least n whole beats, n from 0 to BeatsKept.
+func (e *Endpoint) Overdue(n int) int {
+	now, sum := e.beat.Load(), e.ancient.Load()
+	if now == 0 {
+		return 0
+	}
+	for age := n + 1; age < BeatsKept; age++ {
+		sum += e.awaited[(now-uint32(age))%BeatsKept].Load()
+	}
+	return int(max(sum, 0))
 }

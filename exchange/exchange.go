@@ -114,6 +114,7 @@ type Exchange struct {
 	Deadline  time.Time // zero: none
 	Endpoint  *Endpoint // where this attempt goes (pick)
 	Attempt   int       // 1 for the first (retry)
+	Beat      uint32    // since when this attempt waits for its answer, by Endpoint.Await; 0: it does not (pick)
 	SetCookie []byte    // value of a Set-Cookie field for the answer, nil for none (pick: affinity)
 	Screened  bool      // a rule let it through unscreened (rules: allow)
 	// RetryAfter goes before that of the refusal, when it is known for this very exchange; 0: it is not.
@@ -132,6 +133,8 @@ type Exchange struct {
 	// Filled by the send stage. Result is about the last attempt, Outcome about the exchange.
 	Result  Result
 	Outcome Outcome
+	Work    time.Duration  // that endpoints took, in all attempts, until an answer head was there or the attempt was given up
+	Costs   [MaxCosts]Cost // what the answer said in the fields that Route.CostHeaders names
 
 	IDBuf   [32]byte  // backs RequestID when evenkeel made it
 	HostBuf [256]byte // backs Host when it had to be made lower case
@@ -169,6 +172,28 @@ type Holder interface {
 	// Answered is called at most once, on the goroutine of x, as the answer head is there. long: the body is of unknown length or
 	// large, or the connection was upgraded, so that the exchange may last much longer than the endpoint's work.
 	Answered(x *Exchange, long bool)
+}
+
+// MaxCosts is how many different answer fields a site may name for costs.
+const MaxCosts = 2
+
+// Cost is a number that an endpoint told, at least 0. The zero value says that it told none.
+type Cost float64
+
+// NewCost is a cost of n; what is no number from 0 to 1e12 is none told.
+func NewCost(n float64) Cost {
+	if !(n >= 0 && n <= 1e12) {
+		return 0
+	}
+	return Cost(n + 1)
+}
+
+// Or is the cost that was told, or n.
+func (c Cost) Or(n float64) float64 {
+	if c == 0 {
+		return n
+	}
+	return float64(c) - 1
 }
 
 // MaxAllowances is how many limits one answer tells of. More would be header bytes that nobody reads.
@@ -218,7 +243,7 @@ type Outcome struct {
 type Result struct {
 	Kind    ResultKind
 	Status  int           // of the answer, when there is one
-	Latency time.Duration // from sending to the answer head; 0: unknown
+	Latency time.Duration // from sending to the answer head, or to when the client left without one; 0: unknown
 	Reason  string        // what failed, in one word of a closed set
 	Unsent  bool          // provably nothing reached the endpoint: safe to repeat whatever the method
 	// RetryAfter is what a 429 or 503 answer asked for; 0: nothing. The endpoint gets less until then.
@@ -236,7 +261,7 @@ const (
 	ConnectFailed                   // no connection
 	Broken                          // the connection broke before the answer head
 	TimedOut                        // no answer in time
-	Cancelled                       // the client left first: says nothing about the endpoint
+	Cancelled                       // the client left first: says no more about the endpoint than that it took at least Latency
 )
 
 // Reset makes x ready for the next request of the same connection, whose facts stay.
@@ -246,6 +271,6 @@ func (x *Exchange) Reset() {
 	x.Customer, x.User, x.Region, x.Claim, x.Weight = nil, nil, nil, Claim{}, 0
 	x.Screened, x.RetryAfter, x.Allowed, x.Held = false, 0, 0, nil
 	x.Place, x.Begun = 0, time.Time{}
-	x.Deadline, x.Endpoint, x.Attempt, x.Replayable, x.SetCookie = time.Time{}, nil, 0, false, nil
-	x.Result, x.Outcome = Result{}, Outcome{}
+	x.Deadline, x.Endpoint, x.Attempt, x.Beat, x.Replayable, x.SetCookie = time.Time{}, nil, 0, 0, false, nil
+	x.Result, x.Outcome, x.Work, x.Costs = Result{}, Outcome{}, 0, [MaxCosts]Cost{}
 }

@@ -15,6 +15,12 @@ type Route struct {
 	Class    Class
 	Deadline time.Duration
 	MaxBody  int64 // bytes; 0: no limit
+	Cost     int   // of one request, in limits that count requests
+	// CostHeaders are answer fields that tell what a request cost, in canonical spelling: no more than MaxCosts. They go to x.Costs
+	// instead of to the client.
+	CostHeaders []string
+	// Overloaded says whether the pool gets more than it can answer; nil: nobody knows.
+	Overloaded func() bool
 
 	Host        []byte // replaces the Host field; nil: the client's
 	StripPrefix int    // bytes of the path's front that Prefix replaces; used when Prefix is set

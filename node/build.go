@@ -53,14 +53,22 @@ func (n *Node) stages(s *site.Site, cfg *site.Listener, pools map[string]poolPar
 			gates.gates[i] = n.gate(s, rc.Pool, pools[rc.Pool])
 		}
 		all = append(all, rules(i, rc, func(pattern string) *exchange.Route {
-			return newRoute(i, rc, cfg, pools, pattern)
+			r := newRoute(i, rc, cfg, pools, pattern)
+			r.CostHeaders = n.limits.CostHeaders()
+			if g := gates.gates[i]; g != nil {
+				r.Overloaded = g.Overloaded
+			}
+			return r
 		})...)
 	}
+	entry, byClass := n.guardStages(s, cfg)
 	return &stages{
 		record:   rec,
-		guard:    n.guard,
+		entry:    entry,
 		identify: &identify{trusted: s.Identify.TrustedProxies, finder: n.finder},
 		route:    &route{table: newTable(all), answer: n.answer},
+		byClass:  byClass,
+		limit:    n.limits.Stage(),
 		shed:     gates,
 		retry:    ret,
 	}
@@ -76,6 +84,7 @@ func newRoute(i int, cfg *site.Route, l *site.Listener, pools map[string]poolPar
 	r := &exchange.Route{
 		Name: routeName(i, cfg), Index: i, Deadline: cfg.Deadline,
 		Class:   classOf(cfg.Class),
+		Cost:    cfg.Cost,
 		MaxBody: int64(cmp.Or(cfg.BodyBytes, l.Limits.BodyBytes)),
 		Request: newEdits(cfg.Request), Response: newEdits(cfg.Response),
 	}

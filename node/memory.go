@@ -42,36 +42,39 @@ func memoryLimit() int64 {
 }
 
 // cgroupMemory is the lowest memory limit of this process's cgroup and those above it, in bytes; 0: none.
-func cgroupMemory(self, root string) int64 {
+func cgroupMemory(self, root string) int64 { return findMemoryGroup(self, root).limit }
+
+// findMemoryGroup finds the group with the lowest memory limit of this process's cgroup and those above it.
+func findMemoryGroup(self, root string) (low memoryGroup) {
 	b, err := os.ReadFile(self)
 	if err != nil {
-		return 0
+		return low
 	}
-	limit := int64(0)
 	for line := range strings.Lines(string(b)) {
 		parts := strings.SplitN(strings.TrimSpace(line), ":", 3)
 		if len(parts) != 3 {
 			continue
 		}
-		dir, file := "", ""
+		dir, file, v1 := "", "", false
 		switch {
 		case parts[0] == "0" && parts[1] == "":
 			dir, file = root, "memory.max"
 		case parts[1] == "memory":
-			dir, file = filepath.Join(root, "memory"), "memory.limit_in_bytes"
+			dir, file, v1 = filepath.Join(root, "memory"), "memory.limit_in_bytes", true
 		default:
 			continue
 		}
 		for path := filepath.Clean("/" + parts[2]); ; path = filepath.Dir(path) {
-			if n := readLimit(filepath.Join(dir, path, file)); n > 0 && (limit == 0 || n < limit) {
-				limit = n
+			at := filepath.Join(dir, path)
+			if n := readLimit(filepath.Join(at, file)); n > 0 && (low.limit == 0 || n < low.limit) {
+				low = memoryGroup{dir: at, v1: v1, limit: n}
 			}
 			if path == "/" {
 				break
 			}
 		}
 	}
-	return limit
+	return low
 }
 
 // readLimit reads a cgroup limit; 0: none. Version 1 writes "none" as a number near the largest.

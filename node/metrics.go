@@ -52,6 +52,10 @@ var (
 	descLogDropped  = desc("access_log_dropped_total", "Lines of the access log that were dropped because its queue was full.")
 	descTokens      = desc("tokens_total", "Tokens that requests carried, by where their keys come from and what became of them.", "keys", "result")
 	descTokenKeys   = desc("token_keys", "Keys that signatures of tokens are checked with.", "keys")
+	descLimited     = desc("limit_requests_total", "Requests by limit: admitted, refused, or would_refuse for a dry run.", "limit", "result")
+	descLimitKeys   = desc("limit_keys", "Keys that a limit remembers.", "limit")
+	descLimitBytes  = desc("limit_bytes", "Memory for the keys of a limit.", "limit")
+	descLimitShared = desc("limit_shared_total", "Requests of keys without a place in a full table, which share a budget.", "limit")
 	descReady       = desc("ready", "1 when the node should get traffic.")
 	descBuild       = desc("build_info", "Always 1; the labels say what runs.", "version", "go")
 )
@@ -97,6 +101,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	out.counter(descReloads, done, "done")
 	out.counter(descLogDropped, n.logDropped.Load())
 	out.tokens(n.facts.Status())
+	out.limits(n.limitStatus())
 	n.tallies.each(func(key tallyKey, t *tally) { out.tally(key, t) })
 	for key, count := range n.tallies.refusedAll() {
 		out.counter(descRefused, count, key.stage, key.reason)
@@ -111,6 +116,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 			out.counter(descConnRefused, count, name, reason)
 		}
 	}
+	out.guard(n.guard.Status())
 	for name, p := range pools {
 		out.pool(name, p.view(), n.budget(name))
 	}

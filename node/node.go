@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/even-keel/evenkeel/admit/facts"
+	"github.com/even-keel/evenkeel/admit/limit"
 	"github.com/even-keel/evenkeel/admit/shed"
 	"github.com/even-keel/evenkeel/console"
 	"github.com/even-keel/evenkeel/exchange"
@@ -50,8 +51,8 @@ type Node struct {
 	prober   func(ctx context.Context) error
 	send     exchange.Handler
 	answer   answerer
-	guard    *guard
 	facts    *facts.Store
+	guard    *selfGuard
 	tallies  *tallies
 	rates    rates
 	events   events
@@ -66,12 +67,14 @@ type Node struct {
 	accessLog  atomic.Pointer[accessLog]
 	logDropped atomic.Uint64
 
-	reloading sync.Mutex // one reload or upgrade at a time; guards logTask and finder
+	reloading sync.Mutex // one reload or upgrade at a time; guards logTask, and what stages are built with
 	logTask   *task
-	finder    *facts.Finder // what stages are built with
+	finder    *facts.Finder
+	limits    *limit.Set
 
 	mu         sync.Mutex // guards what follows; never taken on the way of a request
 	site       *site.Site
+	limited    *limit.Set // limits, in force
 	revision   string
 	pools      map[string]*runningPool
 	budgets    map[string]*budget
@@ -116,6 +119,8 @@ func New(opts Options) (*Node, error) {
 		site: opts.Site, revision: revision(opts.Site),
 		pools: map[string]*runningPool{}, budgets: map[string]*budget{}, flights: map[string]*flight{},
 	}
+	n.guard.event, n.guard.senses = n.event, newSenses("/proc", "/sys/fs/cgroup")
+	n.guard.update(opts.Site.Guard)
 	n.wire()
 	n.metrics = newMetrics(n)
 	return n, nil
@@ -152,10 +157,15 @@ func (n *Node) start(ctx context.Context) error {
 		return err
 	}
 	n.useLog(log)
+	if n.limits, err = n.newLimits(n.site); err != nil {
+		return err
+	}
 	if n.finder, err = n.facts.Finder(&n.site.Identify); err != nil {
 		return err
 	}
 	n.tasks.start("facts", n.facts.Run)
+	n.guard.warn(machineWarnings("/proc", n.site))
+	n.tasks.start("guard", n.guard.run)
 	n.tasks.start("prober", n.prober)
 	pools := map[string]*runningPool{}
 	for _, name := range slices.Sorted(maps.Keys(n.site.Pools)) {
@@ -183,7 +193,7 @@ func (n *Node) start(ctx context.Context) error {
 		})
 	}
 	n.mu.Lock()
-	n.phase = phaseServing
+	n.phase, n.limited = phaseServing, n.limits
 	n.mu.Unlock()
 	n.events.add(time.Now(), "start", n.site.Name+" serves: "+sizeOf(n.site))
 	return nil

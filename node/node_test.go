@@ -129,3 +129,11 @@ func TestInheritedSocketsOfAnotherProcess(t *testing.T) {
 		t.Errorf("%v, want an error that shows the value", err)
 	}
 }
+
+// scrape is what Prometheus would be told.
+func scrape(t *testing.T, n *Node) string {
+	t.Helper()
+	rec := httptest.NewRecorder()
+	n.metrics.handler().ServeHTTP(rec, httptest.NewRequest("GET", "/metrics", nil))
+	return rec.Body.String()
+}

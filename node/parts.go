@@ -46,6 +46,7 @@ func (n *Node) wire() {
 	prober := probe.New(n.log)
 	n.front, n.prober = &realFront{front}, prober.Run
 	n.send, n.answer = proxy.Send, proxy.Answer
+	n.guard.softener = front
 	n.newPool = func(cfg *site.Pool) (poolPart, error) {
 		up, err := front.Upstream(cfg)
 		if err != nil {

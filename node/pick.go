@@ -16,8 +16,15 @@ func (*pick) Serve(x *exchange.Exchange, next *exchange.Next) *exchange.Refusal 
 		return refusal
 	}
 	x.Endpoint, x.Result = e, exchange.Result{}
+	whole := false
+	defer func() {
+		if !whole { // a panic says nothing about the endpoint, but must not leave a request in flight for ever
+			x.Result = exchange.Result{Kind: exchange.Cancelled}
+		}
+		settle(x, e)
+	}()
 	refusal = next.Do(x)
-	settle(x, e)
+	whole = true
 	return refusal
 }
 

@@ -38,8 +38,8 @@ func (f *flight) sum() (n int64) {
 func (s *record) Serve(x *exchange.Exchange, next *exchange.Next) *exchange.Refusal {
 	gauge := &s.flight.shards[x.Shard%shardCount].n
 	gauge.Add(1)
+	defer gauge.Add(-1) // after a panic too
 	refusal := next.Do(x)
-	gauge.Add(-1)
 
 	took := time.Since(x.Start)
 	t, why := s.none, s.noRoute

@@ -81,32 +81,14 @@ func (n *Node) change(next *site.Site) (err error) {
 	if changed && log != nil {
 		undo = append(undo, log.close)
 	}
-	finder := n.finder
-	undo = append(undo, func() { n.useFinder(finder) })
-	if n.finder, err = n.facts.Finder(&next.Identify); err != nil {
+	back, err := n.prepare(next)
+	undo = append(undo, back)
+	if err != nil {
 		return err
 	}
-	fresh := map[string]*runningPool{}
-	undo = append(undo, func() { n.stopPools(fresh) })
-	for _, name := range slices.Sorted(maps.Keys(next.Pools)) {
-		if pools[name] != nil {
-			continue
-		}
-		p, err := n.newPool(next.Pools[name])
-		if err != nil {
-			return fmt.Errorf("pool %s cannot be built: %w", name, err)
-		}
-		fresh[name] = n.runPool(name, p)
-		pools[name] = fresh[name]
-	}
-	for _, name := range slices.Sorted(maps.Keys(next.Pools)) {
-		if fresh[name] != nil || reflect.DeepEqual(old.Pools[name], next.Pools[name]) {
-			continue
-		}
-		if err := pools[name].Update(next.Pools[name]); err != nil {
-			return fmt.Errorf("pool %s cannot be changed: %w", name, err)
-		}
-		undo = append(undo, func() { _ = pools[name].Update(old.Pools[name]) })
+	fresh, err := n.changePools(old, next, pools, &undo)
+	if err != nil {
+		return err
 	}
 	n.facts.Await(context.Background(), n.finder)
 	n.awaitVerdicts(context.Background(), next, fresh)
@@ -124,10 +106,53 @@ func (n *Node) change(next *site.Site) (err error) {
 		n.useLog(log)
 	}
 	n.useFinder(n.finder)
+	n.limits.Use()
 	n.swap(next, pools)
 	n.retire(gone, old)
 	n.event("reload", fmt.Sprintf("site %s is in force: %s", n.revision, sizeOf(next)))
 	return nil
+}
+
+// prepare makes what admits requests by next: who asks, and what limits say to that. It is used for handlers that are made
+// from now on; back undoes it, whatever err is.
+func (n *Node) prepare(next *site.Site) (back func(), err error) {
+	finder, limits := n.finder, n.limits
+	back = func() {
+		n.limits = limits
+		n.useFinder(finder)
+	}
+	if n.finder, err = n.facts.Finder(&next.Identify); err != nil {
+		return back, err
+	}
+	n.limits, err = n.newLimits(next)
+	return back, err
+}
+
+// changePools starts the pools that next names anew, which it returns, and changes those that differ. What undoes it is added to undo.
+func (n *Node) changePools(old, next *site.Site, pools map[string]*runningPool, undo *[]func()) (fresh map[string]*runningPool, err error) {
+	fresh = map[string]*runningPool{}
+	*undo = append(*undo, func() { n.stopPools(fresh) })
+	for _, name := range slices.Sorted(maps.Keys(next.Pools)) {
+		if pools[name] != nil {
+			continue
+		}
+		p, err := n.newPool(next.Pools[name])
+		if err != nil {
+			return fresh, fmt.Errorf("pool %s cannot be built: %w", name, err)
+		}
+		fresh[name] = n.runPool(name, p)
+		pools[name] = fresh[name]
+	}
+	for _, name := range slices.Sorted(maps.Keys(next.Pools)) {
+		if fresh[name] != nil || reflect.DeepEqual(old.Pools[name], next.Pools[name]) {
+			continue
+		}
+		if err := pools[name].Update(next.Pools[name]); err != nil {
+			return fresh, fmt.Errorf("pool %s cannot be changed: %w", name, err)
+		}
+		*undo = append(*undo, func() { _ = pools[name].Update(old.Pools[name]) })
+	}
+	return fresh, nil
 }
 
 // sizeOf says how much there is in a site.
@@ -147,7 +172,7 @@ func (n *Node) swap(next *site.Site, pools map[string]*runningPool) {
 		n.event("admin", "the admin listener's address and tls change with the next start or upgrade, not with a reload")
 	}
 	n.mu.Lock()
-	n.site, n.pools, n.revision = next, pools, revision(next)
+	n.site, n.pools, n.revision, n.limited = next, pools, revision(next), n.limits
 	for name := range n.budgets {
 		if next.Pools[name] == nil {
 			delete(n.budgets, name)
@@ -169,6 +194,7 @@ func (n *Node) swap(next *site.Site, pools map[string]*runningPool) {
 		routes[routeName(i, r)] = true
 	}
 	n.tallies.keep(func(key tallyKey) bool { return next.Listeners[key.listener] != nil && routes[key.route] })
+	n.guard.update(next.Guard)
 	n.admin.use(n.console(next))
 }
 

@@ -1,16 +1,19 @@
 package node
 
 import (
+	"github.com/even-keel/evenkeel/admit/limit"
 	"github.com/even-keel/evenkeel/exchange"
 )
 
 // stages are the stages of one listener, built anew with every site and never changed afterwards.
 type stages struct {
 	record   *record
-	guard    *guard
+	entry    *guardEntry
+	byClass  *guardByClass
 	identify *identify
 	route    *route
 	deadline deadline
+	limit    *limit.Stage // nil: nothing is limited
 	shed     *shedding
 	retry    *retry
 	pick     pick
@@ -20,10 +23,12 @@ type stages struct {
 func (s *stages) serveHTTP(send exchange.Handler) exchange.Handler {
 	return exchange.Chain(send,
 		s.record,    // first, so that it counts whatever becomes of a request, refusals of every later stage too
-		s.guard,     // before any other work: a node at its limit must say no cheaper than it says yes
+		s.entry,     // before any other work: a node at its limit must say no cheaper than it says yes
 		s.identify,  // before routing, because routes, limits and logs speak about the real client and host
 		s.route,     // before everything that has settings per route; answers redirects and fixed texts itself
+		s.byClass,   // the guard once more, now that the class is known: the less important go first when evenkeel is overloaded
 		&s.deadline, // before all waiting, so that no wait outlasts it
+		s.limit,     // before all that costs more than it, and before retry, so that a request counts once
 		s.shed,      // before retrying, so that an exchange holds one place for all of its attempts
 		s.retry,     // around picking, so that a second attempt goes to another endpoint
 		&s.pick,     // last before the wire, so that the choice is as fresh as can be; learns from the result
@@ -34,9 +39,10 @@ func (s *stages) serveHTTP(send exchange.Handler) exchange.Handler {
 func (s *stages) serveL4(send exchange.Handler) exchange.Handler {
 	return exchange.Chain(send,
 		s.record, // first, as for requests
-		s.guard,  // connections and sessions in flight count like requests
+		s.entry,  // connections and sessions in flight count like requests
 		s.route,  // by listener and SNI
-		s.retry,  // only connecting is tried again
+		s.byClass,
+		s.retry, // only connecting is tried again
 		&s.pick,
 	)
 }

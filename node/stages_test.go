@@ -175,31 +175,3 @@ func TestLatencyBuckets(t *testing.T) {
 		t.Errorf("cumulative %v of %d", shown, total)
 	}
 }
-
-func TestGuard(t *testing.T) {
-	g := newGuard(40)
-	refused := 0
-	// Every exchange stays open until the end, each on another shard.
-	var enter func(left int)
-	enter = func(left int) {
-		if left == 0 {
-			return
-		}
-		x := &exchange.Exchange{Shard: uint32(left)}
-		if r := g.Serve(x, exchange.Then(func(*exchange.Exchange) *exchange.Refusal { enter(left - 1); return nil })); r != nil {
-			refused++
-			enter(left - 1)
-		}
-	}
-	enter(200)
-	// Batches keep some places from shards that need them; the limit itself is never passed.
-	if refused < 160 || refused > 190 {
-		t.Errorf("%d of 200 refused with 40 places", refused)
-	}
-	if n := g.inFlight(); n != 0 {
-		t.Errorf("%d in flight after all ended", n)
-	}
-	if r := g.Serve(&exchange.Exchange{}, exchange.Then(ok)); r != nil {
-		t.Errorf("refused when nothing is in flight: %v", r)
-	}
-}

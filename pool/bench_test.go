@@ -31,6 +31,19 @@ func TestPicksAllocateNothing(t *testing.T) {
 			}
 		}
 	}
+	// Nor does comparing answers cost any, nor an endpoint on trial.
+	f := newFleet(t, site.MethodLeastRequests, 5, 1, 1, fixed(time.Millisecond))
+	f.now = f.now.Add(time.Second)
+	f.p.look(f.now)
+	y := asking("a=b")
+	for _, r := range []exchange.Result{{Status: 200, Latency: time.Millisecond}, {Status: 500, Latency: time.Millisecond}} {
+		if allocs := testing.AllocsPerRun(1000, func() {
+			e, _ := f.p.Pick(y)
+			f.p.Done(y, e, r)
+		}); allocs != 0 {
+			t.Errorf("Pick and Done with comparison of answers allocate %v times, want 0", allocs)
+		}
+	}
 	// A failing endpoint must not cost more either, once it is known.
 	p := setup(t, site.MethodLeastRequests, 1)
 	x := from(1)
@@ -57,6 +70,38 @@ func BenchmarkPickDone(b *testing.B) {
 				}
 			})
 		}
+	}
+}
+
+// BenchmarkCompared is what comparing answers adds to an exchange, and a look at a pool of some size.
+func BenchmarkCompared(b *testing.B) {
+	b.Run("exchange", func(b *testing.B) {
+		f := newFleet(b, site.MethodLeastRequests, 5, 1, 1, fixed(time.Millisecond))
+		f.now = f.now.Add(time.Second)
+		f.p.look(f.now)
+		x := from(1)
+		x.Request = &wire.Request{}
+		r := exchange.Result{Status: 200, Latency: time.Millisecond}
+		b.ReportAllocs()
+		for b.Loop() {
+			e, _ := f.p.Pick(x)
+			f.p.Done(x, e, r)
+		}
+	})
+	for _, n := range []int{5, 100, 10_000} {
+		b.Run(fmt.Sprintf("look/%d", n), func(b *testing.B) {
+			f := newFleet(b, site.MethodLeastRequests, n, 1, 1, fixed(time.Millisecond))
+			for _, m := range f.p.members {
+				for range 30 {
+					m.note(&exchange.Result{Status: 200, Latency: time.Millisecond})
+					m.done.Add(1)
+				}
+			}
+			for b.Loop() {
+				f.now = f.now.Add(time.Second)
+				f.p.look(f.now)
+			}
+		})
 	}
 }
 

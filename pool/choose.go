@@ -40,8 +40,11 @@ func (m *member) accepts(q ask, rnd uint64) bool {
 		return false
 	}
 	f := m.factor.Load()
-	return f >= whole || uint32(rnd)>>16 < f
+	return f >= whole || uint32(rnd)>>16 < f && !m.tested()
 }
+
+// tested says whether m is on trial and has the one request that it gets at a time.
+func (m *member) tested() bool { return m.alert.Load() && m.InFlight.Load() > m.before.Load() }
 
 // anyOf is the way out when draws did not find a member: the first in use from a random place on, if need be the one to be avoided.
 func anyOf(list []*member, q ask) *member {
@@ -162,8 +165,12 @@ func (s *sampler) pair(q ask) (a, b *member) {
 }
 
 // leastRequests takes the better of two random members by (in flight + 1) / weight (power of two choices,
-// Mitzenmacher 2001). When both are idle the first drawn wins, so that weights hold at low load too.
-type leastRequests struct{ sampler }
+// Mitzenmacher 2001). When both are idle the first drawn wins, so that weights hold at low load too. While one of them fails, what
+// failures cost counts as well: who fails at once is always idle.
+type leastRequests struct {
+	sampler
+	clock func() int64
+}
 
 func (c *leastRequests) choose(q ask) *member {
 	a, b := c.pair(q)
@@ -171,6 +178,12 @@ func (c *leastRequests) choose(q ask) *member {
 		return a
 	}
 	x, y := a.InFlight.Load(), b.InFlight.Load()
+	if a.fault.word.Load()|b.fault.word.Load() != 0 {
+		if now := c.clock(); float64(y+1)*b.blame(now) < float64(x+1)*a.blame(now) {
+			return b
+		}
+		return a
+	}
 	if x == 0 && y == 0 {
 		return a
 	}
@@ -178,6 +191,15 @@ func (c *leastRequests) choose(q ask) *member {
 		return b
 	}
 	return a
+}
+
+// blameMax is how many times heavier a request weighs on a member that fails all. It must not be so much that nothing comes any more
+// that could show the failures to be over; the doubt about its answers does the rest.
+const blameMax = 9
+
+// blame is load, and more the more often m failed lately.
+func (m *member) blame(now int64) float64 {
+	return m.load() * (1 + (blameMax-1)*m.fault.at(now, 0)/penalty)
 }
 
 // load is what one request weighs on m: 1 / (weight × factor).

@@ -114,7 +114,7 @@ func (p *Pool) answered(m *member, r *exchange.Result) {
 	if m.alert.Load() {
 		p.mu.Lock()
 		m.vitals.answered()
-		m.alert.Store(false)
+		m.alert.Store(m.probation.on)
 		p.unlock()
 	}
 	if r.Status != 429 && r.Status != 503 {
@@ -179,6 +179,7 @@ func (p *Pool) setAdmin(m *member, state string, now time.Time) {
 		m.drainFrom, m.drained = now, false
 	case StateUp:
 		if m.ejected || m.reluctant {
+			m.byAnswers = false // the operator knows better
 			m.comeBack(now, p.cfg.SlowStart, m.why)
 		} else if was != StateUp && m.known() && p.ready.Load() {
 			m.rampFrom, m.ramp = now, p.cfg.SlowStart
@@ -193,8 +194,11 @@ func (p *Pool) look(now time.Time) time.Duration {
 	p.mu.Lock()
 	defer p.unlock()
 	restless := len(p.leaving) > 0
+	compareIn := p.compare(now)
 	for _, m := range p.members {
 		if m.tick(now, p.cfg.SlowStart) {
+			m.before.Store(m.InFlight.Load())
+			m.standing.forget(&m.ledger, now)
 			p.dirty = true
 		}
 		p.notice(m, now)
@@ -210,6 +214,9 @@ func (p *Pool) look(now time.Time) time.Duration {
 	wait := time.Duration(0)
 	if restless {
 		wait = lookEvery
+	}
+	if compareIn > 0 && (wait == 0 || compareIn < wait) {
+		wait = compareIn
 	}
 	if !p.ready.Load() {
 		p.becomeReady(now)

@@ -117,6 +117,23 @@ func failed(r *exchange.Result) bool {
 	return true
 }
 
+// forgiven is the part of penalty below which failures are forgotten.
+const forgiven = 0.01
+
+// learnFaults takes a result in for least_requests. A 429 or 503 lowers the share by itself, and more would be too much.
+func (m *member) learnFaults(p *Pool, r *exchange.Result) {
+	now := p.nanos()
+	switch {
+	case atFault(r):
+		m.fault.blend(now, penalty, faultFor)
+	case r.Kind != exchange.Answered:
+	case m.fault.at(now, 0) < forgiven*penalty:
+		m.fault.word.Store(0)
+	default:
+		m.fault.blend(now, 0, faultFor)
+	}
+}
+
 // learnLatency takes a result in for ewma. The cost of failures is kept apart from latency, as failure rate times
 // penalty: one failure in a thousand then costs little, and an endpoint that fails everything fast costs seconds.
 func (m *member) learnLatency(now int64, r *exchange.Result) {

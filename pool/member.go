@@ -35,13 +35,16 @@ type member struct {
 	rtt      estimate     // ewma and prequal: latency
 	fault    estimate     // ewma and prequal: what failures cost
 	curve    [curveLen]estimate
+	ledger
+	before atomic.Int64 // on probation: what was in flight already
 
 	weight   int // guarded too: snapshots carry what they need of it
 	zone     string
 	priority int
 	vitals
-	stop func() // ends its probes; nil: none
-	born int    // which watch the verdicts must come from
+	standing standing
+	stop     func() // ends its probes; nil: none
+	born     int    // which watch the verdicts must come from
 }
 
 // newMember makes the endpoint at address. pool keys the id, so that the same address has different cookies in different pools.
@@ -51,7 +54,7 @@ func newMember(pool string, e site.Endpoint) *member {
 	m.id = identity(pool, e.Address)
 	m.admin = StateUp
 	m.skip.Store(true)
-	m.setFactor(1)
+	m.setFactor(1, 1)
 	return m
 }
 
@@ -62,9 +65,10 @@ func identity(pool, address string) uint64 {
 	return binary.BigEndian.Uint64(h.Sum(nil))
 }
 
-// setFactor makes f, 0.1 to 1, the part of the weight that counts.
-func (m *member) setFactor(f float64) {
-	m.factor.Store(uint32(math.Round(f * whole)))
+// setFactor makes f, 0.1 to 1, the part of the weight that counts, and the part doubt of that the part of draws that pass: a doubt must not
+// make a request on m weigh more too, or nothing would come that could end it.
+func (m *member) setFactor(f, doubt float64) {
+	m.factor.Store(uint32(math.Round(max(f*doubt, seldom) * whole)))
 	m.inv.Store(math.Float64bits(1 / (float64(max(m.weight, 1)) * f)))
 }
 

@@ -128,6 +128,7 @@ func (p *Pool) join(m *member, e site.Endpoint, now time.Time) *member {
 		}
 		m.vitals = vitals{probed: m.probed} // it may be another process that answers there now
 		m.row.Store(0)
+		m.standing.forget(&m.ledger, now)
 	}
 	m.admin, m.drained, m.shown = StateUp, false, ""
 	if state := p.admin[e.Address]; state != "" {

@@ -61,6 +61,8 @@ type Pool struct {
 	hot   quantile
 	ready atomic.Bool
 
+	asleep  atomic.Bool   // nobody looks: the next pick must wake Run
+	looked  atomic.Int64  // ns on the pool's clock of the last look for a failure
 	kicked  chan struct{} // holds one: look at everything again
 	changed chan struct{} // holds one: the way members are found has changed
 
@@ -82,6 +84,7 @@ type Pool struct {
 	panicked bool
 	startBy  time.Time // Ready by then, whatever is missing
 	queue    []event
+	court    court
 }
 
 // diceCount spreads random numbers over cores; a power of two.
@@ -151,7 +154,7 @@ func (p *Pool) Pick(x *exchange.Exchange) (*exchange.Endpoint, *exchange.Refusal
 	}
 	if s.affinity != nil {
 		if m := s.bound(x, q.not); m != nil {
-			p.take(s, m)
+			p.take(x, s, m)
 			return &m.Endpoint, nil
 		}
 	}
@@ -169,12 +172,18 @@ func (p *Pool) Pick(x *exchange.Exchange) (*exchange.Endpoint, *exchange.Refusal
 	if s.affinity != nil {
 		bind(x, m)
 	}
-	p.take(s, m)
+	p.take(x, s, m)
 	return &m.Endpoint, nil
 }
 
-func (p *Pool) take(s *snapshot, m *member) {
+func (p *Pool) take(x *exchange.Exchange, s *snapshot, m *member) {
 	m.InFlight.Add(1)
+	if s.compare && x.Request != nil {
+		m.Await(x)
+		if p.asleep.Load() && p.asleep.CompareAndSwap(true, false) {
+			p.kick()
+		}
+	}
 	if s.hash != nil {
 		p.total.Add(1)
 	}
@@ -197,7 +206,20 @@ func (p *Pool) Done(x *exchange.Exchange, e *exchange.Endpoint, r exchange.Resul
 	if bad {
 		m.failures.Add(1)
 	}
+	if s.compare && x.Request != nil {
+		m.Heard(x)
+		if m.note(&r) {
+			p.hurry()
+		}
+		if m.alert.Load() {
+			p.tryOut(m, &r)
+		}
+	}
 	switch s.learn {
+	case learnFaults:
+		if bad || m.fault.word.Load() != 0 {
+			m.learnFaults(p, &r)
+		}
 	case learnLatency:
 		m.learnLatency(p.nanos(), &r)
 	case learnCurve:
@@ -212,6 +234,23 @@ func (p *Pool) Done(x *exchange.Exchange, e *exchange.Endpoint, r exchange.Resul
 	case exchange.Cancelled:
 	default:
 		p.unanswered(m, &r)
+	}
+}
+
+// hurry has the pool look at once after failures, though not at each of a flood.
+func (p *Pool) hurry() {
+	now := p.nanos()
+	if last := p.looked.Load(); now-last >= int64(quickLook) && p.looked.CompareAndSwap(last, now) {
+		p.kick()
+	}
+}
+
+// tryOut takes an answer on probation in.
+func (p *Pool) tryOut(m *member, r *exchange.Result) {
+	p.mu.Lock()
+	defer p.unlock()
+	if m.probation.on {
+		p.onTrial(m, r)
 	}
 }
 

@@ -20,6 +20,7 @@ type snapshot struct {
 	hash    *keyer  // what the hash method looks at; nil: another method
 	cap     float64 // hash: mean in flight per weight × balance is the bound; this is balance / weight in use
 	timed   bool    // the method looks at the clock
+	compare bool    // answers are compared
 	learn   learner
 	inUse   int
 	panics  bool
@@ -32,6 +33,7 @@ type learner uint8
 
 const (
 	learnNothing learner = iota
+	learnFaults
 	learnLatency
 	learnCurve
 )
@@ -227,13 +229,14 @@ func (p *Pool) rebuild(now time.Time) {
 
 // weigh brings the factor of m up to date.
 func (p *Pool) weigh(m *member, now time.Time) {
-	m.setFactor(m.vitals.factor(now))
-	m.alert.Store(m.trial)
+	m.setFactor(m.vitals.factor(now), m.believed())
+	m.alert.Store(m.trial || m.probation.on)
 	m.hush.Store(m.ejected || m.reluctant)
 }
 
 // methodOf fills in what the method needs.
 func (p *Pool) methodOf(s *snapshot, weight float64) {
+	s.compare = compares(p.cfg)
 	switch p.cfg.Method {
 	case site.MethodHash:
 		s.hash = newKeyer(p.cfg.Hash)
@@ -247,6 +250,8 @@ func (p *Pool) methodOf(s *snapshot, weight float64) {
 		s.timed, s.learn = true, learnLatency
 	case site.MethodPrequal:
 		s.timed, s.learn = true, learnCurve
+	case site.MethodLeastRequests:
+		s.learn = learnFaults
 	}
 	if math.IsInf(s.cap, 0) {
 		s.cap = 0
@@ -268,5 +273,5 @@ func (p *Pool) chooserOf(of part) chooser {
 	case site.MethodPrequal:
 		return &prequal{sampler: newSampler(of.list), hot: &p.hot}
 	}
-	return &leastRequests{newSampler(of.list)}
+	return &leastRequests{newSampler(of.list), p.nanos}
 }

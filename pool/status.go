@@ -39,7 +39,8 @@ type EndpointStatus struct {
 	State           string          `json:"state"`            // up, down, drain, ejected, unknown or slow_start
 	Admin           string          `json:"admin"`            // up, down or drain
 	Why             string          `json:"why"`
-	Since           time.Time       `json:"since"` // in this state
+	Suspect         string          `json:"suspect,omitempty"` // why its answers look bad beside the others'; its share is lowered
+	Since           time.Time       `json:"since"`             // in this state
 	InFlight        int64           `json:"in_flight"`
 	Picks           int64           `json:"picks"`
 	Failures        int64           `json:"failures"`  // no answer, 5xx or 429
@@ -81,9 +82,9 @@ func (p *Pool) statusOf(m *member, now time.Time) EndpointStatus {
 	busy := m.InFlight.Load()
 	out := EndpointStatus{Address: m.Address, Zone: m.zone, Priority: m.priority, Weight: m.weight, State: m.state(now),
 		Admin: m.admin, Why: m.why, Since: m.since, InFlight: busy, Picks: m.done.Load() + busy, Failures: m.failures.Load(),
-		Ejections: m.strikes, Leaving: m.left}
+		Ejections: m.strikes + m.terms, Suspect: m.standing.suspect, Leaving: m.left}
 	if !m.skip.Load() {
-		out.EffectiveWeight = float64(m.weight) * m.vitals.factor(now)
+		out.EffectiveWeight = float64(m.weight) * max(m.vitals.factor(now)*m.believed(), seldom)
 	}
 	out.EWMA = float64(m.took.Load()) / float64(time.Millisecond)
 	if m.rtt.word.Load() != 0 {

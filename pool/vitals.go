@@ -63,6 +63,12 @@ type vitals struct {
 	trial     bool
 	backAt    time.Time
 
+	byAnswers bool // this ejection is one of convict's
+	terms     int  // ejections by answers in a row
+	term      time.Duration
+	doubt     float64 // share left while answers look bad; 0: nothing taken
+	probation probation
+
 	rampFrom time.Time
 	ramp     time.Duration
 
@@ -102,7 +108,7 @@ func (v *vitals) state(now time.Time) string {
 		return StateEjected
 	case v.probed && !v.health.Known():
 		return StateUnknown
-	case v.ramping(now):
+	case v.ramping(now) || v.probation.on:
 		return StateSlowStart
 	}
 	return StateUp
@@ -119,10 +125,18 @@ func (v *vitals) factor(now time.Time) float64 {
 		f = seldom + (1-seldom)*float64(max(now.Sub(v.rampFrom), 0))/float64(v.ramp)
 	}
 	f *= v.open(now)
-	if v.ejected || v.reluctant {
+	if v.ejected || v.reluctant || v.probation.on {
 		f = seldom
 	}
 	return max(f, seldom)
+}
+
+// believed is the part that a doubt about answers left of the share.
+func (v *vitals) believed() float64 {
+	if v.doubt == 0 {
+		return 1
+	}
+	return v.doubt
 }
 
 // open is what 429 and 503 answers left, on its way back to 1.
@@ -136,7 +150,7 @@ func (v *vitals) open(now time.Time) float64 {
 
 // restless says whether time alone will change what is picked, so that the pool must look again.
 func (v *vitals) restless(now time.Time) bool {
-	return v.ejected || v.reluctant || v.ramping(now) || v.throttle != 0 ||
+	return v.ejected || v.reluctant || v.probation.on || v.doubt != 0 || v.ramping(now) || v.throttle != 0 ||
 		(v.left || v.admin == StateDrain) && !v.drained
 }
 
@@ -152,7 +166,7 @@ func (v *vitals) verdict(now time.Time, got probe.Verdict, slow time.Duration, f
 		if got.Healthy {
 			v.proof = 1
 		}
-		if got.Healthy && (v.strikes == 1 || !now.Before(v.until)) {
+		if got.Healthy && (v.strikes == 1 && !v.byAnswers || !now.Before(v.until)) {
 			v.comeBack(now, slow, "probe passed after ejection: "+got.Reason)
 		}
 	}
@@ -182,6 +196,7 @@ func (v *vitals) fail(now time.Time, kind exchange.ResultKind, row int, mayEject
 	}
 	v.strikes++
 	v.until, v.proof, v.trial = now.Add(backoff(v.strikes)), 0, false
+	v.byAnswers, v.probation, v.doubt = false, probation{}, 0
 	what := "connect failed"
 	switch {
 	case kind == exchange.ConnectFailed:
@@ -227,7 +242,8 @@ func backoff(n int) time.Duration {
 
 // comeBack ends an ejection: the endpoint is on trial until its first answer, and gets little at first.
 func (v *vitals) comeBack(now time.Time, slow time.Duration, why string) {
-	v.ejected, v.reluctant, v.trial = false, false, true
+	v.ejected, v.reluctant, v.trial = false, false, !v.byAnswers
+	v.probation.on, v.byAnswers = v.byAnswers, false
 	v.backAt = now
 	if !v.probed || v.health.Up() {
 		v.why = why // else it is still down, and why stands there

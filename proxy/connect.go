@@ -61,7 +61,7 @@ func (p *Proxy) awaitConnect(c *plainConn, d time.Duration, shard uint32) error 
 	p.sweep.arm(&w, d)
 	var err error
 	if f := p.crew.ferries.of(shard); f != nil {
-		err = f.awaitConnect(c)
+		err = f.awaitConnect(p, c)
 	} else {
 		err = c.awaitConnect()
 	}

@@ -225,9 +225,10 @@ func (t *passage) expire() {
 }
 
 // event does what ev says can be done. It reports whether that ended the passage.
-func (t *passage) event(f *ferry, ev *syscall.EpollEvent) bool {
+func (t *passage) event(f *ferry, ev *syscall.EpollEvent) (ended bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	defer t.recovered(&ended)
 	if t.over || t.turn != ev.Pad {
 		return false
 	}
@@ -244,6 +245,20 @@ func (t *passage) event(f *ferry, ev *syscall.EpollEvent) bool {
 	}
 	t.move(side, f.buf[:], ev.Events&ferryEnds != 0)
 	return t.over
+}
+
+// errFerry says that a session ended by a fault of evenkeel.
+var errFerry = errors.New("the session ended by a fault of the gateway")
+
+// recovered makes a panic cost one session, and not all that are on the ferry, and the process. mu is held.
+func (t *passage) recovered(ended *bool) {
+	v := recover()
+	if v == nil {
+		return
+	}
+	t.proxy.panicked("a tcp session panicked", v)
+	t.finish(errFerry)
+	*ended = true
 }
 
 // move moves what is there on one lane. A read that does not fill buf has taken everything, and what comes later makes
@@ -351,10 +366,10 @@ func (f *ferry) cross(p *Proxy, client, endpoint *plainConn, o *relayOptions) er
 }
 
 // awaitConnect waits until c is connected, or a deadline of c passes.
-func (f *ferry) awaitConnect(c *plainConn) error {
+func (f *ferry) awaitConnect(p *Proxy, c *plainConn) error {
 	t := f.take()
 	t.mu.Lock()
-	t.connecting, t.over = c, false
+	t.proxy, t.connecting, t.over = p, c, false
 	t.mu.Unlock()
 	if !c.board(t) {
 		t.expire()

@@ -23,6 +23,8 @@ var (
 	nameUpgrade        = []byte("Upgrade")
 	nameContentType    = []byte("Content-Type")
 	nameRetryAfter     = []byte("Retry-After")
+	nameRateLimit      = []byte("RateLimit")
+	nameRatePolicy     = []byte("RateLimit-Policy")
 	nameCacheControl   = []byte("Cache-Control")
 	nameAuthenticate   = []byte("WWW-Authenticate")
 	nameSetCookie      = []byte("Set-Cookie")
@@ -166,14 +168,23 @@ func (s *scratch) responseFields(x *exchange.Exchange, r *wire.Response, bodyles
 	s.fields = s.fields[:0]
 	route := x.Route
 	edits := route != nil && len(route.Response.Remove) > 0
+	var costs []string
+	if route != nil {
+		costs = route.CostHeaders
+	}
 	for i := range r.Fields {
 		f := &r.Fields[i]
 		if f.ID != wire.Other {
 			if wire.HopByHop(f.ID) || f.ID == wire.ContentLength && !bodyless {
 				continue
 			}
+		} else if len(f.Name) >= len(nameLoadReport) && reportsLoad(x, f) {
+			continue
 		}
 		if r.NamedByConnection(f.Name) || edits && removed(route.Response.Remove, f.Name) {
+			continue
+		}
+		if costs != nil && takeCost(x, costs, f) {
 			continue
 		}
 		s.fields = append(s.fields, *f)
@@ -183,6 +194,9 @@ func (s *scratch) responseFields(x *exchange.Exchange, r *wire.Response, bodyles
 	}
 	if len(x.SetCookie) > 0 {
 		s.fields = append(s.fields, wire.Field{Name: nameSetCookie, Value: x.SetCookie, ID: wire.SetCookie})
+	}
+	if x.Allowed > 0 {
+		s.allowances(x, nil)
 	}
 }
 

@@ -6,6 +6,9 @@ import (
 	"bytes"
 	"net"
 	"testing"
+	"time"
+
+	"github.com/even-keel/evenkeel/exchange"
 )
 
 // The race detector makes sync.Pool forget things, so allocations are counted without it.
@@ -47,3 +50,43 @@ func TestH1KeepAliveAllocatesNothing(t *testing.T) {
 		t.Errorf("%.2f allocations for each keep-alive request, want 0", n)
 	}
 }
+
+func TestH1RefusalAllocatesNothing(t *testing.T) {
+	customer, address := testPolicies()
+	for name, h := range map[string]exchange.Handler{
+		"bare": func(*exchange.Exchange) *exchange.Refusal {
+			return &bareRefusal
+		},
+		"limits": func(x *exchange.Exchange) *exchange.Refusal {
+			x.RequestID = append(x.IDBuf[:0], "0123456789abcdef"...)
+			x.RetryAfter = 1500 * time.Millisecond
+			x.Allow(exchange.Allowance{Of: customer, Left: 12345, Reset: time.Minute})
+			x.Allow(exchange.Allowance{Of: address, Violated: true})
+			return &limitRefusal
+		},
+		"own body": func(*exchange.Exchange) *exchange.Refusal {
+			return &bodyRefusal
+		},
+	} {
+		_, addr := startProxy(t, h1Limits(), h)
+		c, _ := dialRaw(t, addr)
+		request, buf := []byte("GET /x HTTP/1.1\r\nHost: shop.example\r\nUser-Agent: test\r\nAccept: */*\r\n\r\n"), make([]byte, 4<<10)
+		ask := func() {
+			c.Write(request)
+			if n, err := c.Read(buf); err != nil || !bytes.HasPrefix(buf[:n], []byte("HTTP/1.1 429")) {
+				t.Fatalf("%s: %q %v", name, buf[:n], err)
+			}
+		}
+		ask()
+		if n := testing.AllocsPerRun(2000, ask); n != 0 {
+			t.Errorf("%s: %.2f allocations for each refusal, want 0", name, n)
+		}
+	}
+}
+
+// The refusals of the test, ready made as stages keep theirs.
+var (
+	bareRefusal  = exchange.Refusal{Stage: "guard", Reason: "overloaded", Status: 429, RetryAfter: time.Second, Detail: "Come back later."}
+	limitRefusal = exchange.Refusal{Stage: "limit", Reason: "rate", Status: 429, Limit: "per-ip", Problem: exchange.ProblemQuota}
+	bodyRefusal  = exchange.Refusal{Stage: "limit", Reason: "rate", Status: 429, Body: []byte("no")}
+)

@@ -82,6 +82,9 @@ type h2Conn struct {
 	owed    int // taken and not yet given back
 	resize  bool
 	settled bool // our SETTINGS were acknowledged
+	asking  bool // later ones were not yet
+	asked   int  // streams that our last SETTINGS allow; of servers
+	allowed int  // streams that are let be
 	begun   int64
 	quiet   int64    // since when there is no stream
 	quit    bool     // the connection ends once out is written
@@ -331,6 +334,7 @@ func (h *h2Conn) onSettings(f *h2Frame) error {
 		}
 		h.mu.Lock()
 		h.settled = true
+		h.asking, h.allowed = false, h.asked
 		h.mu.Unlock()
 		return h.flood.onControl(h.p.sweep.clock.Load(), 1)
 	}

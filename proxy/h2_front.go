@@ -3,7 +3,6 @@ package proxy
 import (
 	"errors"
 	"log/slog"
-	"runtime/debug"
 	"strconv"
 
 	"golang.org/x/net/http2"
@@ -87,9 +86,7 @@ func (f *h2Front) recovered() {
 	if v == nil {
 		return
 	}
-	p := f.server.p
-	p.panics.Add(1)
-	p.log.Error("an HTTP/2 request panicked", slog.String("listener", f.server.c.listener.name), slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
+	f.server.p.panicked("an HTTP/2 request panicked", v, slog.String("listener", f.server.c.listener.name))
 	f.finish()
 }
 

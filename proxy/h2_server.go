@@ -62,8 +62,10 @@ func (p *Proxy) serveHTTP2(c *conn, first []byte) {
 func (h *h2Server) preface(first []byte) error {
 	limits := &h.c.cfg.Limits
 	h.mu.Lock()
+	h.asked = h.p.streams(limits.Streams)
+	h.allowed = h.asked
 	h.append(func(b []byte) []byte {
-		return h.greet(b, http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: uint32(limits.Streams)},
+		return h.greet(b, http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: uint32(h.asked)},
 			http2.Setting{ID: http2.SettingInitialWindowSize, Val: h2StreamWin},
 			http2.Setting{ID: http2.SettingMaxHeaderListSize, Val: uint32(limits.HeaderBytes)})
 	})
@@ -113,7 +115,7 @@ func (h *h2Server) headers(id uint32, block []byte, end bool) error {
 	case h.leaving == h2Leaving:
 		h.p.h2.putFront(f)
 		return h.refuse(id, http2.ErrCodeRefusedStream)
-	case len(h.streams) >= limits.Streams && h.full(limits.Streams):
+	case len(h.streams) >= h.allowed && h.full(h.allowed):
 		h.p.h2.putFront(f)
 		return h.refuse(id, http2.ErrCodeRefusedStream)
 	case !well || end && f.req.ContentLength > 0:
@@ -209,6 +211,7 @@ func (h *h2Server) tick(now int64) {
 	case len(h.streams) == 0 && now-h.quiet > int64(limits.IdleTimeout):
 		h.leave(closedIdle)
 	}
+	h.soften(now)
 	for _, s := range h.streams {
 		h.hurry(s, now)
 	}

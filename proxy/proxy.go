@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,6 +34,9 @@ type Proxy struct {
 	runs    sync.Pool // *tcpRun
 	pipes   pipePool
 	crew    crew
+
+	soft       atomic.Pointer[softening] // nil: nothing was ever asked
+	softClosed atomic.Int64              // HTTP/2 connections that were told to go since Soften last looked
 
 	draining  atomic.Bool
 	accepting atomic.Int64 // accept loops: a retired one goes on for a moment, and what it takes is work too
@@ -109,6 +113,12 @@ func (p *Proxy) Run(ctx context.Context) error {
 	p.pipes.empty()
 	p.crew.dismiss()
 	return nil
+}
+
+// panicked counts and logs a panic that was recovered from.
+func (p *Proxy) panicked(what string, v any, facts ...any) {
+	p.panics.Add(1)
+	p.log.Error(what, append(facts, slog.Any("panic", v), slog.String("stack", string(debug.Stack())))...)
 }
 
 // start begins to serve a socket. p.mu is held and the state is running.

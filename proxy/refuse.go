@@ -17,8 +17,8 @@ var (
 )
 
 // refuse writes r as the answer of x. It is the one place where refusals become answers: a problem+json body
-// (RFC 9457), or plain text for clients that accept text and not JSON, with the reason word and the request id; or a
-// gRPC status for those who asked in gRPC.
+// (RFC 9457), or plain text for clients that accept text and not JSON, with the reason word and the request id; the body that the
+// refusal brings; or a gRPC status for those who asked in gRPC.
 func refuse(f front, x *exchange.Exchange, r *exchange.Refusal) error {
 	x.Outcome.Refusal = r
 	if x.Outcome.Started {
@@ -29,33 +29,44 @@ func refuse(f front, x *exchange.Exchange, r *exchange.Refusal) error {
 		c.closing = true
 	}
 	s := f.scratch()
-	var accept []byte
-	head := false
+	text, head := false, false
 	if x.Request != nil {
 		if kind := x.Request.Field(wire.ContentType); len(kind) >= len(grpcType) && wire.EqualFold(kind[:len(grpcType)], grpcType) {
 			return refuseGRPC(f, x, r, kind)
 		}
-		accept = x.Request.Field(wire.Accept)
+		accept := x.Request.Field(wire.Accept)
+		text = bytes.Contains(accept, []byte("text/")) && !bytes.Contains(accept, []byte("json"))
 		head = string(x.Request.Method) == "HEAD"
 	}
-	text := bytes.Contains(accept, []byte("text/")) && !bytes.Contains(accept, []byte("json"))
 	s.fields = append(s.fields[:0], wire.Field{Name: nameDate, Value: f.date(), ID: wire.Date})
-	if text {
+	var body, kind []byte
+	switch {
+	case r.Body != nil:
+		s.bytes, body, kind = s.bytes[:0], r.Body, r.ContentType
+		if kind == nil {
+			kind = typeText
+		}
+	case text:
 		s.bytes = appendText(s.bytes[:0], x, r)
-		s.fields = append(s.fields, wire.Field{Name: nameContentType, Value: typeText})
-	} else {
+		body, kind = s.bytes, typeText
+	default:
 		s.bytes = appendProblem(s.bytes[:0], x, r)
-		s.fields = append(s.fields, wire.Field{Name: nameContentType, Value: typeProblem})
+		body, kind = s.bytes, typeProblem
 	}
-	body := s.bytes
-	s.fields = append(s.fields, wire.Field{Name: nameCacheControl, Value: noStore})
+	s.fields = append(s.fields, wire.Field{Name: nameContentType, Value: kind, ID: wire.ContentType},
+		wire.Field{Name: nameCacheControl, Value: noStore})
 	if len(x.RequestID) > 0 {
 		s.fields = append(s.fields, wire.Field{Name: nameRequestID, Value: x.RequestID})
 	}
-	if r.RetryAfter > 0 {
-		start := len(s.bytes)
-		s.bytes = strconv.AppendInt(s.bytes, int64((r.RetryAfter+time.Second-1)/time.Second), 10)
-		s.fields = append(s.fields, wire.Field{Name: nameRetryAfter, Value: s.bytes[start:]})
+	if wait := waitOf(x, r); wait > 0 {
+		name := r.RetryName
+		if name == nil {
+			name = nameRetryAfter
+		}
+		s.number(name, wholeSeconds(wait))
+	}
+	if x.Allowed > 0 {
+		s.allowances(x, r)
 	}
 	if r.Challenge != nil {
 		s.fields = append(s.fields, wire.Field{Name: nameAuthenticate, Value: r.Challenge})
@@ -84,18 +95,19 @@ func refuseGRPC(f front, x *exchange.Exchange, r *exchange.Refusal, kind []byte)
 		wire.Field{Name: nameGRPCStatus, Value: grpcStatus(r.Status)})
 	b := append(append(append(s.bytes[:0], r.Stage...), ": "...), r.Reason...)
 	if r.Detail != "" {
-		b = append(append(b, ". "...), r.Detail...)
+		b = appendPercent(append(b, ". "...), r.Detail)
 	}
 	s.fields = append(s.fields, wire.Field{Name: nameGRPCMessage, Value: b})
+	s.bytes = b
 	if len(x.RequestID) > 0 {
 		s.fields = append(s.fields, wire.Field{Name: nameRequestID, Value: x.RequestID})
 	}
-	if r.RetryAfter > 0 {
-		start := len(b)
-		b = strconv.AppendInt(b, r.RetryAfter.Milliseconds(), 10)
-		s.fields = append(s.fields, wire.Field{Name: nameGRPCPushback, Value: b[start:]})
+	if wait := waitOf(x, r); wait > 0 {
+		s.number(nameGRPCPushback, int64((wait+time.Millisecond-1)/time.Millisecond))
 	}
-	s.bytes = b
+	if x.Allowed > 0 {
+		s.allowances(x, r)
+	}
 	if err := f.begin(x, http.StatusOK, s.fields, 0); err != nil {
 		return err
 	}
@@ -136,24 +148,99 @@ func grpcStatus(status int) []byte {
 	return grpcUnknown
 }
 
+// appendPercent appends a grpc-message: what is not printable ASCII, and the percent sign, is encoded (gRPC over HTTP/2, "Status-Message").
+func appendPercent(dst []byte, text string) []byte {
+	const hex = "0123456789ABCDEF"
+	for i := range len(text) {
+		if c := text[i]; c < ' ' || c > '~' || c == '%' {
+			dst = append(dst, '%', hex[c>>4], hex[c&15])
+		} else {
+			dst = append(dst, c)
+		}
+	}
+	return dst
+}
+
+// problemTitle is the title of a problem type, which does not change from one refusal to the next (RFC 9457 §3.1.3).
+func problemTitle(r *exchange.Refusal) string {
+	switch r.Problem {
+	case exchange.ProblemQuota:
+		return "Request cannot be satisfied as assigned quota has been exceeded"
+	case exchange.ProblemReduced:
+		return "Request cannot be satisfied due to temporary server capacity constraints"
+	case exchange.ProblemAbnormal:
+		return "Request not satisfied due to detection of abnormal request pattern"
+	}
+	return http.StatusText(r.Status)
+}
+
 // appendProblem writes the body for programs.
 func appendProblem(dst []byte, x *exchange.Exchange, r *exchange.Refusal) []byte {
-	dst = append(dst, `{"type":"about:blank","title":"`...)
-	dst = append(dst, http.StatusText(r.Status)...)
-	dst = append(dst, `","status":`...)
-	dst = strconv.AppendInt(dst, int64(r.Status), 10)
-	dst = append(dst, `,"reason":"`...)
-	dst = append(dst, r.Reason...)
+	dst = append(dst, `{"type":"`...)
+	if r.Problem == "" {
+		dst = append(dst, "about:blank"...)
+	}
+	dst = append(dst, r.Problem...)
+	dst = append(append(dst, `","title":"`...), problemTitle(r)...)
+	dst = strconv.AppendInt(append(dst, `","status":`...), int64(r.Status), 10)
+	dst = append(append(dst, `,"reason":"`...), r.Reason...)
+	dst = append(dst, '"')
 	if r.Detail != "" {
-		dst = append(dst, `","detail":"`...)
-		dst = append(dst, r.Detail...)
+		dst = appendJSON(append(dst, `,"detail":`...), r.Detail)
+	}
+	if r.Limit != "" {
+		dst = appendJSON(append(dst, `,"limit":`...), r.Limit)
+	}
+	if x.Allowed > 0 || r.Problem == exchange.ProblemQuota && r.Limit != "" {
+		dst = appendViolated(dst, x, r)
 	}
 	if len(x.RequestID) > 0 {
-		dst = append(dst, `","request_id":`...)
-		dst = strconv.AppendQuoteToASCII(dst, string(x.RequestID))
-		return append(dst, "}\n"...)
+		dst = appendJSON(append(dst, `,"request_id":`...), x.RequestID)
 	}
-	return append(dst, "\"}\n"...)
+	return append(dst, "}\n"...)
+}
+
+// appendViolated names the limits that refused (draft-ietf-httpapi-ratelimit-headers, "violated-policies"). The member is left out
+// when it would be empty.
+func appendViolated(dst []byte, x *exchange.Exchange, r *exchange.Refusal) []byte {
+	const member = `,"violated-policies":[`
+	n := 0
+	for i := range x.Allowances[:x.Allowed] {
+		a := &x.Allowances[i]
+		if !a.Violated {
+			continue
+		}
+		if n++; n == 1 {
+			dst = append(dst, member...)
+		} else {
+			dst = append(dst, ',')
+		}
+		dst = appendJSON(dst, a.Of.Name)
+	}
+	if n == 0 {
+		if r.Problem != exchange.ProblemQuota || r.Limit == "" {
+			return dst
+		}
+		dst = appendJSON(append(dst, member...), r.Limit)
+	}
+	return append(dst, ']')
+}
+
+// appendJSON appends text, which is UTF-8, as a JSON string.
+func appendJSON[T string | []byte](dst []byte, text T) []byte {
+	const hex = "0123456789abcdef"
+	dst = append(dst, '"')
+	for i := range len(text) {
+		switch c := text[i]; {
+		case c == '"' || c == '\\':
+			dst = append(dst, '\\', c)
+		case c < ' ' || c == 0x7f:
+			dst = append(dst, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
+		default:
+			dst = append(dst, c)
+		}
+	}
+	return append(dst, '"')
 }
 
 // appendText writes the body for people.
@@ -177,9 +264,16 @@ func Answer(x *exchange.Exchange, status int, fields []wire.Field, body []byte) 
 	if status == 204 || status == 304 {
 		length = noBody
 	}
-	if wireField(fields, wire.Date) == nil { // RFC 9110 §6.6.1
+	if dated := wireField(fields, wire.Date) != nil; !dated || x.Allowed > 0 { // RFC 9110 §6.6.1
 		s := f.scratch()
-		s.fields = append(append(s.fields[:0], wire.Field{Name: nameDate, Value: f.date(), ID: wire.Date}), fields...)
+		s.fields, s.bytes = s.fields[:0], s.bytes[:0]
+		if !dated {
+			s.fields = append(s.fields, wire.Field{Name: nameDate, Value: f.date(), ID: wire.Date})
+		}
+		s.fields = append(s.fields, fields...)
+		if x.Allowed > 0 {
+			s.allowances(x, nil)
+		}
 		fields = s.fields
 	}
 	if f.begin(x, status, fields, length) != nil {

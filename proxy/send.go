@@ -121,13 +121,15 @@ func (a *attempt) run() *exchange.Refusal {
 	}
 	x.Outcome.BytesIn = int64(len(body))
 	if !whole {
-		a.pump = startPump(a.f, a.b, maxBody(x))
+		x.Endpoint.Heard(x) // how long it waits now depends on the client too
+		a.pump = startPump(a.f, a.b, maxBody(x), x.Endpoint.Link.(*Link).up.proxy)
 	}
 	for n := 0; ; n++ {
 		unsent, err := a.b.head(x, &s.resp)
 		if err != nil {
 			return a.fail(unsent, err)
 		}
+		x.Endpoint.Heard(x)
 		if s.resp.Status == 101 && x.Request.Upgrade != nil {
 			return a.upgrade(s)
 		}
@@ -143,6 +145,7 @@ func (a *attempt) run() *exchange.Refusal {
 	}
 	now := time.Now()
 	x.Outcome.FirstByte = now.Sub(x.Start)
+	x.Work += now.Sub(a.start)
 	x.Result = exchange.Result{Kind: exchange.Answered, Status: s.resp.Status, Latency: now.Sub(a.start)}
 	if s.resp.Status == 429 || s.resp.Status == 503 {
 		x.Result.RetryAfter = retryAfter(s.resp.Field(wire.RetryAfter), now)
@@ -152,6 +155,7 @@ func (a *attempt) run() *exchange.Refusal {
 		x.Held.Answered(x, length == -1 || length > longBody)
 	}
 	s.responseFields(x, &s.resp, length == noBody)
+	x.Endpoint.Link.(*Link).loadOf(x, &s.resp)
 	if err := a.f.begin(x, s.resp.Status, s.fields, length); err != nil {
 		return a.clientLeft()
 	}
@@ -213,7 +217,7 @@ func (a *attempt) answer() *exchange.Refusal {
 			return nil
 		}
 	}
-	if err := a.f.end(a.b.trailers()); err != nil {
+	if err := a.f.end(reportsIn(a.x, a.b.trailers())); err != nil {
 		return a.clientLeft()
 	}
 	a.finish(true)
@@ -255,6 +259,9 @@ func (a *attempt) fail(unsent bool, err error) *exchange.Refusal {
 	}
 	a.finish(false)
 	x := a.x
+	if !unsent {
+		x.Work += time.Since(a.start)
+	}
 	a.f.scratch().resp.Reset()
 	// What the pump took of the body is gone: nobody can send it again.
 	x.Result = exchange.Result{Kind: exchange.Broken, Reason: "broken", Unsent: unsent && a.pump == nil}
@@ -264,13 +271,13 @@ func (a *attempt) fail(unsent bool, err error) *exchange.Refusal {
 		x.Result = exchange.Result{Kind: exchange.Cancelled}
 		return a.badBody(bodyErr)
 	case errors.Is(err, errClientGone):
-		x.Result = exchange.Result{Kind: exchange.Cancelled}
+		x.Result = exchange.Result{Kind: exchange.Cancelled, Latency: a.waited()}
 		x.Outcome.Aborted = true
 		a.f.abort()
 		return nil
 	case errors.Is(err, errH2Cancelled) && hasDeadline(x):
 		// The client's deadline passed at the endpoint first. A 502 would call that a broken service, to the client and to the pool.
-		x.Result = exchange.Result{Kind: exchange.Cancelled}
+		x.Result = exchange.Result{Kind: exchange.Cancelled, Latency: a.waited()}
 		x.Outcome.Aborted = true
 		cutOff(a.f, err)
 		return nil
@@ -285,6 +292,14 @@ func (a *attempt) fail(unsent bool, err error) *exchange.Refusal {
 		return refuseBadAnswer
 	}
 	return refuseBroken
+}
+
+// waited is how long the endpoint has kept the client waiting; 0 when the client's own body may have been what was waited for.
+func (a *attempt) waited() time.Duration {
+	if a.pump != nil {
+		return 0
+	}
+	return time.Since(a.start)
 }
 
 // hasDeadline reports whether a gRPC client told the endpoint how long it may take.
@@ -315,20 +330,22 @@ var errClientGone = errors.New("the client left")
 // pump carries a request body on a goroutine of its own, so that the answer may begin, or be over, while it still comes.
 type pump struct {
 	done chan struct{}
+	in   *Proxy
 	mu   sync.Mutex
 	n    int64
 	from error // the client's side failed
 	to   error // the endpoint's side failed
 }
 
-func startPump(f front, b back, limit int64) *pump {
-	p := &pump{done: make(chan struct{})}
+func startPump(f front, b back, limit int64, in *Proxy) *pump {
+	p := &pump{done: make(chan struct{}), in: in}
 	go p.run(f, b, limit)
 	return p
 }
 
 func (p *pump) run(f front, b back, limit int64) {
 	defer close(p.done)
+	defer p.recovered(b)
 	var n int64
 	for {
 		data, err := f.readBody()
@@ -350,6 +367,18 @@ func (p *pump) run(f front, b back, limit int64) {
 			p.set(n, nil, err)
 			return
 		}
+	}
+}
+
+// errPump says that a request ended by a fault of evenkeel.
+var errPump = errors.New("the request body was lost by a fault of the gateway")
+
+// recovered makes a panic cost one request, not the process.
+func (p *pump) recovered(b back) {
+	if v := recover(); v != nil {
+		p.in.panicked("a request body panicked", v)
+		p.set(0, errPump, nil)
+		b.cancel()
 	}
 }
 

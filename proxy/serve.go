@@ -4,7 +4,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"runtime/debug"
 	"sync"
 	"time"
 
@@ -212,8 +211,7 @@ func (p *Proxy) greet(cl *client) bool {
 // not the process.
 func (p *Proxy) finish(cl *client) {
 	if v := recover(); v != nil {
-		p.panics.Add(1)
-		p.log.Error("a connection panicked", slog.String("listener", cl.listener.name), slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
+		p.panicked("a connection panicked", v, slog.String("listener", cl.listener.name))
 	}
 	p.sweep.remove(&cl.watched)
 	cl.conn.Conn.Close()

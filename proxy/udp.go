@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -194,8 +193,7 @@ func (s *udpSession) run() {
 func (s *udpSession) end() {
 	p, r := s.proxy, s.relay
 	if v := recover(); v != nil {
-		p.panics.Add(1)
-		p.log.Error("a udp session panicked", slog.String("listener", s.listener.name), slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
+		p.panicked("a udp session panicked", v, slog.String("listener", s.listener.name))
 	}
 	r.mu.Lock()
 	delete(r.sessions, s.key)

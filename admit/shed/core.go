@@ -164,6 +164,26 @@ func (c *Core) Next(now time.Duration) (w *Waiter, late bool) {
 	return w, w.Deadline > 0 && now+seconds(c.knee.service) > w.Deadline
 }
 
+// Typical is when an exchange that was let in with n in flight should be answered, with half as much again for chance.
+func (c *Core) Typical(n int) time.Duration {
+	return seconds(1.5 * c.knee.service * line(float64(n), c.knee.workers))
+}
+
+// Again is when to look again.
+func (c *Core) Again(now time.Duration) time.Duration { return c.knee.Again(now) }
+
+// Waiting is how many wait.
+func (c *Core) Waiting() int { return c.queue.Len() }
+
+// Estimate is how many places the endpoints have, and how many seconds they work on one request; 0: not known yet.
+func (c *Core) Estimate() (workers, service float64) { return c.knee.workers, c.knee.service }
+
+// Told makes the core believe what it is told of the endpoints until the next look. It is for comparisons with who knows the truth.
+func (c *Core) Told(workers, service float64) {
+	c.knee.workers, c.knee.service = workers, service
+	c.knee.limit = c.knee.target()
+}
+
 // Patience is how long w, which was just queued, may wait.
 func (c *Core) Patience(now time.Duration, w *Waiter) time.Duration {
 	d := c.CalmWait()

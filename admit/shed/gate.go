@@ -20,14 +20,6 @@ const (
 	fairOff = "off"
 )
 
-// lookEvery is the least time between two looks at what was answered. Each costs some µs.
-const lookEvery = 20 * time.Millisecond
-
-// lookPatience is how long a look waits for its fourth answer.
-const lookPatience = 200 * time.Millisecond
-
-const lookLeast = 4
-
 // The refusals of gates.
 var (
 	refuseBusy = &exchange.Refusal{Stage: "shed", Reason: "overloaded", Status: 503, RetryAfter: time.Second,
@@ -63,6 +55,7 @@ type Gate struct {
 	bound    atomic.Int64 // how many might wait; for the dry run
 	waiting  atomic.Int32
 	off      atomic.Uint32 // a bit for each class that is off
+	behind   atomic.Bool   // as of the last look
 	inFlight atomic.Int64  // with ghosts
 	_        [64]byte
 	nextLook atomic.Int64  // on the gate's clock
@@ -75,12 +68,11 @@ type Gate struct {
 
 	waiters sync.Pool
 
-	mu       sync.Mutex // guards what follows; taken when somebody waits or is refused, and for a look
-	core     *Core
-	win      Window
-	lastLook time.Duration
-	ghosts   []ghost
-	mean     float64 // seconds of an answer, lately
+	mu     sync.Mutex // guards what follows; taken when somebody waits or is refused, and for a look
+	core   *Core
+	win    Window
+	ghosts []ghost
+	mean   float64 // seconds of an answer, lately
 }
 
 // settings is what the site file says.
@@ -149,6 +141,9 @@ func (g *Gate) Update(cfg site.Shed) {
 // now is the gate's clock.
 func (g *Gate) now() time.Duration { return time.Since(g.epoch) }
 
+// Overloaded says whether requests came faster than they were answered, as of the last look. A nil Gate never is.
+func (g *Gate) Overloaded() bool { return g != nil && g.behind.Load() }
+
 // Serve implements exchange.Stage.
 func (g *Gate) Serve(x *exchange.Exchange, next *exchange.Next) *exchange.Refusal {
 	if r := g.enter(x); r != nil {
@@ -189,7 +184,12 @@ func (g *Gate) Answered(x *exchange.Exchange, long bool) {
 		g.hear(x.Result.Utilisation)
 	}
 	g.leave()
-	if now := x.Start.Sub(g.epoch) + x.Outcome.FirstByte; int64(now) >= g.nextLook.Load() {
+	g.lookSoon(x.Start.Sub(g.epoch) + x.Outcome.FirstByte)
+}
+
+// lookSoon looks when it is time to.
+func (g *Gate) lookSoon(now time.Duration) {
+	if int64(now) >= g.nextLook.Load() {
 		g.look(now)
 	}
 }
@@ -258,11 +258,13 @@ func (g *Gate) unanswered(x *exchange.Exchange) {
 		began = x.Begun
 	}
 	took := now - began.Sub(g.epoch)
+	defer g.lookSoon(now)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	typical := seconds(1.5 * g.core.knee.service * line(float64(x.Place), g.core.knee.workers))
+	typical := g.core.Typical(int(x.Place))
 	if took > typical/3 { // at least so long: an early leave says nothing
-		g.note(x, took)
+		took := uint64(min(took, time.Duration(g.longest.Load())) / time.Microsecond)
+		g.shards[x.Shard&uint32(len(g.shards)-1)].level[levelOf(int(x.Place))].Add(took & sumMask) // time, and no answer
 	}
 	if took >= typical || len(g.ghosts) >= ghostsMax {
 		g.inFlight.Add(-1)
@@ -308,11 +310,6 @@ func (g *Gate) look(now time.Duration) {
 			g.win.Total += int64(v >> sumBits)
 		}
 	}
-	if g.win.Total < lookLeast && now-g.lastLook < lookPatience {
-		g.nextLook.Store(int64(now + lookEvery/4))
-		return
-	}
-	g.lastLook = now
 	g.lay(now)
 	g.winsor()
 	pushed := float64(g.pushback.Swap(0))
@@ -360,7 +357,8 @@ func (g *Gate) publish(now time.Duration) {
 		}
 	}
 	g.off.Store(off)
-	g.nextLook.Store(int64(now + lookEvery))
+	g.behind.Store(c.behind)
+	g.nextLook.Store(int64(c.Again(now)))
 }
 
 // grant gives free places to those who wait. The lock is held.

@@ -18,9 +18,18 @@ const (
 	noiseFirst    = 0.25
 	holdsOn       = 8.0 // how strongly the last estimate holds against a window: 1/holdsOn is the variance of its logarithm
 	stepsUp       = 2.0 // the estimate looks this far above what was seen
+	evidence      = 3.0 // how much better a bend must fit than none, in squares of standard deviations
+	grows         = 1.6 // the estimate does by this when there is no bend in sight
 	usedForgets   = 60 * time.Second
-	lowShare      = 0.05 // of what is remembered should be from below the knee
-	full          = 0.8  // share of the limit from which it counts as used
+	lowShare      = 0.05 // of what is remembered should be from below the knee…
+	lowNoise      = 40.0 // …and so many answers for each unit of noise: they are then known to a sixth
+	lookLeast     = 20 * time.Millisecond
+	lookFirst     = 50 * time.Millisecond
+	lookMost      = 2 * time.Second
+	// turnover is how many answers for each place must come after the estimate grew, before it grows again: those that come
+	// first are the quick ones, and do not tell how it is with more at once.
+	turnover = 1.5
+	full     = 0.8 // share of the limit from which it counts as used
 )
 
 // Flow is what happened since the last look, beside the answers.
@@ -50,11 +59,16 @@ type Knee struct {
 	endpoints int
 	at        time.Duration // of the last look
 	limit     float64
-	dipTo     float64 // limit while dipping; 0: not
+	dipTo     float64       // limit while dipping; 0: not
+	dipFrom   time.Duration // the limit is reached, about
 	dipEnd    time.Duration
 	nextDip   time.Duration
 	saturated bool
 	costs     [levels + 1]float64
+	seen      Window        // what was learned from last
+	inside    float64       // in flight at the last look
+	deaf      time.Duration // nothing is learned before this: answers do not show yet what changed
+	raiseFrom float64       // answers that are needed before the estimate may grow again
 }
 
 // NewKnee starts with what is right for most.
@@ -79,11 +93,38 @@ func (k *Knee) Look(now time.Duration, win *Window, f Flow) float64 {
 	}
 	k.used = max(peak, k.used*math.Exp2(-float64(past)/float64(usedForgets)))
 	k.saturated = f.Waiting > 0 || peak >= full*k.limit
-	if win.Total > 0 {
-		k.learn(now, win, f)
+	if k.read(win, past, f); now >= k.deaf {
+		k.learn(now, &k.seen, f)
 	}
 	k.dip(now)
+	// Those who wait take what became free at once.
+	k.inside = max(k.inside, min(k.Limit(), float64(f.InFlight+f.Waiting)))
 	return k.Limit()
+}
+
+// read makes of a window what the estimate learns from.
+//
+// While there is room, an answer's own latency at the concurrency at which it was let in is best: it is not blurred by what comes and
+// goes meanwhile. While there is none, that would deceive: the answers that come are the quick ones, those that take
+// longer than their clients wait never come, and latency looks alike at any limit. So the time that all who are inside have spent there
+// is divided by the answers that came (Little's law): who does not come counts too.
+func (k *Knee) read(win *Window, past time.Duration, f Flow) {
+	was := k.inside
+	k.inside = float64(f.InFlight)
+	k.seen = *win
+	low := min(was, k.inside)
+	if past <= 0 || low < 1 || f.Waiting == 0 && low < full*k.Limit() {
+		return
+	}
+	if was < full*k.inside { // it rose at a time that nobody knows
+		k.seen = Window{}
+		return
+	}
+	n := (was + k.inside) / 2
+	k.seen = Window{Total: win.Total}
+	i := levelOf(int(n + 0.5))
+	k.seen.Count[i] = win.Total
+	k.seen.Sum[i] = n * past.Seconds()
 }
 
 // Limit is how many exchanges may be in flight.
@@ -126,8 +167,11 @@ func (k *Knee) learn(now time.Duration, win *Window, f Flow) {
 	k.slow.add(win, math.Exp(-n/(memoryLeast+memoryMore*k.noise)))
 	k.fast.add(win, math.Exp(-n/recent))
 	if k.service == 0 {
-		k.service = k.slow.scaleTo(k.workers)
+		if k.service = k.slow.scaleTo(k.workers); k.service == 0 {
+			return
+		}
 	}
+	k.raiseFrom = max(k.raiseFrom-n, 0)
 	surprise := k.surprise()
 	if surprise != 0 {
 		k.slow = k.fast
@@ -139,17 +183,19 @@ func (k *Knee) learn(now time.Duration, win *Window, f Flow) {
 	if surprise > 0 {
 		k.startDip(now, 0.6)
 	}
+	was := k.limit
 	k.limit = k.target()
+	if k.limit > was*1.1 {
+		k.deaf = now + seconds(k.service)
+	}
 }
 
 // scaleTo is the service time that fits best to a number of workers.
 func (t *table) scaleTo(workers float64) float64 {
 	sum, weight := 0.0, 0.0
 	for i := 0; i <= t.top; i++ {
-		if t.weight[i] > 0 {
-			sum += t.sum[i] / line(middle(i), workers)
-			weight += t.weight[i]
-		}
+		sum += t.sum[i] / line(middle(i), workers)
+		weight += t.weight[i]
 	}
 	if weight == 0 {
 		return 0
@@ -160,7 +206,7 @@ func (t *table) scaleTo(workers float64) float64 {
 // surprise reports whether the latest answers contradict what is remembered: 1 slower, -1 quicker, 0 they do not.
 func (k *Knee) surprise() int {
 	ratio := k.fast.scaleTo(k.workers) / k.service
-	if ratio <= 0 || k.fast.total < 2 {
+	if ratio <= 0 || k.fast.total < 3 {
 		return 0
 	}
 	d := math.Log(ratio)
@@ -177,17 +223,17 @@ func (k *Knee) surprise() int {
 func (k *Knee) listen(win *Window) {
 	sum, n := 0.0, 0.0
 	for i := range win.Count {
-		if c := float64(win.Count[i]); c > 0 {
-			r := win.Sum[i]/c/(k.service*line(middle(i), k.workers)) - 1
-			sum += c * r * r
-			n++
+		if win.Sum[i] > 0 {
+			due := win.Sum[i] / (k.service * line(middle(i), k.workers))
+			d := float64(win.Count[i]) - due
+			sum, n = sum+d*d, n+due
 		}
 	}
-	if n == 0 {
+	if n < 1 {
 		return
 	}
 	one := min(sum/n, 4*k.noise+0.1)
-	k.noise = min(max(k.noise+0.1*min(n/4, 1)*(one-k.noise), noiseLeast), noiseMost)
+	k.noise = min(max(k.noise+0.1*min(n/8, 1)*(one-k.noise), noiseLeast), noiseMost)
 }
 
 // fit moves the estimate to what the table says, as far as it says anything: each number of workers is weighed by how well its
@@ -224,8 +270,16 @@ func (k *Knee) fit(f Flow) {
 		bias, plain = bias+prior*d, plain+prior
 	}
 	step := shift/weight - bias/plain
-	if step > 0 && (!k.saturated || f.Pushback > 0.1 || f.Busy > 0.95) {
+	mayGrow := k.saturated && f.Pushback <= 0.1 && f.Busy <= 0.95 && k.raiseFrom <= 0
+	switch flat := k.costs[min(t.top, top)] - best; {
+	case mayGrow && flat < evidence:
+		// Nothing says that there is a bend below what was seen: more at once will either answer more, or show the bend.
+		step = math.Log(grows)
+		k.raiseFrom = turnover * k.limit * grows
+	case step > 0 && !mayGrow:
 		step = 0
+	case step > 0.02:
+		k.raiseFrom = turnover * k.limit
 	}
 	k.workers = max(k.workers*math.Exp(step), 1)
 	k.service = t.scaleTo(k.workers)
@@ -239,9 +293,10 @@ func (t *table) misfit(workers float64) float64 {
 	}
 	sum := 0.0
 	for i := 0; i <= t.top; i++ {
-		if w := t.weight[i]; w > 0 {
-			r := t.sum[i]/(w*s*line(middle(i), workers)) - 1
-			sum += w * r * r
+		if t.sum[i] > 0 {
+			due := t.sum[i] / (s * line(middle(i), workers))
+			d := t.weight[i] - due
+			sum += d * d / max(due, 1)
 		}
 	}
 	return sum
@@ -268,9 +323,23 @@ func (k *Knee) dip(now time.Duration) {
 	for i := 0; i <= k.slow.top && middle(i) <= k.workers*0.95+0.5; i++ {
 		low += k.slow.weight[i]
 	}
-	if low < max(lowShare*k.slow.total, 4) {
+	if low < max(lowShare*k.slow.total, min(lowNoise*(k.noise+noiseLeast), k.slow.total/4), 4) {
 		k.startDip(now, 0.9)
 	}
+}
+
+// Again is when to look again. Answers of endpoints that all take the same time come in bursts a service time apart, so that less than one
+// says little; a dip has looks of its own.
+func (k *Knee) Again(now time.Duration) time.Duration {
+	switch {
+	case k.dipTo > 0 && now < k.dipFrom:
+		return max(k.dipFrom, now+lookLeast)
+	case k.dipTo > 0:
+		return max(k.dipEnd, now+lookLeast)
+	case k.service == 0:
+		return now + lookFirst
+	}
+	return now + clamp(seconds(k.service), lookLeast, lookMost)
 }
 
 // startDip lowers the limit to a part of the knee until some answers from there are under way.
@@ -279,7 +348,7 @@ func (k *Knee) startDip(now time.Duration, part float64) {
 	rate := k.workers / k.service
 	need := max(4, 0.3*to)
 	drain := max(k.limit-to, 0) / rate
-	last := time.Duration((drain + need/rate) * float64(time.Second))
-	k.dipTo, k.dipEnd = to, now+last
-	k.nextDip = k.dipEnd + 8*last
+	last := seconds(drain + max(need/rate, k.service))
+	k.dipTo, k.dipFrom, k.dipEnd = to, now+seconds(drain), now+last
+	k.nextDip = k.dipEnd + 3*last
 }

@@ -36,6 +36,9 @@ type Window struct {
 	Total int64
 }
 
+// Leave adds the time of one that left without an answer.
+func (w *Window) Leave(n int, seconds float64) { w.Sum[levelOf(n)] += seconds }
+
 // Add adds one answer: n exchanges were in flight with it as it was admitted, and it took so many seconds.
 func (w *Window) Add(n int, seconds float64) {
 	i := levelOf(n)
@@ -57,11 +60,14 @@ func (t *table) add(w *Window, keep float64) {
 	t.total, t.top = 0, 0
 	for i := range t.weight {
 		weight := t.weight[i]*keep + float64(w.Count[i])
-		if weight < faint {
-			t.weight[i], t.sum[i] = 0, 0
+		sum := t.sum[i]*keep + w.Sum[i]
+		if weight < faint && w.Sum[i] == 0 {
+			weight, sum = 0, 0
+		}
+		t.weight[i], t.sum[i] = weight, sum
+		if sum == 0 {
 			continue
 		}
-		t.weight[i], t.sum[i] = weight, t.sum[i]*keep+w.Sum[i]
 		t.total += weight
 		t.top = i
 	}

@@ -43,6 +43,7 @@ type kind uint8
 
 const (
 	requests   kind = iota // wrk: keep-alive requests
+	refusals               // wrk: keep-alive requests that are all refused
 	handshakes             // wrk: a connection with a full handshake for each request
 	streams                // h2load
 	bulk                   // own worker: downloads without end
@@ -63,6 +64,8 @@ var cases = []kase{
 	{"h1-100B-64", modeHTTP, requests, 100, 64, "us/request"},
 	{"h1-100B-512", modeHTTP, requests, 100, 512, "us/request"},
 	{"h1-10kB-64", modeHTTP, requests, 10000, 64, "us/request"},
+	{"refusal", modeRefuse, refusals, 100, 64, "us/refusal"},
+	{"refusal-512", modeRefuse, refusals, 100, 512, "us/refusal"},
 	{"tls-100B-64", modeTLS, requests, 100, 64, "us/request"},
 	{"tls-handshake", modeTLS, handshakes, 100, 64, "us/request"},
 	{"h2c-16x16", modeH2C, streams, 100, 16, "us/request"},
@@ -190,7 +193,7 @@ func (p *plan) run(ctx context.Context) (*report, error) {
 		return nil, errors.New("no rival is installed: there is nothing to take a ratio to")
 	}
 	for _, k := range p.cases {
-		tool := map[kind]string{requests: "wrk", handshakes: "wrk", streams: "h2load"}[k.kind]
+		tool := map[kind]string{requests: "wrk", refusals: "wrk", handshakes: "wrk", streams: "h2load"}[k.kind]
 		if _, err := exec.LookPath(tool); tool != "" && err != nil {
 			return nil, fmt.Errorf("%s needs %s, which is not installed (Debian: wrk, nghttp2-client)", k.name, tool)
 		}

@@ -26,11 +26,12 @@ type burst struct {
 
 // The lines of wrk 4 and h2load 1 that count.
 var (
-	wrkTotal  = regexp.MustCompile(`(\d+) requests in ([\d.]+)(us|ms|s|m|h),`)
-	wrkErrors = regexp.MustCompile(`Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)|Non-2xx or 3xx responses: (\d+)`)
-	h2Total   = regexp.MustCompile(`requests: (\d+) total, \d+ started, \d+ done, (\d+) succeeded, (\d+) failed, (\d+) errored, (\d+) timeout`)
-	h2Rate    = regexp.MustCompile(`finished in [\w.]+, ([\d.]+) req/s`)
-	h2Status  = regexp.MustCompile(`status codes: \d+ 2xx, \d+ 3xx, (\d+) 4xx, (\d+) 5xx`)
+	wrkTotal   = regexp.MustCompile(`(\d+) requests in ([\d.]+)(us|ms|s|m|h),`)
+	wrkErrors  = regexp.MustCompile(`Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)|Non-2xx or 3xx responses: (\d+)`)
+	wrkRefused = regexp.MustCompile(`Non-2xx or 3xx responses: (\d+)`)
+	h2Total    = regexp.MustCompile(`requests: (\d+) total, \d+ started, \d+ done, (\d+) succeeded, (\d+) failed, (\d+) errored, (\d+) timeout`)
+	h2Rate     = regexp.MustCompile(`finished in [\w.]+, ([\d.]+) req/s`)
+	h2Status   = regexp.MustCompile(`status codes: \d+ 2xx, \d+ 3xx, (\d+) 4xx, (\d+) 5xx`)
 )
 
 // readWrk reads what wrk wrote.
@@ -43,6 +44,23 @@ func readWrk(out string) (burst, error) {
 	b := burst{Count: number(m[1]), Seconds: number(m[2]) * unit}
 	for _, m := range wrkErrors.FindAllStringSubmatch(out, -1) {
 		b.blame(m)
+	}
+	return b, nil
+}
+
+// readRefusals reads what wrk wrote of a proxy that refuses everything: an answer that is no refusal is the error there.
+func readRefusals(out string) (burst, error) {
+	b, err := readWrk(wrkRefused.ReplaceAllString(out, ""))
+	if err != nil {
+		return b, err
+	}
+	n := 0.0
+	if m := wrkRefused.FindStringSubmatch(out); m != nil {
+		n = number(m[1])
+	}
+	if n != b.Count {
+		b.Errors += max(1, int(b.Count-n))
+		b.Detail = strings.TrimSpace(fmt.Sprintf("%s of %.0f requests %.0f were refused", b.Detail, b.Count, n))
 	}
 	return b, nil
 }

@@ -122,6 +122,12 @@ func (b *bench) check(k kase, p *proxy) error {
 		return err
 	}
 	defer answer.Body.Close()
+	if k.kind == refusals {
+		if answer.StatusCode != refusedWith {
+			return fmt.Errorf("got status %d instead of a refusal with %d", answer.StatusCode, refusedWith)
+		}
+		return nil
+	}
 	if body, err := io.ReadAll(answer.Body); err != nil || answer.StatusCode != 200 || len(body) != k.body {
 		return fmt.Errorf("asked for %d bytes, got status %d with %d bytes (%v)", k.body, answer.StatusCode, len(body), err)
 	}
@@ -222,7 +228,7 @@ func (b *bench) burst(ctx context.Context, k kase, address string, seconds int) 
 	conns, secs := strconv.Itoa(k.conns), strconv.Itoa(seconds)
 	limit := time.Duration(seconds)*time.Second + toolGrace
 	switch k.kind {
-	case requests, handshakes:
+	case requests, handshakes, refusals:
 		line := []string{"wrk", "-t1", "-c", conns, "-d", secs + "s", "--timeout", "10s"}
 		if k.kind == handshakes {
 			line = append(line, "-H", "Connection: close")
@@ -230,6 +236,9 @@ func (b *bench) burst(ctx context.Context, k kase, address string, seconds int) 
 		out, err := machine.Run(machine.Command{Name: "wrk", Argv: append(line, k.url(address)), CPUs: b.load, Dir: b.dir}, limit)
 		if err != nil {
 			return burst{}, err
+		}
+		if k.kind == refusals {
+			return readRefusals(out)
 		}
 		return readWrk(out)
 	case streams:

@@ -12,11 +12,15 @@ import (
 
 // The modes in which a proxy is started.
 const (
-	modeHTTP = "http" // HTTP/1.1 to HTTP/1.1
-	modeTLS  = "tls"  // HTTPS (TLS 1.3, HTTP/1.1) to HTTP/1.1
-	modeH2C  = "h2c"  // HTTP/2 by prior knowledge to HTTP/1.1
-	modeTCP  = "tcp"  // bytes
+	modeHTTP   = "http"   // HTTP/1.1 to HTTP/1.1
+	modeTLS    = "tls"    // HTTPS (TLS 1.3, HTTP/1.1) to HTTP/1.1
+	modeH2C    = "h2c"    // HTTP/2 by prior knowledge to HTTP/1.1
+	modeTCP    = "tcp"    // bytes
+	modeRefuse = "refuse" // HTTP/1.1, every request refused
 )
+
+// refusedWith is the status of refusals: no route leads to where the load asks.
+const refusedWith = 404
 
 // evenkeel is the name of ours in tables.
 const evenkeel = "evenkeel"
@@ -74,6 +78,10 @@ func evenkeelArgv(s setting) ([]string, error) {
 		return append(run, "--listen", s.listen, "--to", "tcp://"+s.service, "--admin", "off"), nil
 	}
 	file := filepath.Join(s.dir, "site.yaml")
+	if s.mode == modeRefuse {
+		text := fmt.Sprintf("admin: {listen: \"off\"}\nlisteners: {web: {listen: %q}}\npools: {service: {endpoints: [%q]}}\nroutes: [{name: elsewhere, hosts: [elsewhere.example], pool: service}]\n", s.listen, s.service)
+		return append(run, "-f", file), os.WriteFile(file, []byte(text), 0o644)
+	}
 	text := fmt.Sprintf(`admin: {listen: "off"}
 listeners:
   web:
@@ -92,7 +100,11 @@ func haproxyConf(s setting) []byte {
 	case modeH2C:
 		bind = " proto h2"
 	}
-	body := fmt.Sprintf("  mode http\n  http-reuse always\n  option forwardfor\n  bind %s%s\n  server one %s pool-max-conn 8000\n", s.listen, bind, s.service)
+	deny := ""
+	if s.mode == modeRefuse {
+		deny = fmt.Sprintf("  http-request deny deny_status %d if !{ hdr(host) -i elsewhere.example }\n", refusedWith)
+	}
+	body := fmt.Sprintf("  mode http\n%s  http-reuse always\n  option forwardfor\n  bind %s%s\n  server one %s pool-max-conn 8000\n", deny, s.listen, bind, s.service)
 	if s.mode == modeTCP {
 		body = fmt.Sprintf("  mode tcp\n  option splice-auto\n  bind %s\n  server one %s\n", s.listen, s.service)
 	}
@@ -110,13 +122,15 @@ func nginxConf(s setting) []byte {
 		}
 		return []byte(head + fmt.Sprintf("stream { server { listen %s backlog=8192; proxy_pass %s; proxy_buffer_size 64k; } }\n", s.listen, s.service))
 	}
-	extra, bind := "", ""
+	extra, bind, deny := "", "", ""
 	switch s.mode {
 	case modeTLS:
 		bind = " ssl"
 		extra = fmt.Sprintf("ssl_certificate %s; ssl_certificate_key %s; ssl_protocols TLSv1.3;", s.cert, s.key)
 	case modeH2C:
 		bind = " http2"
+	case modeRefuse:
+		deny = fmt.Sprintf(`if ($host != "elsewhere.example") { return %d; }`, refusedWith)
 	}
 	for _, t := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
 		extra += fmt.Sprintf(" %s_temp_path %s/%s;", t, s.dir, t)
@@ -126,13 +140,14 @@ func nginxConf(s setting) []byte {
   upstream service { server %s; keepalive 1024; keepalive_requests 1000000000; }
   server {
     listen %s backlog=8192%s; %s
+    %s
     location / {
       proxy_pass http://service; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host $http_host;
       proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_buffers 8 16k; proxy_buffer_size 16k;
     }
   }
 }
-`, s.service, s.listen, bind, extra))
+`, s.service, s.listen, bind, extra, deny))
 }
 
 // streamModule is where nginx's TCP proxy lies, "built in", or empty when there is none.

@@ -161,7 +161,7 @@ func freeAddress(wanted, first string) (string, error) {
 // siteText is the demo's site file: what a user would write.
 func (d *demo) siteText() []byte {
 	var b strings.Builder
-	fmt.Fprintf(&b, "name: demo\nadmin: {listen: %q}\nlisteners:\n  web: {listen: %q}\npools:\n  demo:\n    slow_start: 5s\n"+
+	fmt.Fprintf(&b, "name: demo\nadmin: {listen: %q}\nlisteners:\n  web: {listen: %q}\npools:\n  demo:\n    slow_start: 5s\n    outliers: {slow: 2000%%}\n"+ // one of them is ten times as slow as the others, and stays
 		"    probe: {http: {path: /healthz}, every: 500ms, timeout: 1s, fall: 2}\n    endpoints:\n", d.admin, d.listen)
 	for _, e := range d.service.endpoints {
 		fmt.Fprintf(&b, "      - %q\n", e.address)

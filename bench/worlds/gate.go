@@ -1,0 +1,178 @@
+package worlds
+
+import (
+	"time"
+
+	"github.com/even-keel/evenkeel/admit/shed"
+	"github.com/even-keel/evenkeel/exchange"
+)
+
+// What the stage does around the core, in fake time.
+const outlier = 10
+
+// slack is how many mean service times an answer may take beyond its own work to be good.
+const slack = 4
+
+// limit is how many may be in flight.
+func (p *play) limit() int {
+	if p.told {
+		n := float64(p.world.Workers*p.world.Endpoints) * p.workers
+		return int(1.1*n+0.5) + 1
+	}
+	return p.core.Limit()
+}
+
+// take is the request that waited as w.
+func (p *play) take(w *shed.Waiter) *request {
+	x := p.waiting[w]
+	delete(p.waiting, w)
+	x.waits = false
+	return x
+}
+
+// fair reports whether x is critical and critical demand can be served.
+func (p *play) fair(x *request) bool {
+	return x.Class == exchange.Critical && !p.failing && p.world.Critical*p.world.Capacity() < 0.5*p.capacity()
+}
+
+func (p *play) refused(x *request) {
+	x.settled = true
+	p.Refused++
+	if p.calm() {
+		p.CalmShed++
+	}
+}
+
+// grant gives free places to those who wait.
+func (p *play) grant() {
+	for p.inFlight < p.limit() {
+		w, late := p.core.Next(p.now)
+		if w == nil {
+			return
+		}
+		x := p.take(w)
+		switch {
+		case late:
+			p.refused(x)
+		case !x.left:
+			p.enter(x)
+		}
+	}
+}
+
+// enter sends x to the server with less to do of two.
+func (p *play) enter(x *request) {
+	p.inFlight++
+	x.n, x.began, x.inside = p.inFlight, p.now, true
+	a := p.servers[p.rand.IntN(len(p.servers))]
+	if b := p.servers[p.rand.IntN(len(p.servers))]; b.inside < a.inside {
+		a = b
+	}
+	x.server = a
+	if p.failing {
+		p.at(p.now+time.Millisecond, event{kind: served, server: a, request: x})
+		a.busy++ // served takes it back
+		a.inside++
+		return
+	}
+	j := &job{request: x, size: x.size * p.world.Service.Seconds()}
+	if a.sharing {
+		j.size *= p.slow
+	}
+	a.take(p, j)
+}
+
+// answered is the end of the work on x, which took so many seconds by itself.
+func (p *play) answered(x *request, status int, work float64) {
+	if work == 0 {
+		status = 500
+	}
+	if !x.inside { // its client has left, and the gate has seen it
+		return
+	}
+	x.inside = false
+	n := (x.n + p.inFlight + 1) / 2
+	p.inFlight--
+	took := p.now - x.began
+	if status == 200 {
+		p.note(n, took)
+		if all := (p.now - x.came).Seconds(); !x.left && all <= work+slack*p.world.Service.Seconds()*p.slow {
+			p.Good++
+			if p.fair(x) {
+				p.CriticalGood++
+			}
+		}
+	}
+	x.settled = true
+	p.grant()
+	p.look()
+}
+
+func (p *play) note(n int, took time.Duration) {
+	s := took.Seconds()
+	if p.mean > 0 {
+		s = min(s, outlier*p.mean+0.001)
+	}
+	p.win.Add(n, s)
+}
+
+// leave is the end of a client's patience.
+func (p *play) leave(x *request) {
+	if x.settled {
+		return
+	}
+	x.left = true
+	if !x.inside || p.world.Ignores { // who waits is asked when its turn comes
+		return
+	}
+	x.inside, x.settled = false, true
+	took := p.now - x.began
+	typical := p.core.Typical(x.n)
+	if took > typical/3 {
+		p.win.Leave(x.n, took.Seconds())
+	}
+	if took >= typical {
+		p.inFlight--
+		p.grant()
+	} else {
+		p.at(p.now+typical-took, event{kind: rests})
+	}
+	p.look()
+}
+
+// look lets the core learn, as often as the stage does.
+func (p *play) look() {
+	if p.told {
+		return
+	}
+	if p.now < p.nextLook {
+		return
+	}
+	if n := float64(p.win.Total); n > 0 {
+		sum := 0.0
+		for _, s := range p.win.Sum {
+			sum += s
+		}
+		part := min(1, n/100)
+		if p.mean == 0 {
+			part = 1
+		}
+		p.mean += part * (sum/n - p.mean)
+	}
+	p.core.Look(p.now, &p.win, shed.Flow{InFlight: p.inFlight, Endpoints: len(p.servers)})
+	p.win = shed.Window{}
+	p.nextLook = p.core.Again(p.now)
+	p.grant()
+}
+
+// tell writes a moment of the story.
+func (p *play) tell(every time.Duration, last *Result) {
+	per := 1 / every.Seconds()
+	workers, service := p.core.Estimate()
+	p.Story = append(p.Story, Moment{
+		At: p.now, Demand: p.rate(), Capacity: p.capacity(), Good: float64(p.Good-last.Good) * per,
+		Refused: float64(p.Refused-last.Refused) * per, Limit: float64(p.limit()), Workers: workers, Service: service,
+		InFlight: p.inFlight, Waiting: p.core.Waiting(), True: int(float64(p.world.Workers*p.world.Endpoints)*p.workers + 0.5),
+	})
+	last.Good, last.Refused = p.Good, p.Refused
+}
