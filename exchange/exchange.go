@@ -140,7 +140,7 @@ type Exchange struct {
 
 	IDBuf   [32]byte  // backs RequestID when evenkeel made it
 	HostBuf [256]byte // backs Host when it had to be made lower case
-	FactBuf [256]byte // backs Customer and User when they had to be decoded
+	FactBuf []byte    // backs Customer and User when they had to be decoded; made when first needed, kept by Reset
 }
 
 // Peer is the client certificate of a connection, verified by the TLS handshake. It is never changed. Empty: the certificate

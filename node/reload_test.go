@@ -159,6 +159,12 @@ func newWorld(t *testing.T, s *site.Site) *world {
 	return w
 }
 
+// withKey makes a site believe tokens by the key in a file.
+func withKey(s *site.Site, file string) *site.Site {
+	s.Identify.Customer = &site.Source{JWT: &site.JWT{Claim: "sub", Key: file}}
+	return s
+}
+
 func TestReload(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -175,6 +181,7 @@ func TestReload(t *testing.T) {
 		{name: "a pool cannot be built", next: testSite("web", "c=old", "d=impossible"), told: "build c, end c", wrong: "no authority"},
 		{name: "a pool cannot be changed", next: testSite("web", "a=new", "b=new", "c=old"), setup: func(w *world) { w.failPool = "b" },
 			told: "build c, update a new, update a old, end c", wrong: "no certificate"},
+		{name: "a key of tokens is missing", next: withKey(testSite("web", "a=new", "b=old"), "none.pem"), wrong: "identify.customer: jwt: open none.pem"},
 		{name: "a listener cannot be opened", next: testSite("web9", "a=new", "c=old"), setup: func(w *world) { w.failOpen = true },
 			told: "build c, update a new, update a old, end c", wrong: "port is taken"},
 	} {
@@ -206,6 +213,9 @@ func TestReload(t *testing.T) {
 				}
 				if v.Node.SiteRevision != before || v.Node.LastReload.OK || !strings.Contains(v.Node.LastReload.Error, c.wrong) {
 					t.Errorf("the old site should be in force: %+v", v.Node)
+				}
+				if w.finder == nil {
+					t.Error("the old site's facts are found no more")
 				}
 				if len(v.Pools) != 2 {
 					t.Errorf("%d pools after a reload that failed, want 2", len(v.Pools))

@@ -118,7 +118,16 @@ func TestKeyRotation(t *testing.T) {
 		if got := ask(old); got != "bad_token" {
 			t.Errorf("a key that was withdrawn: %s", got)
 		}
+		pass(2 * fetchRest) // what that token asked for
 		before := iss.fetches.Load()
+		for range 60 { // algorithms that a known key is not for
+			ask(m.sign(jose.HS256, []byte(secret), "2", claims(map[string]any{"n": time.Now()})))
+			pass(100 * time.Millisecond)
+		}
+		if n := iss.fetches.Load() - before; n > 0 {
+			t.Errorf("%d fetches in 6 s because of algorithms", n)
+		}
+		before = iss.fetches.Load()
 		for range 60 { // names of keys that nobody has
 			ask(m.sign(jose.ES256, m.es, "who", claims(map[string]any{"n": time.Now()})))
 			pass(100 * time.Millisecond)

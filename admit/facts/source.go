@@ -140,16 +140,16 @@ func decode(x *exchange.Exchange, b []byte, used int, plus bool) (v []byte, now 
 	if bytes.IndexByte(b, '%') < 0 && (!plus || bytes.IndexByte(b, '+') < 0) {
 		return b, used, true
 	}
-	at := used
+	buf, at := bufferOf(x), used
 	for i := 0; i < len(b); at++ {
-		if at == len(x.FactBuf) {
+		if at == len(buf) {
 			return nil, used, false
 		}
 		c, n := octet(b[i:], plus)
-		x.FactBuf[at] = c
+		buf[at] = c
 		i += n
 	}
-	return x.FactBuf[used:at:at], at, true
+	return buf[used:at:at], at, true
 }
 
 // octet is the first octet that b, which is not empty, stands for, and how many of b it takes.
@@ -177,9 +177,17 @@ func hexDigit(c byte) (byte, bool) {
 	return 0, false
 }
 
+// bufferOf is x.FactBuf. An exchange has one from the first fact on that has to be decoded, and its successors keep it.
+func bufferOf(x *exchange.Exchange) []byte {
+	if x.FactBuf == nil {
+		x.FactBuf = make([]byte, maxFact)
+	}
+	return x.FactBuf
+}
+
 // usedOf is how much of x.FactBuf the customer takes, who is found before the user.
 func usedOf(x *exchange.Exchange) int {
-	if n := len(x.Customer); n > 0 && n <= len(x.FactBuf) && &x.Customer[0] == &x.FactBuf[0] {
+	if n := len(x.Customer); n > 0 && len(x.FactBuf) > 0 && &x.Customer[0] == &x.FactBuf[0] {
 		return n
 	}
 	return 0

@@ -22,7 +22,8 @@ const (
 // Why a token does not hold.
 var (
 	errMalformed  = errors.New("it is no signed token")
-	errUnknownKey = errors.New("no key of the set fits it")
+	errUnknownKey = errors.New("it names a key that is not in the set")
+	errAlgorithm  = errors.New("no key of the set is for its algorithm")
 	errSignature  = errors.New("its signature does not hold")
 	errClaims     = errors.New("its claims cannot be read")
 	errExpired    = errors.New("it has expired")
@@ -55,14 +56,18 @@ func (r *ring) candidates(token string) (*jose.JSONWebSignature, []*signer, erro
 	}
 	head := &t.Signatures[0].Header
 	var fit []*signer
+	named := head.KeyID == ""
 	for _, k := range r.keys {
+		named = named || k.id == head.KeyID
 		if (k.id == "" || head.KeyID == "" || k.id == head.KeyID) && slices.Contains(k.algs, jose.SignatureAlgorithm(head.Algorithm)) {
 			fit = append(fit, k)
 		}
 	}
 	switch {
-	case len(fit) == 0:
+	case len(fit) == 0 && !named:
 		return nil, nil, errUnknownKey
+	case len(fit) == 0:
+		return nil, nil, errAlgorithm
 	case len(fit) > maxTries:
 		fit = fit[:maxTries]
 	}

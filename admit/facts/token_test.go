@@ -90,6 +90,22 @@ func (m *mint) signRaw(alg jose.SignatureAlgorithm, key any, kid string, payload
 	return text
 }
 
+// embed makes a token that brings the key it is signed with.
+func (m *mint) embed(key *ecdsa.PrivateKey) string {
+	m.t.Helper()
+	s, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: key}, &jose.SignerOptions{EmbedJWK: true})
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	payload, _ := json.Marshal(claims(nil))
+	t, err := s.Sign(payload)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	text, _ := t.CompactSerialize()
+	return text
+}
+
 // set is a key set with these keys.
 func (m *mint) set(keys ...jose.JSONWebKey) []byte {
 	m.t.Helper()
@@ -198,6 +214,7 @@ func TestTokens(t *testing.T) {
 		{"None", b64([]byte(`{"alg":"None"}`)) + "." + part[1] + "." + part[2], "!bad_token"},
 		{"public key as secret", m.sign(jose.HS256, rsaPEM, "rs", claims(nil)), "!bad_token"},
 		{"public key as secret, no kid", m.sign(jose.HS256, rsaPEM, "", claims(nil)), "!bad_token"},
+		{"key in the head", m.embed(other.es), "!bad_token"},
 		{"unknown crit", b64([]byte(`{"alg":"ES256","kid":"es","crit":["x"],"x":1}`)) + "." + part[1] + "." + part[2], "!bad_token"},
 		{"other payload", part[0] + "." + b64([]byte(`{"sub":"evil"}`)) + "." + part[2], "!bad_token"},
 		{"cut signature", good[:len(good)-4], "!bad_token"},
