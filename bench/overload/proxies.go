@@ -95,8 +95,8 @@ routes:
 
 // haproxyConf has HAProxy's usual timeouts, and what more it is told.
 func haproxyConf(f *front, single string, pool []string, told, server string) string {
-	text := "global\n  maxconn 20000\n  no strict-limits\ndefaults told\n  mode http\n  timeout connect 1s\n  timeout client 30s\n  timeout server 30s\n" + told +
-		fmt.Sprintf("listen single\n  bind %s\n  server one %s%s\nlisten pool\n  bind %s\n", f.single, single, server, f.of)
+	text := "global\n  maxconn 20000\n  no strict-limits\ndefaults\n  mode http\n  timeout connect 1s\n  timeout client 30s\n  timeout server 30s\n" +
+		fmt.Sprintf("listen single\n  bind %s\n%s  server one %s%s\nlisten pool\n  bind %s\n%s", f.single, told, single, server, f.of, told)
 	for i, address := range pool {
 		text += fmt.Sprintf("  server s%d %s%s\n", i, address, server)
 	}

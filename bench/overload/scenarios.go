@@ -82,6 +82,10 @@ func spike(ctx context.Context, t *trial, retries int) error {
 	}
 	took, ok := r.recovery(r.began[2], r.began[3])
 	t.within("recovery", took, limit, ok)
+	for _, class := range []string{"critical", "standard", "low"} {
+		c := r.between(r.began[2], r.began[3], func(q *request) bool { return q.class == class })
+		t.tell(class+" good afterwards", share(c.good, c.sent), percent)
+	}
 	w := r.window(1, 2, 0)
 	t.tell("attempts for a request", float64(w.attempts)/float64(max(w.sent, 1)), times)
 	return nil
