@@ -85,8 +85,8 @@ identify:
   class: {header: X-Class}
   customer: {header: X-Tenant}
 pools:
-  single: {endpoints: [%q], probe: {http: {path: /healthz}, every: 1s}}
-  pool: {endpoints: ["%s"], probe: {http: {path: /healthz}, every: 1s}}
+  single: {endpoints: [%q], shed: {mode: on}, probe: {http: {path: /healthz}, every: 1s}}
+  pool: {endpoints: ["%s"], shed: {mode: on}, probe: {http: {path: /healthz}, every: 1s}}
 routes:
   - {name: single, listeners: [single], pool: single}
   - {name: pool, listeners: [pool], pool: pool}
