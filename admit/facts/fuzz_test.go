@@ -50,6 +50,9 @@ func FuzzCookie(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
+		if strings.ContainsFunc(text, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) {
+			return // no field value has these: heads that do are refused before (RFC 9110 §5.5)
+		}
 		got, refusal := cookie([]wire.Field{{Name: []byte("Cookie"), Value: []byte(text), ID: wire.Cookie}}, "sid")
 		if refusal != nil && (got != nil || strings.Count(text, "sid=") < 2) {
 			t.Errorf("%q: %q and a refusal", text, got)
