@@ -12,8 +12,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/even-keel/evenkeel/admit/limit"
 	"github.com/even-keel/evenkeel/admit/quota"
 	"github.com/even-keel/evenkeel/exchange"
+	"github.com/even-keel/evenkeel/proxy"
 	"github.com/even-keel/evenkeel/site"
 )
 
@@ -69,8 +71,8 @@ func (d *clientDoc) say(format string, args ...any) { fmt.Fprintf(d, format+"\n"
 func (d *clientDoc) limit(l *site.Limit) {
 	d.say("### %s\n", l.Name)
 	per := each(l.By)
+	_, _, refusal, burst := limit.Told(l)
 	if l.Rate > 0 {
-		burst := cmp.Or(float64(l.Burst), max(1, math.Ceil(float64(l.Rate))))
 		d.say("%s %s on average, and %s at once after a pause.", per, rateText(float64(l.Rate), l.Cost), decimal(burst))
 	}
 	if l.Concurrency > 0 {
@@ -88,7 +90,7 @@ func (d *clientDoc) limit(l *site.Limit) {
 		d.say("When the service is busy, less important requests get less than this.")
 	}
 	d.scope(l.Routes, l.Classes)
-	d.say("A request beyond it is answered with %d.\n", limitStatusOf(l))
+	d.say("A request beyond it is answered with %d.\n", refusal.Status)
 }
 
 func (d *clientDoc) quota(q *site.Quota) {
@@ -114,7 +116,8 @@ func (d *clientDoc) quota(q *site.Quota) {
 		d.say("%s %s, requests and answers together, %s%s. Bytes are counted when an answer has ended; the request that passes the quota is still answered, the next is not.", per, sizeText(int64(q.Bytes)), when, from)
 	}
 	d.scope(q.Routes, q.Classes)
-	d.say("Requests that are refused are not counted. A request beyond the quota is answered with %d.\n", quota.StatusOf(q))
+	_, _, refusal, _ := quota.Told(q)
+	d.say("Requests that are refused are not counted. A request beyond the quota is answered with %d.\n", refusal.Status)
 }
 
 // scope says which requests are meant.
@@ -148,8 +151,9 @@ func (d *clientDoc) fields(limits []*site.Limit, quotas []*site.Quota) {
 	d.say("`RateLimit-Policy` names the limits that hold: `q` is how much may be asked for, `w` in how many seconds, `qu` in what when that is not requests.")
 	d.say("`RateLimit` says what is left: `r` is how much may be asked for at once, `t` after how many seconds all of it is there again.")
 	d.say("Both are lists: a client may meet several limits. It should take no number for granted, they can change at any time.\n")
-	policy, left := exampleFields(limits, quotas, false)
-	d.say("```\nHTTP/1.1 200 OK\nRateLimit-Policy: %s\nRateLimit: %s\n```\n", policy, left)
+	d.say("```\nHTTP/1.1 200 OK")
+	d.told(examples(limits, quotas), false)
+	d.say("```\n")
 	for _, l := range limits {
 		if l.Answer.Remaining != "" {
 			d.say("`%s` carries what is left of %s, for clients of older forms.\n", l.Answer.Remaining, l.Name)
@@ -162,79 +166,86 @@ func (d *clientDoc) fields(limits []*site.Limit, quotas []*site.Quota) {
 	}
 }
 
-// exampleFields are values of RateLimit-Policy and RateLimit.
-func exampleFields(limits []*site.Limit, quotas []*site.Quota, refused bool) (policy, left string) {
-	add := func(name string, q, r int64, w time.Duration, unit string) {
-		if policy != "" {
-			policy, left = policy+", ", left+", "
-		}
-		policy += fmt.Sprintf("%q;q=%d%s", name, q, unit)
-		left += fmt.Sprintf("%q;r=%d", name, r)
-		if w > 0 {
-			policy += fmt.Sprintf(";w=%d", int64(w/time.Second))
-			left += fmt.Sprintf(";t=%d", max(1, int64(w/time.Second)/3))
-		}
-	}
-	share := func(n int64) int64 {
-		if refused {
-			return 0
-		}
-		return n * 3 / 4
-	}
+// example is one limit or quota with made-up numbers, as answers really tell of it.
+type example struct {
+	policies []*exchange.Policy
+	refusal  *exchange.Refusal
+	left     int64         // of the first policy
+	reset    time.Duration // of the first policy; 0: never
+}
+
+// examples are the first limit and the first quota.
+func examples(limits []*site.Limit, quotas []*site.Quota) (out []example) {
 	for _, l := range limits[:min(len(limits), 1)] {
-		if l.Rate > 0 {
-			n := int64(cmp.Or(float64(l.Burst), max(1, math.Ceil(float64(l.Rate)))))
-			add(l.Name, n, share(n), time.Duration(max(1, math.Ceil(float64(n)/float64(l.Rate))))*time.Second, "")
-		} else {
-			add(l.Name, int64(l.Concurrency), share(int64(l.Concurrency)), 0, `;qu="concurrent-requests"`)
+		rate, busy, refusal, burst := limit.Told(l)
+		e := example{refusal: refusal, left: max(int64(burst), 1) - 1, reset: time.Second}
+		if rate == nil {
+			rate, busy, e.left = busy, nil, int64(l.Concurrency)-1
 		}
+		if rate != nil { // headers: off
+			e.policies = append(e.policies, rate)
+		}
+		out = append(out, e)
 	}
 	for _, q := range quotas[:min(len(quotas), 1)] {
-		w := quota.Window(q)
-		if q.Calls > 0 {
-			add(q.Name, int64(q.Calls), share(int64(q.Calls)), w, "")
-		} else {
-			add(q.Name, int64(q.Bytes), share(int64(q.Bytes)), w, `;qu="content-bytes"`)
+		calls, data, refusal, period := quota.Told(q)
+		e := example{refusal: refusal, left: int64(cmp.Or(q.Calls, int(q.Bytes))) * 3 / 4, reset: period / 3}
+		if calls = cmp.Or(calls, data); q.Headers != "off" {
+			e.policies = append(e.policies, calls)
+		}
+		out = append(out, e)
+	}
+	return out
+}
+
+// told are the RateLimit fields of an answer. In all answers stand those that say so, in a refusal its own.
+func (d *clientDoc) told(of []example, refused bool) {
+	var policy, left []string
+	for _, e := range of {
+		for _, p := range e.policies {
+			if !p.Always && !refused {
+				continue
+			}
+			r := e.left
+			if refused {
+				r = 0
+			}
+			member := fmt.Sprintf("%s;r=%d", p.Quoted, r)
+			if e.reset > 0 && !p.Endless {
+				member += fmt.Sprintf(";t=%d", max(1, int64(e.reset/time.Second)))
+			}
+			policy, left = append(policy, string(p.Field)), append(left, member)
 		}
 	}
-	return policy, left
+	if len(policy) > 0 {
+		d.say("RateLimit-Policy: %s\nRateLimit: %s", strings.Join(policy, ", "), strings.Join(left, ", "))
+	}
 }
 
 // refused shows answers to requests that were refused.
 func (d *clientDoc) refused(limits []*site.Limit, quotas []*site.Quota) {
 	d.say("## When a request is refused\n")
-	for _, l := range limits[:min(len(limits), 1)] {
-		policy, left := exampleFields([]*site.Limit{l}, nil, true)
-		d.example(limitStatusOf(l), cmp.Or(l.Answer.RetryAfter, "Retry-After"), "1", policy, left, l.Answer,
-			exchange.ProblemQuota, "limit", cmp.Or(l.Answer.Detail, "The limit "+l.Name+" is used up."), l.Name)
-	}
-	for _, q := range quotas[:min(len(quotas), 1)] {
-		policy, left := exampleFields(nil, []*site.Quota{q}, true)
-		wait := ""
-		if w := quota.Window(q); w > 0 {
-			wait = strconv.FormatInt(max(1, int64(w/time.Second)/3), 10)
+	for _, e := range examples(limits, quotas) {
+		r := e.refusal
+		d.say("```\nHTTP/1.1 %d %s", r.Status, http.StatusText(r.Status))
+		if e.reset > 0 {
+			name := "Retry-After"
+			if r.RetryName != nil {
+				name = string(r.RetryName)
+			}
+			d.say("%s: %d", name, max(1, int64(e.reset/time.Second)))
 		}
-		d.example(quota.StatusOf(q), cmp.Or(q.Answer.RetryAfter, "Retry-After"), wait, policy, left, q.Answer,
-			exchange.ProblemQuota, "quota", quota.DetailOf(q), q.Name)
+		d.told([]example{e}, true)
+		if r.Body != nil {
+			d.say("Content-Type: %s\n\n%s\n```\n", r.ContentType, strings.TrimSpace(string(r.Body)))
+			continue
+		}
+		d.say("Content-Type: application/problem+json\n")
+		d.Write(proxy.AppendProblem(nil, &exchange.Exchange{RequestID: []byte("9f86d081884c7d65")}, r))
+		d.say("```\n")
 	}
 	d.say("The body is of the form of RFC 9457, and `reason` stays the same from release to release: program against that and the status, not against `detail`.")
 	d.say("An answer with 503 says that the service, and not the client, has more to do than it can; it carries a `Retry-After` too.\n")
-}
-
-// example is one answer to a request that was refused.
-func (d *clientDoc) example(status int, waitName, wait, policy, left string, a site.LimitAnswer, problem, reason, detail, name string) {
-	d.say("```\nHTTP/1.1 %d %s", status, http.StatusText(status))
-	if wait != "" {
-		d.say("%s: %s", waitName, wait)
-	}
-	d.say("RateLimit-Policy: %s\nRateLimit: %s", policy, left)
-	if a.Body != "" {
-		d.say("Content-Type: %s\n\n%s\n```\n", a.ContentType, strings.TrimSpace(a.Body))
-		return
-	}
-	d.say("Content-Type: application/problem+json\n")
-	d.say(`{"type":%q,"title":%q,"status":%d,"reason":%q,"detail":%q,"violated-policies":[%q]}`, problem, http.StatusText(status), status, reason, detail, name)
-	d.say("```\n")
 }
 
 func (d *clientDoc) behave() {
@@ -262,17 +273,6 @@ func each(by []string) string {
 		return "Each " + parts[0] + " has"
 	}
 	return "Each combination of " + strings.Join(parts[:len(parts)-1], ", ") + " and " + parts[len(parts)-1] + " has"
-}
-
-// limitStatusOf is the status of a limit's refusals.
-func limitStatusOf(l *site.Limit) int {
-	if l.Answer.Status != 0 {
-		return l.Answer.Status
-	}
-	if slices.Contains(l.By, site.ByGlobal) {
-		return http.StatusServiceUnavailable
-	}
-	return http.StatusTooManyRequests
 }
 
 // rateText is a rate in a unit that makes it a whole number, if there is one.

@@ -80,7 +80,7 @@ func TestClientDocNamesNobody(t *testing.T) {
 	s.Quotas[0].Answer = site.LimitAnswer{Status: 429, Body: "Call us.", ContentType: "text/plain", Remaining: "X-Left", RetryAfter: "X-Wait"}
 	s.Quotas = append(s.Quotas, &site.Quota{Name: "hidden-trial", By: []string{site.ByIP}, Calls: 1, Period: "day", DryRun: true})
 	s.Limits = []*site.Limit{
-		{Name: "rate", By: []string{site.ByIP, site.ByRoute}, Rate: 0.5, Cost: site.CostRequest, Overrides: []site.Override{{Key: "hidden-ip"}}},
+		{Name: "rate", By: []string{site.ByIP, site.ByRoute}, Rate: 0.5, Cost: site.CostRequest, Headers: "always", Overrides: []site.Override{{Key: "hidden-ip"}}},
 		{Name: "all", By: []string{site.ByGlobal}, Concurrency: 10, Cost: site.CostRequest},
 		{Name: "hidden-limit", By: []string{site.ByIP}, Rate: 1, DryRun: true},
 	}

@@ -50,7 +50,7 @@ func refuse(f front, x *exchange.Exchange, r *exchange.Refusal) error {
 		s.bytes = appendText(s.bytes[:0], x, r)
 		body, kind = s.bytes, typeText
 	default:
-		s.bytes = appendProblem(s.bytes[:0], x, r)
+		s.bytes = AppendProblem(s.bytes[:0], x, r)
 		body, kind = s.bytes, typeProblem
 	}
 	s.fields = append(s.fields, wire.Field{Name: nameContentType, Value: kind, ID: wire.ContentType},
@@ -174,8 +174,8 @@ func problemTitle(r *exchange.Refusal) string {
 	return http.StatusText(r.Status)
 }
 
-// appendProblem writes the body for programs.
-func appendProblem(dst []byte, x *exchange.Exchange, r *exchange.Refusal) []byte {
+// AppendProblem appends the body of a refusal for programs (RFC 9457).
+func AppendProblem(dst []byte, x *exchange.Exchange, r *exchange.Refusal) []byte {
 	dst = append(dst, `{"type":"`...)
 	if r.Problem == "" {
 		dst = append(dst, "about:blank"...)

@@ -71,8 +71,8 @@ func newLimiter(cfg *site.Limit, ipv6 int, old *limiter) (*limiter, error) {
 	l := &limiter{cfg: cfg, ipv6: ipv6, classes: classBits(cfg.Classes), alone: true}
 	for _, word := range cfg.By {
 		l.alone = l.alone && (word == site.ByGlobal || word == site.ByRoute)
-		l.own = l.own || word == site.ByCustomer || word == site.ByUser || word == site.ByIP
 	}
+	l.own = ownedBy(cfg.By)
 	if old != nil && slices.Equal(old.cfg.By, cfg.By) && old.ipv6 == ipv6 {
 		l.maker, l.memory = old.maker, old.memory
 	} else {
@@ -193,6 +193,25 @@ func (l *limiter) tell(n *numbers) (t told) {
 		t.busy.Always = always && n.rate == 0 // of one limit, one number is enough
 	}
 	return t
+}
+
+// Told is what clients are told of a limit by default: policies (of the rate first; nil with headers: off) and the refusal.
+// burst is what may come at once, 0 without a rate. It is for documents.
+func Told(cfg *site.Limit) (rate, concurrency *exchange.Policy, refusal *exchange.Refusal, burst float64) {
+	l := &limiter{cfg: cfg, own: ownedBy(cfg.By)}
+	n := newNumbers(float64(cfg.Rate), float64(cfg.Burst), cfg.Concurrency)
+	l.refusals()
+	t := l.tell(&n)
+	refusal = l.slow
+	if n.rate == 0 {
+		refusal = l.busyNo
+	}
+	return t.rate, t.busy, refusal, n.burst
+}
+
+// ownedBy says whether a limit by these facts is the caller's own, so that refusals are its fault.
+func ownedBy(by []string) bool {
+	return slices.ContainsFunc(by, func(w string) bool { return w == site.ByCustomer || w == site.ByUser || w == site.ByIP })
 }
 
 // refusals makes the refusals of l ready.

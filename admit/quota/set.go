@@ -280,25 +280,31 @@ func newRule(q *site.Quota, t *table, routes []string) rule {
 		}
 		r.overrides[h] = &b
 	}
-	r.refusal = &exchange.Refusal{
-		Stage: "limit", Reason: "quota", Limit: q.Name, Status: StatusOf(q), Problem: exchange.ProblemQuota,
-		Detail: DetailOf(q),
+	r.refusal = newRefusal(q)
+	return r
+}
+
+// newRefusal makes the refusal of a quota ready.
+func newRefusal(q *site.Quota) *exchange.Refusal {
+	r := &exchange.Refusal{
+		Stage: "limit", Reason: "quota", Limit: q.Name, Status: cmp.Or(q.Answer.Status, http.StatusForbidden), Problem: exchange.ProblemQuota,
+		Detail: cmp.Or(q.Answer.Detail, "The quota "+q.Name+" is used up."),
 	}
 	if name := q.Answer.RetryAfter; name != "" && http.CanonicalHeaderKey(name) != "Retry-After" {
-		r.refusal.RetryName = []byte(name)
+		r.RetryName = []byte(name)
 	}
 	if q.Answer.Body != "" {
-		r.refusal.Body, r.refusal.ContentType = []byte(q.Answer.Body), []byte(q.Answer.ContentType)
+		r.Body, r.ContentType = []byte(q.Answer.Body), []byte(q.Answer.ContentType)
 	}
 	return r
 }
 
-// StatusOf is the status of a quota's refusals.
-func StatusOf(q *site.Quota) int { return cmp.Or(q.Answer.Status, http.StatusForbidden) }
-
-// DetailOf is the sentence of a quota's refusals.
-func DetailOf(q *site.Quota) string {
-	return cmp.Or(q.Answer.Detail, "The quota "+q.Name+" is used up.")
+// Told is what clients are told of a quota by default: policies (nil for what it does not count), the refusal, and the length of its
+// period, 0 for a lifetime. It is for documents.
+func Told(q *site.Quota) (calls, data *exchange.Policy, refusal *exchange.Refusal, period time.Duration) {
+	p := newPeriod(q)
+	b := newBounds(q, p, used{int64(q.Calls), int64(q.Bytes)})
+	return b.byCalls, b.byData, newRefusal(q), p.nominal
 }
 
 // newBounds makes numbers ready, with what clients are told of them.
@@ -329,6 +335,3 @@ func newBounds(q *site.Quota, p period, most used) bounds {
 	}
 	return b
 }
-
-// Window is the length of a quota's period as RateLimit-Policy names it; 0: lifetime.
-func Window(q *site.Quota) time.Duration { return newPeriod(q).nominal }
