@@ -18,7 +18,7 @@ type waiting struct {
 //go:noinline
 func (g *Gate) crowded(x *exchange.Exchange, n int64) *exchange.Refusal {
 	set := g.set.Load()
-	if set.Mode == modeDry {
+	if set.Mode == modeDry && !g.ordered(x.Class) {
 		return g.dry(x, n)
 	}
 	if n > 0 {
@@ -162,6 +162,16 @@ func (g *Gate) sleep(w *waiting) verdict {
 		return expired
 	}
 	return <-w.wake // it was told at the same moment
+}
+
+// ordered says whether somebody switched a class off by hand. That is no trial: it holds in a dry run too.
+func (g *Gate) ordered(class exchange.Class) bool {
+	if g.off.Load()>>class&1 == 0 {
+		return false
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.now() < g.core.byHand[class.Rank()]
 }
 
 // dry counts what would be refused, and refuses nothing.
