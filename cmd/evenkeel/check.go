@@ -28,10 +28,14 @@ func checkCommand() command {
 		name: "check", use: "FILE [--print] [--json]  |  check --schema", short: "Check a site file and say everything that is wrong with it",
 		help: "All mistakes are named at once, one per line, as file:line:column: field: what is wrong. Exit code 2 when there are any.",
 		setup: func(fs *flag.FlagSet) func(terminal, []string) int {
+			file := fs.String("f", "", "site file, as for run")
 			show := fs.Bool("print", false, "print the site as it would be in force, with every default; secrets are masked")
 			schema := fs.Bool("schema", false, "print the JSON Schema of site files, for editors")
 			asJSON := fs.Bool("json", false, "print JSON")
 			return func(t terminal, args []string) int {
+				if *file != "" {
+					args = append(args, *file)
+				}
 				switch {
 				case *schema && len(args) == 0:
 					t.out.Write(append(site.Schema(), '\n'))
