@@ -127,6 +127,10 @@ type Exchange struct {
 	// Held is told when the answer head is there, before the first byte goes to the client; nil: nobody wants to know.
 	// A long body then holds no place at its endpoint's shedder.
 	Held Holder
+	// Tap sees the answer of an endpoint before the client does, and may keep it; nil: nobody wants to (cache).
+	Tap Tap
+	// Degrade names the switches that are on for this exchange, as the endpoint is told: recommendations, search. nil: none (switches).
+	Degrade []byte
 	// Place is how many exchanges its pool had in flight with this one as it was let in (shed).
 	Place int32
 	// Begun is when the first attempt began, when a stage before it waited for something; zero: at Start.
@@ -175,6 +179,28 @@ type Holder interface {
 	// large, or the connection was upgraded, so that the exchange may last much longer than the endpoint's work.
 	Answered(x *Exchange, long bool)
 }
+
+// A Tap sees the answer of an endpoint on its way to the client. It is called on the goroutine of the exchange, with slices that
+// are valid during the call only.
+type Tap interface {
+	// Head is told the final answer head as every client would get it: without framing and hop-by-hop fields, and without what is meant for this
+	// client alone. length is that of the body, -1 unknown. It says what becomes of the answer, and which fields the client gets besides.
+	Head(x *Exchange, status int, fields []wire.Field, length int64) (Taking, []wire.Field)
+	// Body is told the next part of the body. false: no more is wanted.
+	Body(x *Exchange, p []byte) bool
+	// End is told that the answer is over. whole: all of it came, and no trailers that Body has not seen. It is called once after each Head that did not pass.
+	End(x *Exchange, whole bool)
+}
+
+// Taking is what a tap does with an answer.
+type Taking uint8
+
+// The ways to take an answer.
+const (
+	TakeNothing Taking = iota // it passes; Body and End are not called
+	TakeCopy                  // the client gets it, and the tap a copy
+	TakeAll                   // the client gets nothing of it: the send stage returns nil, and who set the tap answers
+)
 
 // MaxCosts is how many different answer fields a site may name for costs.
 const MaxCosts = 2
@@ -274,6 +300,7 @@ func (x *Exchange) Reset() {
 	x.IP, x.Trusted, x.Route, x.Class = netip.Addr{}, false, nil, Standard
 	x.Customer, x.User, x.Region, x.Claim, x.Weight = nil, nil, nil, Claim{}, 0
 	x.Screened, x.RetryAfter, x.Allowed, x.Held = false, 0, 0, nil
+	x.Tap, x.Degrade = nil, nil
 	x.Place, x.Begun = 0, time.Time{}
 	x.Deadline, x.Endpoint, x.Attempt, x.Beat, x.Replayable, x.SetCookie = time.Time{}, nil, 0, 0, false, nil
 	x.Result, x.Outcome, x.Work, x.Costs = Result{}, Outcome{}, 0, [MaxCosts]Cost{}

@@ -73,6 +73,7 @@ func (n *Node) stages(s *site.Site, cfg *site.Listener, pools map[string]poolPar
 		limit:    n.limits.Stage(),
 		screen:   n.screen.Stage(s),
 		quota:    n.quotas,
+		cache:    n.caches(s, cfg.Name),
 		shed:     gates,
 		retry:    ret,
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/even-keel/evenkeel/admit/screen"
 	"github.com/even-keel/evenkeel/admit/shed"
 	"github.com/even-keel/evenkeel/console"
+	"github.com/even-keel/evenkeel/contain/cache"
 	"github.com/even-keel/evenkeel/exchange"
 	"github.com/even-keel/evenkeel/site"
 )
@@ -56,6 +57,7 @@ type Node struct {
 	facts    *facts.Store
 	guard    *selfGuard
 	screen   *screen.Screen
+	cache    *cache.Cache
 	tallies  *tallies
 	rates    rates
 	curves   curves
@@ -79,6 +81,7 @@ type Node struct {
 	limits    *limit.Set
 	quotas    *quota.Set
 	built     map[string]*stages
+	cacheRuns bool        // since the first site that keeps answers
 	book      *quota.Book // what quotas have counted
 
 	mu         sync.Mutex // guards what follows; never taken on the way of a request

@@ -48,6 +48,7 @@ func (n *Node) wire() {
 	n.front, n.prober = &realFront{front}, prober.Run
 	n.send, n.answer = proxy.Send, proxy.Answer
 	n.guard.softener = front
+	n.cache = n.newCache(n.opts.Site.Cache)
 	n.screen = screen.New(screen.Deps{
 		Peek: proxy.Peek, Overloaded: overloaded, Log: n.log,
 		Event: func(text string) { n.events.add(time.Now(), "screen", text) },

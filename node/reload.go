@@ -178,6 +178,7 @@ func (n *Node) swap(next *site.Site, pools map[string]*runningPool) {
 	if n.site.StateDir != next.StateDir {
 		n.event("quota", "state_dir changes with the next start or upgrade, not with a reload")
 	}
+	n.keepCache(n.site, next)
 	n.mu.Lock()
 	n.site, n.pools, n.revision, n.limited = next, pools, revision(next), n.limits
 	n.chains, n.counted = n.built, n.quotas

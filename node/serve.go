@@ -17,6 +17,7 @@ type stages struct {
 	limit    *limit.Stage   // nil: nothing is limited
 	quota    *quota.Set     // nil: there are none
 	screen   exchange.Stage // nil: the site has no rules and screens nothing
+	cache    exchange.Stage // nil: the site keeps no answers
 	shed     *shedding
 	retry    *retry
 	pick     pick
@@ -34,6 +35,7 @@ func (s *stages) serveHTTP(send exchange.Handler) exchange.Handler {
 		s.limit,     // before all that costs more than it, and before retry, so that a request counts once
 		s.quota,     // after limits, so that what is too fast costs no quota; before all waiting
 		s.screen,    // behind the limits, because it costs most; before places at endpoints, so that attacks take none
+		s.cache,     // before shed, so that a hit takes no place, and a refusal further in can become a stale answer
 		s.shed,      // before retrying, so that an exchange holds one place for all of its attempts
 		s.retry,     // around picking, so that a second attempt goes to another endpoint
 		&s.pick,     // last before the wire, so that the choice is as fresh as can be; learns from the result

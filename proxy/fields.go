@@ -18,6 +18,7 @@ var (
 	nameForwardedHost  = []byte("X-Forwarded-Host")
 	nameRequestID      = []byte("X-Request-Id")
 	nameClass          = []byte("Evenkeel-Class")
+	nameDegrade        = []byte("Evenkeel-Degrade")
 	nameTE             = []byte("TE")
 	nameHost           = []byte("Host")
 	nameUpgrade        = []byte("Upgrade")
@@ -42,6 +43,7 @@ var (
 // scratch is the memory of one exchange's send stage, reused by the next exchange.
 type scratch struct {
 	fields []wire.Field
+	shared int // how many fields of an answer are meant for every client; those behind are for this one
 	bytes  []byte
 	out    []byte // the request head as written
 	target []byte
@@ -65,7 +67,7 @@ func (s *scratch) requestFields(x *exchange.Exchange) {
 		f := &r.Fields[i]
 		switch f.ID {
 		case wire.Other:
-		case wire.Host, wire.ContentLength, wire.XRequestID, wire.EvenkeelClass:
+		case wire.Host, wire.ContentLength, wire.XRequestID, wire.EvenkeelClass, wire.EvenkeelDegrade:
 			continue
 		case wire.TE:
 			if wire.HasToken(f.Value, "trailers") {
@@ -99,6 +101,9 @@ func (s *scratch) requestFields(x *exchange.Exchange) {
 	s.addForwarded(x, forwardedFor, hasHost)
 	if x.Class != exchange.Standard {
 		s.addClass(x)
+	}
+	if len(x.Degrade) > 0 {
+		s.fields = append(s.fields, wire.Field{Name: nameDegrade, Value: x.Degrade, ID: wire.EvenkeelDegrade})
 	}
 	if route != nil {
 		s.fields = append(s.fields, route.Request.Add...)
@@ -192,6 +197,7 @@ func (s *scratch) responseFields(x *exchange.Exchange, r *wire.Response, bodyles
 	if route != nil {
 		s.fields = append(s.fields, route.Response.Add...)
 	}
+	s.shared = len(s.fields)
 	if len(x.SetCookie) > 0 {
 		s.fields = append(s.fields, wire.Field{Name: nameSetCookie, Value: x.SetCookie, ID: wire.SetCookie})
 	}

@@ -103,7 +103,8 @@ type attempt struct {
 	f     front
 	b     back
 	start time.Time
-	pump  *pump // nil: the body went out with the head
+	pump  *pump        // nil: the body went out with the head
+	tap   exchange.Tap // gets a copy of the body; nil: nobody wants it
 }
 
 func (a *attempt) run() *exchange.Refusal {
@@ -156,6 +157,9 @@ func (a *attempt) run() *exchange.Refusal {
 	}
 	s.responseFields(x, &s.resp, length == noBody)
 	x.Endpoint.Link.(*Link).loadOf(x, &s.resp)
+	if x.Tap != nil && a.tapped(s, length) {
+		return a.takeAll()
+	}
 	if err := a.f.begin(x, s.resp.Status, s.fields, length); err != nil {
 		return a.clientLeft()
 	}
@@ -202,6 +206,9 @@ func (a *attempt) answer() *exchange.Refusal {
 				return a.clientLeft()
 			}
 			out.BytesOut += int64(len(p))
+			if a.tap != nil && !a.tap.Body(a.x, p) {
+				a.untap(false)
+			}
 		}
 		if err == io.EOF {
 			break
@@ -217,7 +224,9 @@ func (a *attempt) answer() *exchange.Refusal {
 			return nil
 		}
 	}
-	if err := a.f.end(reportsIn(a.x, a.b.trailers())); err != nil {
+	trailers := a.b.trailers()
+	a.untap(len(trailers) == 0)
+	if err := a.f.end(reportsIn(a.x, trailers)); err != nil {
 		return a.clientLeft()
 	}
 	a.finish(true)
@@ -226,6 +235,7 @@ func (a *attempt) answer() *exchange.Refusal {
 
 // finish ends the attempt: the pump has ended when it returns, and the connection went back or was closed.
 func (a *attempt) finish(reuse bool) {
+	a.untap(false)
 	if a.pump != nil {
 		if !a.pump.ended() && !(a.f.bodyRead() && a.pump.soon()) {
 			a.f.stopBody()

@@ -34,6 +34,7 @@ type Site struct {
 	Quotas    []*Quota             `yaml:"quotas" doc:"how much may be asked in a period, by who asks"`
 	Rules     []*Rule              `yaml:"rules" doc:"own patterns that are blocked, allowed, counted or limited, in order, before screening"`
 	Screening Screening            `yaml:"screening" doc:"checking requests for attacks (WAF)"`
+	Cache     Cache                `yaml:"cache" doc:"what the caches of all routes share"`
 	Guard     Guard                `yaml:"guard" doc:"how evenkeel protects itself from overload"`
 	AccessLog AccessLog            `yaml:"access_log" doc:"one line per request or connection"`
 	Stop      Stop                 `yaml:"stop" doc:"how long stopping may take"`
@@ -308,6 +309,7 @@ type Route struct {
 	Cost      int               `yaml:"cost" default:"1" min:"0" max:"1000000" doc:"what one request costs in limits that count requests; 0: nothing"`
 	Screen    *Screen           `yaml:"screen" doc:"check requests for attacks; absent: as screening.default says"`
 	BodyBytes Size              `yaml:"body_bytes" default:"0B" doc:"size of a request body; 0B: the listener's limit"`
+	Cache     *RouteCache       `yaml:"cache" doc:"keep answers and give them to others; {} keeps what answers allow"`
 	Rewrite   Rewrite           `yaml:"rewrite" doc:"what is changed before the request is sent"`
 	Request   Edits             `yaml:"request" doc:"request headers added and removed"`
 	Response  Edits             `yaml:"response" doc:"response headers added and removed"`

@@ -41,6 +41,7 @@ const (
 	Referer
 	HTTP2Settings
 	EvenkeelClass
+	EvenkeelDegrade
 )
 
 // knownField is a known name as two words that cover all of it up to 16 octets. The masks fold letters to lower
@@ -65,6 +66,7 @@ func makeKnownFields() (t [18][]knownField) {
 		ContentType: "content-type", Authorization: "authorization", Date: "date", Server: "server", Via: "via",
 		RetryAfter: "retry-after", Location: "location", UserAgent: "user-agent", Referer: "referer",
 		HTTP2Settings: "http2-settings", EvenkeelClass: "evenkeel-class",
+		EvenkeelDegrade: "evenkeel-degrade",
 	} {
 		if name == "" {
 			continue

@@ -1,0 +1,22 @@
+package site
+
+import "time"
+
+// Cache is what the caches of all routes share.
+type Cache struct {
+	Memory    Size `yaml:"memory" default:"64MiB" min:"1MiB" doc:"bytes of stored answers, with what they cost besides their bodies; answers that are coming in may take a quarter more"`
+	Waiting   int  `yaml:"waiting" default:"20000" min:"0" doc:"requests at once that wait for the answer to another one; more ask for themselves"`
+	Refreshes int  `yaml:"refreshes" default:"16" min:"0" max:"1000" doc:"stale answers that are refreshed at once without anybody waiting; 0: none, the next request refreshes"`
+}
+
+// RouteCache is how answers of one route are kept and given to others (RFC 9111). What answers say themselves goes before all times here.
+type RouteCache struct {
+	TTL             time.Duration `yaml:"ttl" default:"0s" min:"0s" doc:"how long answers are fresh that say nothing of it, to requests without Cookie and Authorization; 0s: endpoints are asked each time whether they still hold"`
+	Negative        time.Duration `yaml:"negative" default:"1s" min:"0s" doc:"the same for 404 and 410"`
+	Errors          time.Duration `yaml:"errors" default:"0s" min:"0s" doc:"the same for 500, 502, 503 and 504 of endpoints"`
+	WhileRevalidate time.Duration `yaml:"stale_while_revalidate" default:"0s" min:"0s" doc:"how long a stale answer is given at once while a newer one is fetched, when it does not say so itself"`
+	IfError         time.Duration `yaml:"stale_if_error" default:"10m" min:"0s" doc:"how long a stale answer is given when endpoints fail or answer 500, 502, 503 or 504, when it does not say so itself"`
+	IfOverloaded    time.Duration `yaml:"stale_if_overloaded" default:"10m" min:"0s" doc:"how long a stale answer is given when the pool would refuse the request: shed, no endpoint, breaker open; never less than stale_if_error"`
+	Body            Size          `yaml:"body" default:"1MiB" min:"1KiB" max:"256MiB" doc:"larger bodies are passed on and not kept; an eighth of cache.memory is the most"`
+	Wait            time.Duration `yaml:"wait" default:"5s" min:"0s" doc:"how long a request waits for the answer to another one of the same; then it asks for itself; 0s: it never waits"`
+}
