@@ -131,18 +131,19 @@ func directive(v []byte) (name, arg []byte, has bool, rest []byte) {
 		i++
 	}
 	if i < len(v) && v[i] == '"' {
-		start = i + 1
-		for i = start; i < len(v) && v[i] != '"'; i++ {
-			if v[i] == '\\' {
-				i++
+		end := i + 1
+		for end < len(v) && v[end] != '"' {
+			if v[end] == '\\' {
+				end++
 			}
+			end++
 		}
-		i = min(i, len(v))
-		arg = v[start:i]
-		for i < len(v) && v[i] != ',' {
-			i++
+		if end < len(v) { // one that never ends hides nothing of what follows
+			arg, v = v[i+1:end], v[end+1:]
+			for i = 0; i < len(v) && v[i] != ','; i++ {
+			}
+			return name, arg, true, v[i:]
 		}
-		return name, arg, true, v[i:]
 	}
 	start = i
 	for i < len(v) && v[i] != ',' {

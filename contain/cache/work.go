@@ -138,7 +138,7 @@ func (w *work) Head(x *exchange.Exchange, status int, fields []wire.Field, lengt
 
 // unshared is for an answer that is for this client alone: those who wait go on by themselves, and others are not held together with them for a while.
 func (w *work) unshared(status int, now time.Time) (exchange.Taking, []wire.Field) {
-	failed := isError(status) || status == 429
+	failed := status >= 500 || status == 429 // says nothing about what is stored (RFC 9111 §4.3.3)
 	if failed {
 		w.tell(word{kind: wordLead}) // another may fare better
 	} else {
