@@ -38,9 +38,10 @@ func get(t testing.TB, base, path string, fields ...string) (*http.Response, str
 func TestCacheHoldsMissesTogether(t *testing.T) {
 	const clients = 10_000
 	var asked atomic.Int64
+	enough := make(chan struct{})
 	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		asked.Add(1)
-		time.Sleep(2 * time.Second)
+		<-enough
 		w.Header().Set("Cache-Control", "max-age=60")
 		io.WriteString(w, "hello")
 	}))
@@ -71,6 +72,11 @@ routes: [{name: all, pool: shop, cache: {wait: 60s}}]
 			}
 		})
 	}
+	until(t, "all others wait", func() bool {
+		_, text := get(t, "http://"+g.at["console"], "/metrics")
+		return strings.Contains(text, fmt.Sprintf("\nevenkeel_cache_waiting %d\n", clients-1))
+	})
+	close(enough)
 	wg.Wait()
 	if asked.Load() != 1 || good.Load() != clients {
 		t.Errorf("%d requests at the endpoint, %d good answers, %d collapsed", asked.Load(), good.Load(), collapsed.Load())
@@ -83,22 +89,173 @@ func h2cTransport() *http.Transport {
 	return &http.Transport{Protocols: p}
 }
 
-func TestCacheSmoke(t *testing.T) {
-	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Cache-Control", "max-age=60")
-		w.Header().Set("ETag", `"a"`)
-		io.WriteString(w, "hello")
+// shop is a service whose answer and health a test sets.
+type shop struct {
+	*httptest.Server
+	asked  atomic.Int64
+	answer atomic.Value // http.HandlerFunc
+	told   atomic.Value // Evenkeel-Degrade of the last request
+}
+
+func newShop(t *testing.T, answer http.HandlerFunc) *shop {
+	s := &shop{}
+	s.answer.Store(answer)
+	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.asked.Add(1)
+		s.told.Store(r.Header.Get("Evenkeel-Degrade"))
+		s.answer.Load().(http.HandlerFunc)(w, r)
 	}))
-	defer service.Close()
+	t.Cleanup(s.Close)
+	return s
+}
+
+func (s *shop) address() string { return strings.TrimPrefix(s.URL, "http://") }
+
+// page answers with a text and fields.
+func page(text string, fields ...string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		for i := 0; i+1 < len(fields); i += 2 {
+			w.Header().Set(fields[i], fields[i+1])
+		}
+		if w.Header().Get("ETag") != "" && r.Header.Get("If-None-Match") == w.Header().Get("ETag") {
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
+		io.WriteString(w, text)
+	}
+}
+
+// What comes from memory is what the endpoint sent, over HTTP/1.1 and HTTP/2 alike.
+func TestCacheAnswers(t *testing.T) {
+	large := strings.Repeat("0123456789", 20_000)
+	service := newShop(t, page(large, "Cache-Control", "max-age=60", "ETag", `"a"`, "X-Own", "1"))
+	g := runSite(t, fmt.Sprintf(`
+listeners: {web: {listen: "127.0.0.1:0"}}
+pools: {shop: {endpoints: [%q], affinity: {cookie: at}}}
+routes: [{name: all, pool: shop, cache: {}}]
+`, service.address()))
+	base := "http://" + g.at["web"]
+	first, body := get(t, base, "/x")
+	if body != large || first.Header.Get("Cache-Status") != "evenkeel; fwd=uri-miss; stored" || first.Header.Get("Set-Cookie") == "" {
+		t.Errorf("%v", first.Header)
+	}
+	h2 := &http.Client{Transport: h2cTransport()}
+	defer h2.CloseIdleConnections()
+	for name, client := range map[string]*http.Client{"HTTP/1.1": http.DefaultClient, "HTTP/2": h2} {
+		for _, method := range []string{"GET", "HEAD"} {
+			req, _ := http.NewRequest(method, base+"/x", nil)
+			r, err := client.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, _ := io.ReadAll(r.Body)
+			r.Body.Close()
+			if r.StatusCode != 200 || method == "GET" && string(text) != large || method == "HEAD" && len(text) > 0 || r.ContentLength != int64(len(large)) ||
+				r.Header.Get("Age") == "" || !strings.Contains(r.Header.Get("Cache-Status"), "hit") || r.Header.Get("X-Own") != "1" || r.Header.Get("Set-Cookie") != "" {
+				t.Errorf("%s %s: %d, %d bytes of %d, %v", name, method, r.StatusCode, len(text), r.ContentLength, r.Header)
+			}
+		}
+		req, _ := http.NewRequest("GET", base+"/x", nil)
+		req.Header.Set("If-None-Match", `"a"`)
+		r, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Body.Close()
+		if r.StatusCode != 304 || r.Header.Get("ETag") != `"a"` {
+			t.Errorf("%s: %d %v", name, r.StatusCode, r.Header)
+		}
+	}
+	if service.asked.Load() != 1 {
+		t.Errorf("the endpoint was asked %d times", service.asked.Load())
+	}
+}
+
+// An endpoint that dies is covered by what is stale, up to its limit, and then by the fallback.
+func TestCacheThenFallback(t *testing.T) {
+	service := newShop(t, page("fresh", "Cache-Control", "max-age=1, stale-if-error=3"))
+	spare := newShop(t, page("spare"))
+	g := runSite(t, fmt.Sprintf(`
+listeners: {web: {listen: "127.0.0.1:0"}}
+pools:
+  shop: {endpoints: [%q], probe: {every: 50ms, fall: 1, timeout: 1s}, panic: 0%%}
+  spare: {endpoints: [%q]}
+routes:
+  - {name: a, paths: [/a], pool: shop, cache: {stale_if_overloaded: 0s}, fallback: {respond: {status: 200, body: sorry, headers: {X-Kind: text}}}}
+  - {name: b, paths: [/b], pool: shop, fallback: {redirect: {host: status.example, scheme: https}}}
+  - {name: c, pool: shop, fallback: {pool: spare, on: [down, failed]}}
+`, service.address(), spare.address()))
+	base := "http://" + g.at["web"]
+	if _, body := get(t, base, "/a"); body != "fresh" {
+		t.Fatalf("body %q", body)
+	}
+	service.CloseClientConnections()
+	service.Close()
+	began := time.Now()
+	stale := 0
+	until(t, "the fallback answers", func() bool {
+		r, body := get(t, base, "/a")
+		switch {
+		case body == "sorry":
+			if r.Header.Get("Evenkeel-Fallback") == "" || r.Header.Get("X-Kind") != "text" {
+				t.Errorf("%v", r.Header)
+			}
+			return true
+		case r.StatusCode != 200 || body != "fresh":
+			t.Fatalf("%s %q %v", r.Status, body, r.Header)
+		case strings.Contains(r.Header.Get("Cache-Status"), "ttl=-"):
+			stale++
+		}
+		return false
+	})
+	if took := time.Since(began); stale == 0 || took < 2*time.Second {
+		t.Errorf("%d stale answers, the fallback answered after %s", stale, took)
+	}
+	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	r, err := client.Get(base + "/b?q=1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Body.Close()
+	if r.StatusCode != 308 || r.Header.Get("Location") != "https://status.example/b?q=1" || r.Header.Get("Evenkeel-Fallback") == "" {
+		t.Errorf("%d %v", r.StatusCode, r.Header)
+	}
+	for _, method := range []string{"GET", "POST"} { // nothing of it reached an endpoint, so a POST may go elsewhere too
+		req, _ := http.NewRequest(method, base+"/c", strings.NewReader("body"))
+		r, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(r.Body)
+		r.Body.Close()
+		if r.StatusCode != 200 || string(body) != "spare" || r.Header.Get("Evenkeel-Fallback") == "" {
+			t.Errorf("%s: %d %q %v", method, r.StatusCode, body, r.Header)
+		}
+	}
+}
+
+// A stale answer is given at once and refreshed behind it, by one request.
+func TestCacheRefreshes(t *testing.T) {
+	var version atomic.Int64
+	service := newShop(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "max-age=1, stale-while-revalidate=60")
+		fmt.Fprint(w, version.Add(1))
+	})
 	g := runSite(t, fmt.Sprintf(`
 listeners: {web: {listen: "127.0.0.1:0"}}
 pools: {shop: {endpoints: [%q]}}
 routes: [{name: all, pool: shop, cache: {}}]
-`, strings.TrimPrefix(service.URL, "http://")))
-	for range 3 {
-		r, body := get(t, "http://"+g.at["web"], "/x")
-		t.Log(r.Status, r.Header, body)
+`, service.address()))
+	base := "http://" + g.at["web"]
+	get(t, base, "/x")
+	until(t, "something is stale", func() bool {
+		r, body := get(t, base, "/x")
+		if body == "1" && strings.Contains(r.Header.Get("Cache-Status"), "fwd") {
+			t.Fatalf("a client waited for a refresh: %v", r.Header)
+		}
+		return body == "2"
+	})
+	if n := service.asked.Load(); n > 4 {
+		t.Errorf("%d requests", n)
 	}
-	r, body := get(t, "http://"+g.at["web"], "/x", "If-None-Match", `"a"`)
-	t.Log(r.Status, r.Header, body)
 }

@@ -73,6 +73,8 @@ func (n *Node) stages(s *site.Site, cfg *site.Listener, pools map[string]poolPar
 		limit:    n.limits.Stage(),
 		screen:   n.screen.Stage(s),
 		quota:    n.quotas,
+		degrade:  n.degrading(s),
+		fallback: n.fallbacks(s, cfg.Name, pools),
 		cache:    n.caches(s, cfg.Name),
 		shed:     gates,
 		retry:    ret,
@@ -111,12 +113,16 @@ func newRoute(i int, cfg *site.Route, l *site.Listener, pools map[string]poolPar
 		r.Prefix = []byte(strings.TrimSuffix(p, "/"))
 	}
 	if rd := cfg.Redirect; rd != nil {
-		r.Redirect = &exchange.Redirect{Status: cmp.Or(rd.Status, 308), Scheme: rd.Scheme, Host: rd.Host, Path: rd.Path}
+		r.Redirect = newRedirect(rd)
 	}
 	if rs := cfg.Respond; rs != nil {
 		r.Respond = newAnswer(rs)
 	}
 	return r
+}
+
+func newRedirect(cfg *site.Redirect) *exchange.Redirect {
+	return &exchange.Redirect{Status: cmp.Or(cfg.Status, 308), Scheme: cfg.Scheme, Host: cfg.Host, Path: cfg.Path}
 }
 
 func classOf(word string) exchange.Class {

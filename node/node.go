@@ -19,6 +19,7 @@ import (
 	"github.com/even-keel/evenkeel/admit/shed"
 	"github.com/even-keel/evenkeel/console"
 	"github.com/even-keel/evenkeel/contain/cache"
+	"github.com/even-keel/evenkeel/contain/degrade"
 	"github.com/even-keel/evenkeel/exchange"
 	"github.com/even-keel/evenkeel/site"
 )
@@ -58,6 +59,8 @@ type Node struct {
 	guard    *selfGuard
 	screen   *screen.Screen
 	cache    *cache.Cache
+	knobs    *degrade.Set
+	fellBack fallbackTallies
 	tallies  *tallies
 	rates    rates
 	curves   curves
@@ -136,6 +139,8 @@ func New(opts Options) (*Node, error) {
 	n.guard.event, n.guard.senses = n.event, newSenses("/proc", "/sys/fs/cgroup")
 	n.guard.update(opts.Site.Guard)
 	n.book = n.newBook(opts.Site)
+	n.knobs = degrade.New(func(text string) { n.event("switch", text) })
+	n.knobs.Update(opts.Site.Switches, n.started)
 	n.wire()
 	n.metrics = newMetrics(n)
 	return n, nil

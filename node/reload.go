@@ -120,6 +120,7 @@ func (n *Node) prepare(next *site.Site) (back func(), err error) {
 	finder, limits, quotas, built := n.finder, n.limits, n.quotas, n.built
 	back = func() {
 		n.limits, n.quotas, n.built = limits, quotas, built
+		n.knobs.Update(n.site.Switches, time.Now())
 		n.useFinder(finder)
 	}
 	if n.finder, err = n.facts.Finder(&next.Identify); err != nil {
@@ -179,6 +180,8 @@ func (n *Node) swap(next *site.Site, pools map[string]*runningPool) {
 		n.event("quota", "state_dir changes with the next start or upgrade, not with a reload")
 	}
 	n.keepCache(n.site, next)
+	n.fellBack.keep(next)
+	n.knobs.Update(next.Switches, time.Now())
 	n.mu.Lock()
 	n.site, n.pools, n.revision, n.limited = next, pools, revision(next), n.limits
 	n.chains, n.counted = n.built, n.quotas

@@ -83,8 +83,8 @@ func (t *route) lookup(x *exchange.Exchange) (*rule, *exchange.Refusal) {
 }
 
 // redirect sends the client elsewhere. Location always is absolute, so that a path that starts with // names no other host.
-// A new scheme drops the port, which belonged to the old one.
-func (t *route) redirect(x *exchange.Exchange, to *exchange.Redirect) *exchange.Refusal {
+// A new scheme drops the port, which belonged to the old one. The answer has more fields besides.
+func (t *route) redirect(x *exchange.Exchange, to *exchange.Redirect, more ...wire.Field) *exchange.Refusal {
 	loc := make([]byte, 0, 64+len(x.Request.Target)+len(x.Request.Host))
 	scheme := to.Scheme
 	if scheme == "" {
@@ -112,7 +112,7 @@ func (t *route) redirect(x *exchange.Exchange, to *exchange.Redirect) *exchange.
 	if to.Path != "" || len(target) > 0 && target[0] == '/' {
 		loc = append(loc, target...)
 	}
-	return t.answer(x, to.Status, []wire.Field{{Name: nameLocation, Value: loc, ID: wire.Location}}, nil)
+	return t.answer(x, to.Status, append([]wire.Field{{Name: nameLocation, Value: loc, ID: wire.Location}}, more...), nil)
 }
 
 // nameLocation is the field of redirects.

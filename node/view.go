@@ -144,6 +144,7 @@ func (n *Node) sample(ctx context.Context) error {
 		n.rates.step(now, counters)
 		n.curves.step(now, n.loads(true))
 		n.endSwitches(now)
+		n.knobs.Step(now, n.pressure)
 		if trim.step(counters[nodeKey]) {
 			debug.FreeOSMemory()
 		}

@@ -183,6 +183,7 @@ func httpOnly(r *Route) string {
 	}{
 		{len(r.Paths) > 0, "paths"}, {len(r.Methods) > 0, "methods"}, {len(r.Headers) > 0, "headers"},
 		{r.Redirect != nil, "redirect"}, {r.Respond != nil, "respond"}, {r.Rewrite != Rewrite{}, "rewrite"},
+		{r.Cache != nil, "cache"}, {r.Fallback != nil, "fallback"}, {len(r.Switches) > 0, "switches"},
 		{len(r.Request.Remove)+len(r.Request.Set)+len(r.Request.Add) > 0, "request"},
 		{len(r.Response.Remove)+len(r.Response.Set)+len(r.Response.Add) > 0, "response"},
 	} {

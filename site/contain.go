@@ -20,3 +20,20 @@ type RouteCache struct {
 	Body            Size          `yaml:"body" default:"1MiB" min:"1KiB" max:"256MiB" doc:"larger bodies are passed on and not kept; an eighth of cache.memory is the most"`
 	Wait            time.Duration `yaml:"wait" default:"5s" min:"0s" doc:"how long a request waits for the answer to another one of the same; then it asks for itself; 0s: it never waits"`
 }
+
+// Fallback is what answers instead of a pool that cannot. Exactly one of Pool, Respond and Redirect is set.
+type Fallback struct {
+	Pool     string    `yaml:"pool" doc:"another pool; requests that may have changed something already are not sent there"`
+	Respond  *Respond  `yaml:"respond" doc:"a fixed text"`
+	Redirect *Redirect `yaml:"redirect" doc:"a redirect"`
+	On       []string  `yaml:"on" default:"overloaded,down,failed,deadline" enum:"overloaded|down|failed|deadline|switched" doc:"overloaded: the pool's shedder, bulkhead or connection limits refuse; down: no endpoint, or breaker open; failed: endpoints were tried and failed; deadline: the request's time was over; switched: a switch of the route is on"`
+}
+
+// Switch is a knob by which an application gives up a feature before requests have to be refused.
+type Switch struct {
+	Name  string        `yaml:"-"`
+	Pool  string        `yaml:"pool" doc:"pool whose overload turns it on; empty: only people do, by evenkeel switch"`
+	When  string        `yaml:"when" default:"overloaded" enum:"overloaded|low_off" doc:"overloaded: requests come faster than the pool answers them; low_off: all its low requests are refused"`
+	After time.Duration `yaml:"after" default:"2s" min:"0s" max:"1h" doc:"the pool has to be so for this long"`
+	Back  time.Duration `yaml:"back" default:"30s" min:"1s" max:"24h" doc:"it goes off when the pool has not been so for this long"`
+}

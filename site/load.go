@@ -99,6 +99,9 @@ func finish(s *Site, given func(path string) bool) {
 			p.Probe.TCP = &ProbeTCP{}
 		}
 	}
+	for name, one := range s.Switches {
+		one.Name = name
+	}
 	if len(s.Routes) == 0 && len(s.Pools) == 1 {
 		for name := range s.Pools {
 			r := &Route{}

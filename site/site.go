@@ -35,6 +35,7 @@ type Site struct {
 	Rules     []*Rule              `yaml:"rules" doc:"own patterns that are blocked, allowed, counted or limited, in order, before screening"`
 	Screening Screening            `yaml:"screening" doc:"checking requests for attacks (WAF)"`
 	Cache     Cache                `yaml:"cache" doc:"what the caches of all routes share"`
+	Switches  map[string]*Switch   `yaml:"switches" form:"name" doc:"features that an application can give up, by name; routes name those that they have"`
 	Guard     Guard                `yaml:"guard" doc:"how evenkeel protects itself from overload"`
 	AccessLog AccessLog            `yaml:"access_log" doc:"one line per request or connection"`
 	Stop      Stop                 `yaml:"stop" doc:"how long stopping may take"`
@@ -310,6 +311,8 @@ type Route struct {
 	Screen    *Screen           `yaml:"screen" doc:"check requests for attacks; absent: as screening.default says"`
 	BodyBytes Size              `yaml:"body_bytes" default:"0B" doc:"size of a request body; 0B: the listener's limit"`
 	Cache     *RouteCache       `yaml:"cache" doc:"keep answers and give them to others; {} keeps what answers allow"`
+	Fallback  *Fallback         `yaml:"fallback" doc:"what answers when the pool cannot"`
+	Switches  []string          `yaml:"switches" doc:"switches whose names endpoints are told in Evenkeel-Degrade while they are on"`
 	Rewrite   Rewrite           `yaml:"rewrite" doc:"what is changed before the request is sent"`
 	Request   Edits             `yaml:"request" doc:"request headers added and removed"`
 	Response  Edits             `yaml:"response" doc:"response headers added and removed"`

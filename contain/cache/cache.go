@@ -76,9 +76,9 @@ func (c *Cache) Purge(route, prefix string) int {
 
 // Status is what a cache holds, as plain data.
 type Status struct {
-	Bytes, Most, Capturing, Entries, Waiting                                                   int64
-	Stored, Evicted, Invalidated, Purged, Refreshed, Unrefreshed, WaitedOut, Crowded, Refusals uint64
-	Routes                                                                                     []RouteStatus
+	Bytes, Most, Capturing, Entries, Waiting                                         int64
+	Stored, Evicted, Invalidated, Purged, Refreshed, Unrefreshed, WaitedOut, Crowded uint64
+	Routes                                                                           []RouteStatus
 }
 
 // Status returns what the cache holds.

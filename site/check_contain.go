@@ -1,0 +1,102 @@
+package site
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// switchesMost is how many switches a site may have: their names travel in a header field.
+const switchesMost = 32
+
+// containment checks caches, fallbacks and switches.
+func (c *checker) containment() {
+	for i, r := range c.site.Routes {
+		path := fmt.Sprintf("routes[%d]", i)
+		if c.bad[path] {
+			continue
+		}
+		c.cached(r, path+".cache")
+		c.fallback(r, path)
+		for j, name := range r.Switches {
+			if at := fmt.Sprintf("%s.switches[%d]", path, j); c.site.Switches[name] == nil && !c.bad[at] && !c.bad["switches"] {
+				c.wrong(at, "there is no switch %s%s", quote(name), c.known(name, slices.Sorted(maps.Keys(c.site.Switches)), "switches"))
+			}
+		}
+		if at := path + ".switches"; len(r.Switches) > 0 && r.Pool == "" && !c.suspect(at) {
+			c.wrong(at, "has no effect on a route that sends nothing to a pool")
+		}
+	}
+	if n := len(c.site.Switches); n > switchesMost {
+		c.wrong("switches", "are %d; at most %d are allowed, because their names travel in a header field", n, switchesMost)
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.site.Switches)) {
+		c.knob(c.site.Switches[name], join("switches", name))
+	}
+}
+
+func (c *checker) cached(r *Route, at string) {
+	switch {
+	case r.Cache == nil || c.suspect(at):
+	case r.Pool == "":
+		c.wrong(at, "has no effect on a route that sends nothing to a pool")
+	case r.Cache.Body > c.site.Cache.Memory/8 && !c.suspect("cache"):
+		c.wrong(at+".body", "%s is more than an eighth of cache.memory, which is %s; make memory larger or body smaller", r.Cache.Body, c.site.Cache.Memory)
+	}
+}
+
+func (c *checker) fallback(r *Route, path string) {
+	f, at := r.Fallback, path+".fallback"
+	if f == nil || c.suspect(at) {
+		return
+	}
+	var does []string
+	for _, one := range []struct {
+		set  bool
+		name string
+	}{{f.Pool != "", "pool"}, {f.Redirect != nil, "redirect"}, {f.Respond != nil, "respond"}} {
+		if one.set {
+			does = append(does, one.name)
+		}
+	}
+	switch {
+	case len(does) == 0:
+		c.wrong(at, "says neither pool, redirect nor respond; give one of them")
+	case len(does) > 1:
+		c.wrong(at, "says %s; a fallback is one of them", strings.Join(does, " and "))
+	case r.Pool == "":
+		c.wrong(at, "has no effect on a route that sends nothing to a pool")
+	case f.Pool != "" && f.Pool == r.Pool:
+		c.wrong(at+".pool", "%s is the pool that cannot answer; name another one", quote(f.Pool))
+	case f.Pool != "" && c.site.Pools[f.Pool] == nil && !c.bad["pools"]:
+		c.wrong(at+".pool", "there is no pool %s%s", quote(f.Pool), c.known(f.Pool, slices.Sorted(maps.Keys(c.site.Pools)), "pools"))
+	case slices.Contains(f.On, "switched") && len(r.Switches) == 0 && !c.suspect(path+".switches"):
+		c.wrong(at+".on", "says switched, but the route names no switches")
+	}
+	if d := f.Redirect; d != nil && d.Scheme == "" && d.Host == "" && d.Path == "" {
+		c.wrong(at+".redirect", "leads back to where the client came from; give scheme, host or path")
+	}
+	if f.Respond != nil {
+		for _, name := range slices.Sorted(maps.Keys(f.Respond.Headers)) {
+			c.editable(name, at+".respond.headers."+name)
+		}
+	}
+}
+
+func (c *checker) knob(s *Switch, at string) {
+	if c.suspect(at) {
+		return
+	}
+	if first := s.Name[0]; first >= '0' && first <= '9' {
+		c.wrong(at, "begins with a digit; endpoints are told the name as a token, which begins with a letter")
+	}
+	p := c.site.Pools[s.Pool]
+	switch {
+	case s.Pool == "":
+	case p == nil && !c.bad["pools"]:
+		c.wrong(at+".pool", "there is no pool %s%s", quote(s.Pool), c.known(s.Pool, slices.Sorted(maps.Keys(c.site.Pools)), "pools"))
+	case p != nil && p.Shed.Mode == ModeOff && !c.suspect(join("pools", s.Pool)):
+		c.wrong(at+".pool", "pool %s has shed: {mode: off}, so that nobody knows when it is overloaded; write mode: on or mode: dry_run", s.Pool)
+	}
+}
