@@ -18,6 +18,7 @@ import (
 
 const usage = `usage: bench cost [flags]              CPU and memory beside HAProxy and nginx
        bench screen [flags]            what screening costs per request
+       bench cache [flags]             what a hit in the cache costs, beside asking
        bench stress [flags] NAME...    experiments with a verdict each; all stands for all
        bench limit [flags]             a check of a rate limit beside other limiters
        bench shed [flags]              the shedder in random worlds, in fake time
@@ -41,6 +42,8 @@ func run(args []string) int {
 			return cost.Main(ctx, args[1:])
 		case "screen":
 			return cost.Screen(ctx, args[1:])
+		case "cache":
+			return cost.Cache(ctx, args[1:])
 		case "stress":
 			return stress.Main(ctx, args[1:])
 		case "overload":

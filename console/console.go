@@ -20,6 +20,10 @@ type Deps struct {
 	// Shed refuses low requests, or standard and low ones, of a pool until a moment, of all pools when pool is ""; a zero until brings
 	// them back. The console has checked class and pool.
 	Shed func(pool, class string, until time.Time) error
+	// SetSwitch turns a switch of the site on or off until a moment; a zero until leaves it to itself. An error means that there is none of that name.
+	SetSwitch func(name string, on bool, until time.Time, by string) error
+	// Purge removes stored answers of a route, any for "", under URLs that begin with prefix, and says how many there were.
+	Purge func(route, prefix string) int
 	// Curves is the past of the node and its pools after a moment, the node first.
 	Curves func(since time.Time) []Series
 	// Reload reads the site file again. Its error is shown to the caller; it means that nothing changed.
@@ -102,6 +106,7 @@ func New(deps Deps) http.Handler {
 	serve("GET", "/api/v1/limits/explain", c.explain)
 	serve("GET", "/api/v1/overload", c.overload)
 	c.shedRoutes(mux)
+	c.degradeRoutes(mux)
 	serve("GET", "/api/v1/stream", c.streamViews)
 	serve("POST", "/api/v1/pools/{pool}/endpoints/{address}/{state}", c.setEndpoint)
 	serve("POST", "/api/v1/reload", c.reload)

@@ -87,7 +87,15 @@ func pageFuncs() template.FuncMap {
 		"loadTone": func(state string) string { _, tone := loadWord(state); return tone },
 		"because":  refusedWords, "keysText": keysText, "order": shedPath, "sentence": sentenceOf,
 		"part": partOf, "drawn": drawnOf, "whole": wholeOf,
-		"num": func(n int) uint64 { return uint64(max(n, 0)) },
+		"standIn": func(d *Degrade, now time.Time) any {
+			return struct {
+				*Degrade
+				Now time.Time
+			}{d, now}
+		},
+		"setSwitch": switchPath,
+		"size":      func(n int64) uint64 { return uint64(max(n, 0)) },
+		"num":       func(n int) uint64 { return uint64(max(n, 0)) },
 		"pair": func(p Pool, now time.Time) any {
 			return struct {
 				Pool Pool

@@ -182,7 +182,7 @@ func shedPath(pool, class, length string) string {
 
 // back is where a form of the page without scripts goes after a change: the page it stands on.
 func back(r *http.Request) string {
-	if strings.Contains(r.Header.Get("Referer"), "/overload") || strings.HasPrefix(r.URL.Path, "/api/v1/shed") {
+	if strings.Contains(r.Header.Get("Referer"), "/overload") || strings.HasPrefix(r.URL.Path, "/api/v1/shed") || r.URL.Path == "/api/v1/switches" {
 		return "/overload"
 	}
 	return "/"

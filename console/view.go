@@ -14,6 +14,7 @@ type View struct {
 	Routes    []Route    `json:"routes"`
 	Events    []Event    `json:"events"` // newest first; at most EventLimit are passed on
 	Overload  Overload   `json:"overload"`
+	Degrade   *Degrade   `json:"degrade,omitempty"` // nil: the site has no caches, fallbacks or switches
 }
 
 // EventLimit is how many events a View passes on. A page shows a screenful; more would only make the stream heavy.

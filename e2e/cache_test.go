@@ -127,6 +127,7 @@ func page(text string, fields ...string) http.HandlerFunc {
 
 // What comes from memory is what the endpoint sent, over HTTP/1.1 and HTTP/2 alike.
 func TestCacheAnswers(t *testing.T) {
+	defer http.DefaultClient.CloseIdleConnections() // or the drain waits for them
 	large := strings.Repeat("0123456789", 20_000)
 	service := newShop(t, page(large, "Cache-Control", "max-age=60", "ETag", `"a"`, "X-Own", "1"))
 	g := runSite(t, fmt.Sprintf(`
@@ -173,6 +174,7 @@ routes: [{name: all, pool: shop, cache: {}}]
 
 // An endpoint that dies is covered by what is stale, up to its limit, and then by the fallback.
 func TestCacheThenFallback(t *testing.T) {
+	defer http.DefaultClient.CloseIdleConnections()
 	service := newShop(t, page("fresh", "Cache-Control", "max-age=1, stale-if-error=3"))
 	spare := newShop(t, page("spare"))
 	g := runSite(t, fmt.Sprintf(`
@@ -236,6 +238,7 @@ routes:
 
 // A stale answer is given at once and refreshed behind it, by one request.
 func TestCacheRefreshes(t *testing.T) {
+	defer http.DefaultClient.CloseIdleConnections()
 	var version atomic.Int64
 	service := newShop(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "max-age=1, stale-while-revalidate=60")
@@ -257,5 +260,76 @@ routes: [{name: all, pool: shop, cache: {}}]
 	})
 	if n := service.asked.Load(); n > 4 {
 		t.Errorf("%d requests", n)
+	}
+}
+
+// What the shedder would refuse is answered with something stale, and the same overload turns a switch that endpoints are told of.
+func TestCacheUnderOverload(t *testing.T) {
+	defer http.DefaultClient.CloseIdleConnections()
+	hold := make(chan struct{})
+	service := newShop(t, page("fresh", "Cache-Control", "max-age=1"))
+	g := runSite(t, fmt.Sprintf(`
+listeners: {web: {listen: "127.0.0.1:0"}}
+pools: {shop: {endpoints: [%q], shed: {mode: on, max: 1}}}
+switches: {extras: {pool: shop, after: 0s, back: 1s}}
+routes:
+  - {name: slow, paths: [/slow/*], pool: shop, switches: [extras]}
+  - {name: all, pool: shop, cache: {}}
+`, service.address()))
+	base := "http://" + g.at["web"]
+	if _, body := get(t, base, "/x"); body != "fresh" {
+		t.Fatalf("body %q", body)
+	}
+	get(t, base, "/slow/1", "Evenkeel-Degrade", "everything")
+	if told := service.told.Load(); told != "" {
+		t.Errorf("the endpoint was told %q, which a client made up", told)
+	}
+	service.answer.Store(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		<-hold
+		io.WriteString(w, "late")
+	}))
+	var wg sync.WaitGroup
+	stop := make(chan struct{})
+	for range 30 { // more than the one place takes
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if r, err := http.Get(base + "/slow/1"); err == nil {
+					io.Copy(io.Discard, r.Body)
+					r.Body.Close()
+				}
+			}
+		})
+	}
+	until(t, "something stale stands in for a refusal", func() bool {
+		r, body := get(t, base, "/x")
+		if r.StatusCode != 200 || body != "fresh" {
+			t.Fatalf("%s %q %v", r.Status, body, r.Header)
+		}
+		return strings.Contains(r.Header.Get("Cache-Status"), "detail=stale-if-overloaded")
+	})
+	until(t, "the switch is on", func() bool {
+		_, text := get(t, "http://"+g.at["console"], "/api/v1/switches")
+		return strings.Contains(text, `"on": true`)
+	})
+	service.answer.Store(page("fresh", "Cache-Control", "max-age=1"))
+	close(hold)
+	until(t, "the endpoint is told", func() bool {
+		get(t, base, "/slow/1")
+		return service.told.Load() == "extras"
+	})
+	close(stop)
+	wg.Wait()
+	until(t, "the switch goes off by itself", func() bool {
+		_, text := get(t, "http://"+g.at["console"], "/api/v1/switches")
+		return strings.Contains(text, `"on": false`)
+	})
+	get(t, base, "/slow/1")
+	if told := service.told.Load(); told != "" {
+		t.Errorf("the endpoint is told %q", told)
 	}
 }

@@ -88,7 +88,7 @@ func (n *Node) console(s *site.Site) http.Handler {
 		View: n.View, SetEndpoint: n.SetEndpoint, Shed: n.Shed, Curves: n.curves.since, Drain: n.Stop, Metrics: n.metrics.handler(), Ready: n.ready,
 		Token: string(s.Admin.Token), ClientCerts: s.Admin.TLS != nil && s.Admin.TLS.ClientCA != "", Listen: s.Admin.Listen,
 	}
-	deps.Explain = n.Explain
+	deps.Explain, deps.SetSwitch, deps.Purge = n.Explain, n.SetSwitch, n.Purge
 	if n.opts.Load != nil {
 		deps.Reload = n.Reload
 	}

@@ -46,8 +46,8 @@ func (n *Node) pressure(pool string) degrade.Pressure {
 	if g == nil {
 		return degrade.Pressure{}
 	}
-	level := g.Pressure()
-	return degrade.Pressure{Overloaded: level > 0, LowOff: level > 1}
+	st := g.Status() // not what the gate last told: without requests it tells nothing
+	return degrade.Pressure{Overloaded: st.Behind || st.LowOff, LowOff: st.LowOff}
 }
 
 // SetSwitch turns a switch on or off until a moment, whatever its pool does; a zero until leaves it to itself again. by says who: hand, or

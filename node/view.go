@@ -56,6 +56,7 @@ func (n *Node) View() console.View {
 		v.Routes = append(v.Routes, n.viewRoute("", &site.Route{Class: site.ClassStandard}, u))
 	}
 	v.Overload = n.viewOverload(s, v.At)
+	v.Degrade = n.viewDegrade(v.At)
 	return v
 }
 

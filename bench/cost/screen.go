@@ -43,12 +43,22 @@ func asks() []ask {
 	}
 }
 
+// mode is one of the sites that are compared, by what its route says besides.
+type mode struct{ name, route string }
+
 // screenModes are the sites that are compared; the first is what the others are measured against.
-var screenModes = []struct{ name, screen string }{
-	{"off", "{mode: off}"},
-	{"cheap checks", "{mode: block, sample: 0%}"},
-	{"rule set", "{mode: block}"},
-	{"rule set, level 4", "{mode: detect, paranoia: 4}"},
+var screenModes = []mode{
+	{"off", "screen: {mode: off}"},
+	{"cheap checks", "screen: {mode: block, sample: 0%}"},
+	{"rule set", "screen: {mode: block}"},
+	{"rule set, level 4", "screen: {mode: detect, paranoia: 4}"},
+}
+
+// cacheModes are those that show what the cache costs and spares. A ttl of some years outlives the fixed date of the service's answers.
+var cacheModes = []mode{
+	{"no cache", ""},
+	{"passed by", "cache: {}"},
+	{"hit", "cache: {ttl: 200000h}"},
 }
 
 // screenRow is what one kind of request costs.
@@ -60,7 +70,20 @@ type screenRow struct {
 
 // Screen runs `bench screen` and returns its exit code.
 func Screen(ctx context.Context, args []string) int {
-	f := flag.NewFlagSet("bench screen", flag.ContinueOnError)
+	return compare(ctx, "screen", args, &screenBench{modes: screenModes, asks: asks()})
+}
+
+// Cache runs `bench cache` and returns its exit code.
+func Cache(ctx context.Context, args []string) int {
+	small := asks()[0]
+	large := small
+	large.name, large.text = "GET, 10 kB", strings.Replace(small.text, "/100 ", "/10000 ", 1)
+	return compare(ctx, "cache", args, &screenBench{modes: cacheModes, asks: []ask{small, large}})
+}
+
+// compare measures one process for each mode of b in turn.
+func compare(ctx context.Context, name string, args []string, b *screenBench) int {
+	f := flag.NewFlagSet("bench "+name, flag.ContinueOnError)
 	rounds := f.Int("rounds", 5, "rounds; the median counts")
 	seconds := f.Float64("seconds", 1, "seconds of each measurement")
 	asJSON := f.Bool("json", false, "write the results as JSON")
@@ -72,19 +95,19 @@ func Screen(ctx context.Context, args []string) int {
 		return 2
 	}
 	if *rounds < 1 || *seconds <= 0 || f.NArg() > 0 {
-		fmt.Fprintln(os.Stderr, "bench screen: rounds and seconds must be above zero, and there is nothing else to say")
+		fmt.Fprintln(os.Stderr, "bench "+name+": rounds and seconds must be above zero, and there is nothing else to say")
 		return 2
 	}
-	rows, start, err := measureScreen(ctx, *program, *rounds, time.Duration(*seconds*float64(time.Second)))
+	rows, start, err := b.measure(ctx, *program, *rounds, time.Duration(*seconds*float64(time.Second)))
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "bench screen:", err)
+		fmt.Fprintln(os.Stderr, "bench "+name+":", err)
 		return 3
 	}
 	if *asJSON {
 		_ = json.NewEncoder(os.Stdout).Encode(map[string]any{"rows": rows, "start": start})
 		return 0
 	}
-	printScreen(os.Stdout, rows, start)
+	printScreen(os.Stdout, b.modes, rows, start)
 	return 0
 }
 
@@ -95,14 +118,14 @@ type screenStart struct {
 	RSS   float64 `json:"rss_mib"`  // soon after
 }
 
-func printScreen(out io.Writer, rows []screenRow, start []screenStart) {
-	fmt.Fprintf(out, "%s, %d cores\nprocessor time of evenkeel per request in µs, and how many times that of mode off\n\n%-18s", machine.Model(), len(machine.CPUs()), "")
-	for _, m := range screenModes {
+func printScreen(out io.Writer, modes []mode, rows []screenRow, start []screenStart) {
+	fmt.Fprintf(out, "%s, %d cores\nprocessor time of evenkeel per request in µs, and how many times that of mode %s\n\n%-18s", machine.Model(), len(machine.CPUs()), modes[0].name, "")
+	for _, m := range modes {
 		fmt.Fprintf(out, "%22s", m.name)
 	}
 	for _, r := range rows {
 		fmt.Fprintf(out, "\n%-18s", r.Ask)
-		for _, m := range screenModes {
+		for _, m := range modes {
 			fmt.Fprintf(out, "%14.1f %6.1f×", r.CPU[m.name], r.Ratio[m.name])
 		}
 	}
@@ -119,11 +142,13 @@ func printScreen(out io.Writer, rows []screenRow, start []screenStart) {
 
 // screenBench is one evenkeel for each mode, before one service.
 type screenBench struct {
+	modes   []mode
+	asks    []ask
 	process []*machine.Process
 	address []string
 }
 
-func measureScreen(ctx context.Context, program string, rounds int, d time.Duration) (rows []screenRow, start []screenStart, err error) {
+func (b *screenBench) measure(ctx context.Context, program string, rounds int, d time.Duration) (rows []screenRow, start []screenStart, err error) {
 	dir, err := os.MkdirTemp("", "evenkeel-screen-")
 	if err != nil {
 		return nil, nil, err
@@ -134,7 +159,6 @@ func measureScreen(ctx context.Context, program string, rounds int, d time.Durat
 			return nil, nil, err
 		}
 	}
-	b := &screenBench{}
 	defer func() {
 		for _, p := range b.process {
 			p.Stop(0)
@@ -145,23 +169,23 @@ func measureScreen(ctx context.Context, program string, rounds int, d time.Durat
 	}
 	samples := map[[2]int][]float64{}
 	for range rounds {
-		for i, a := range asks() {
-			for m := range screenModes {
+		for i, a := range b.asks {
+			for m := range b.modes {
 				cost, err := b.cost(ctx, m, a, d)
 				if err != nil {
-					return nil, nil, fmt.Errorf("%s, %s: %w", screenModes[m].name, a.name, err)
+					return nil, nil, fmt.Errorf("%s, %s: %w", b.modes[m].name, a.name, err)
 				}
 				samples[[2]int{i, m}] = append(samples[[2]int{i, m}], cost)
 			}
 		}
 	}
-	for i, a := range asks() {
+	for i, a := range b.asks {
 		r := screenRow{Ask: a.name, CPU: map[string]float64{}, Ratio: map[string]float64{}}
-		for m, mode := range screenModes {
+		for m, mode := range b.modes {
 			s := samples[[2]int{i, m}]
 			slices.Sort(s)
 			r.CPU[mode.name] = s[len(s)/2]
-			r.Ratio[mode.name] = r.CPU[mode.name] / r.CPU[screenModes[0].name]
+			r.Ratio[mode.name] = r.CPU[mode.name] / r.CPU[b.modes[0].name]
 		}
 		rows = append(rows, r)
 	}
@@ -188,13 +212,13 @@ func (b *screenBench) start(dir, program string) (out []screenStart, err error) 
 	if err := p.Listening(service); err != nil {
 		return nil, err
 	}
-	for i, m := range screenModes {
+	for i, m := range b.modes {
 		at, err := ports.FreeAddress("127.0.0.1")
 		if err != nil {
 			return nil, err
 		}
 		file := filepath.Join(dir, fmt.Sprintf("site%d.yaml", i))
-		text := fmt.Sprintf("name: screen\nlisteners: {web: {listen: %q}}\npools: {p: {endpoints: [%q], probe: {http: {path: /healthz}}}}\nroutes: [{name: all, pool: p, screen: %s}]\nadmin: {listen: off}\n", at, service, m.screen)
+		text := fmt.Sprintf("name: screen\nlisteners: {web: {listen: %q}}\npools: {p: {endpoints: [%q], probe: {http: {path: /healthz}}}}\nroutes: [{name: all, pool: p, %s}]\nadmin: {listen: off}\n", at, service, m.route)
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			return nil, err
 		}
@@ -227,11 +251,11 @@ func (b *screenBench) cost(ctx context.Context, mode int, a ask, d time.Duration
 	}
 	defer c.Close()
 	want := a.status
-	if mode == 0 || screenModes[mode].name == "rule set, level 4" { // which only detects
+	if mode == 0 || b.modes[mode].name == "rule set, level 4" { // which only detects
 		want = 200
 	}
 	in := bufio.NewReader(c)
-	pid := b.process[len(b.process)-len(screenModes)+mode].Pid()
+	pid := b.process[len(b.process)-len(b.modes)+mode].Pid()
 	before, err := machine.CPUTime(pid)
 	if err != nil {
 		return 0, err
