@@ -38,7 +38,7 @@ func (n *Node) degrading(s *site.Site) exchange.Stage {
 	return d
 }
 
-// pressure is how a pool is, for switches.
+// pressure is how a pool is, for switches. Only the sampler calls it, once for each of its steps.
 func (n *Node) pressure(pool string) degrade.Pressure {
 	n.mu.Lock()
 	g := n.gates[pool]
@@ -47,7 +47,14 @@ func (n *Node) pressure(pool string) degrade.Pressure {
 		return degrade.Pressure{}
 	}
 	st := g.Status() // not what the gate last told: without requests it tells nothing
-	return degrade.Pressure{Overloaded: st.Behind || st.LowOff, LowOff: st.LowOff}
+	would := uint64(0)
+	for _, c := range st.Classes {
+		would += c.WouldRefuse
+	}
+	before, known := n.would[pool]
+	n.would[pool] = would
+	// In a dry run nobody waits, so that nothing stands; what it would refuse is the sign then.
+	return degrade.Pressure{Overloaded: st.Behind || st.LowOff || known && would > before, LowOff: st.LowOff}
 }
 
 // SetSwitch turns a switch on or off until a moment, whatever its pool does; a zero until leaves it to itself again. by says who: hand, or

@@ -65,7 +65,8 @@ type Node struct {
 	rates    rates
 	curves   curves
 	switches switches
-	sampled  int // how often the sampler read counters; only it looks
+	would    map[string]uint64 // what dry runs of pools' shedders would have refused; only the sampler looks
+	sampled  int               // how often the sampler read counters; only it looks
 	events   events
 	tasks    *tasks
 	admin    *admin
@@ -129,7 +130,7 @@ func New(opts Options) (*Node, error) {
 	}
 	n := &Node{
 		opts: opts, log: opts.Log, started: time.Now(),
-		tallies: newTallies(), tasks: newTasks(),
+		tallies: newTallies(), tasks: newTasks(), would: map[string]uint64{},
 		guard:    newGuard(limitInFlight(memoryLimit())),
 		facts:    facts.NewStore(opts.Log),
 		stopping: make(chan struct{}), abort: make(chan struct{}),

@@ -4,11 +4,13 @@ package proxy
 
 import (
 	"bytes"
+	"io"
 	"net"
 	"testing"
 	"time"
 
 	"github.com/even-keel/evenkeel/exchange"
+	"github.com/even-keel/evenkeel/wire"
 )
 
 // The race detector makes sync.Pool forget things, so allocations are counted without it.
@@ -81,6 +83,24 @@ func TestH1RefusalAllocatesNothing(t *testing.T) {
 		if n := testing.AllocsPerRun(2000, ask); n != 0 {
 			t.Errorf("%s: %.2f allocations for each refusal, want 0", name, n)
 		}
+	}
+}
+
+// What a stage answers from memory, and what its tap takes from an endpoint, costs nothing besides.
+func TestH1AnswersAllocateNothing(t *testing.T) {
+	fields, body := []wire.Field{{Name: []byte("Date"), Value: []byte("Thu, 01 Jan 2026 00:00:00 GMT"), ID: wire.Date}, {Name: []byte("Age"), Value: []byte("5")}}, bytes.Repeat([]byte("x"), 2000)
+	_, addr := startProxy(t, h1Limits(), func(x *exchange.Exchange) *exchange.Refusal { return Answer(x, 200, fields, body) })
+	c, _ := dialRaw(t, addr)
+	request, buf := []byte("GET /x HTTP/1.1\r\nHost: shop.example\r\n\r\n"), make([]byte, 8<<10)
+	ask := func() {
+		c.Write(request)
+		if n, err := io.ReadAtLeast(c, buf, len(body)); err != nil || !bytes.HasPrefix(buf[:n], []byte("HTTP/1.1 200")) {
+			t.Fatalf("%q %v", buf[:n], err)
+		}
+	}
+	ask()
+	if n := testing.AllocsPerRun(2000, ask); n != 0 {
+		t.Errorf("%.2f allocations for each answer from memory, want 0", n)
 	}
 }
 

@@ -96,6 +96,8 @@ func (c *checker) knob(s *Switch, at string) {
 	case s.Pool == "":
 	case p == nil && !c.bad["pools"]:
 		c.wrong(at+".pool", "there is no pool %s%s", quote(s.Pool), c.known(s.Pool, slices.Sorted(maps.Keys(c.site.Pools)), "pools"))
+	case p != nil && p.Shed.Mode == ModeDryRun && s.When == "low_off" && !c.suspect(join("pools", s.Pool)):
+		c.wrong(at+".when", "a dry run refuses no low requests; write shed: {mode: on} on pool %s, or when: overloaded here", s.Pool)
 	case p != nil && p.Shed.Mode == ModeOff && !c.suspect(join("pools", s.Pool)):
 		c.wrong(at+".pool", "pool %s has shed: {mode: off}, so that nobody knows when it is overloaded; write mode: on or mode: dry_run", s.Pool)
 	}

@@ -11,7 +11,7 @@ type Cache struct {
 
 // RouteCache is how answers of one route are kept and given to others (RFC 9111). What answers say themselves goes before all times here.
 type RouteCache struct {
-	TTL             time.Duration `yaml:"ttl" default:"0s" min:"0s" doc:"how long answers are fresh that say nothing of it, to requests without Cookie and Authorization; 0s: endpoints are asked each time whether they still hold"`
+	TTL             time.Duration `yaml:"ttl" default:"0s" min:"0s" doc:"how long answers are fresh that say nothing of it, to requests without Cookie, Authorization, customer and user; 0s: endpoints are asked each time whether they still hold"`
 	Negative        time.Duration `yaml:"negative" default:"1s" min:"0s" doc:"the same for 404 and 410"`
 	Errors          time.Duration `yaml:"errors" default:"0s" min:"0s" doc:"the same for 500, 502, 503 and 504 of endpoints"`
 	WhileRevalidate time.Duration `yaml:"stale_while_revalidate" default:"0s" min:"0s" doc:"how long a stale answer is given at once while a newer one is fetched, when it does not say so itself"`

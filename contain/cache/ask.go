@@ -34,7 +34,7 @@ type ask struct {
 	control    Control
 	noneMatch  []byte // If-None-Match
 	modified   []byte // If-Modified-Since
-	personal   bool   // Cookie or Authorization: the answer may be for this sender alone
+	personal   bool   // Cookie, Authorization, or a known customer or user: the answer may be for this sender alone
 	authorized bool
 	apart      bool // a range, a body, a condition that only the endpoint can judge, an upgrade: not a question for a cache
 }

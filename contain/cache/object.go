@@ -35,10 +35,10 @@ type Object struct {
 	ifOverloaded    time.Duration // … when asking would be refused
 	always          bool          // never used without asking (no-cache)
 	strict          bool          // the client's word does not make it usable while stale (must-revalidate, proxy-revalidate, s-maxage)
-	plain           bool          // kept without the endpoint's word: for requests without Cookie and Authorization only
+	plain           bool          // kept without the endpoint's word: for requests that are not personal only
 
 	pass     bool // a mark: requests are not held together until it is over
-	personal bool // the mark holds for requests with Cookie or Authorization
+	personal bool // the mark holds for personal requests
 
 	size       int64
 	refreshing atomic.Bool  // somebody asks for a newer one

@@ -36,6 +36,7 @@ func (w *work) refresh(x *exchange.Exchange, next *exchange.Next) {
 	j := &job{c: c, p: w.p, old: o, x: copied(x), next: next, q: w.q, in: w.in}
 	j.q.key, j.q.extra, j.q.fields = bytes.Clone(w.q.key), bytes.Clone(w.q.extra), j.x.Request.Fields
 	j.a.read(j.x.Request)
+	j.a.personal = w.a.personal
 	j.a.control = Control{} // what this client takes says nothing of what others do
 	select {
 	case c.jobs <- j:

@@ -78,7 +78,7 @@ func isError(status int) bool {
 }
 
 // storable reports whether an answer may be kept for others (RFC 9111 §3). Beyond the RFC: none that sets a cookie, and none that says
-// nothing of its freshness to a request with Cookie or Authorization.
+// nothing of its freshness to a request that may be personal.
 func storable(a *ask, status int, s *said, p *Policy) bool {
 	c := &s.control
 	switch {

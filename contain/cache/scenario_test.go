@@ -264,6 +264,8 @@ func (s *stand) ask(word, fields []string) []string {
 			x.Secure = true
 		case "elsewhere":
 			x.Route = &exchange.Route{Name: "else", Index: 1}
+		case "customer":
+			x.Customer = []byte("acme")
 		case "degraded":
 			x.Degrade = []byte("recommendations")
 		}

@@ -47,6 +47,7 @@ func (s *Stage) Serve(x *exchange.Exchange, next *exchange.Next) *exchange.Refus
 	w := s.c.work(p)
 	defer w.done()
 	w.a.read(x.Request)
+	w.a.personal = w.a.personal || x.Customer != nil || x.User != nil // whatever field names them
 	if w.a.method == methodUnsafe {
 		p.tally.count(x.Shard, Bypass)
 		return w.change(x, next)

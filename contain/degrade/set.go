@@ -60,15 +60,20 @@ func (s *Set) named(name string, now time.Time) *state {
 	return st
 }
 
-// Step looks at all switches. pressure tells how a pool is.
+// Step looks at all switches. pressure tells how a pool is; it is asked once for each pool that has switches.
 func (s *Set) Step(now time.Time, pressure func(pool string) Pressure) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	asked := map[string]Pressure{}
 	for _, name := range slices.Sorted(maps.Keys(s.byName)) {
 		st := s.byName[name]
 		pressed := false
 		if pool := st.knob.cfg.Pool; pool != "" {
-			p := pressure(pool)
+			p, known := asked[pool]
+			if !known {
+				p = pressure(pool)
+				asked[pool] = p
+			}
 			pressed = p.Overloaded && st.knob.cfg.When != "low_off" || p.LowOff
 		}
 		s.step(st, now, pressed)
