@@ -28,9 +28,9 @@ func TestPressureOfADryRun(t *testing.T) {
 	if p := n.pressure("shop"); p.Overloaded {
 		t.Errorf("without requests: %+v", p)
 	}
-	nested(50)(nil)
+	nested(12_000)(nil) // more than any queue would take
 	if p := n.pressure("shop"); !p.Overloaded {
-		t.Errorf("with 50 at once where one is right: %+v", p)
+		t.Errorf("with 12,000 at once where one is right: %+v", p)
 	}
 	if p := n.pressure("shop"); p.Overloaded {
 		t.Errorf("and then without: %+v", p)
