@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/even-keel/evenkeel/client/internal/host"
 	"github.com/even-keel/evenkeel/contain/breaker"
 	"github.com/even-keel/evenkeel/contain/retry"
 )
@@ -22,11 +23,11 @@ var errSlow = errors.New("no answer in the time of an attempt")
 // call is one request with all its attempts.
 type call struct {
 	t      *Transport
-	host   *host
+	host   *host.Host
 	r      *http.Request
 	ctx    context.Context
 	stop   context.CancelFunc
-	class  Class
+	class  int
 	q      retry.Request
 	body   replay
 	number int // of the last attempt
@@ -34,7 +35,7 @@ type call struct {
 
 // begin counts a request.
 func (t *Transport) begin(r *http.Request) *call {
-	c := &call{t: t, r: r, ctx: r.Context(), stop: func() {}, class: ClassOf(r.Context()), body: replay{r: r}}
+	c := &call{t: t, r: r, ctx: r.Context(), stop: func() {}, class: ClassOf(r.Context()).index(), body: replay{r: r}}
 	if _, has := c.ctx.Deadline(); !has && t.o.Timeout > 0 {
 		c.ctx, c.stop = context.WithTimeout(c.ctx, t.o.Timeout)
 	}
@@ -43,9 +44,8 @@ func (t *Transport) begin(r *http.Request) *call {
 		method = http.MethodGet
 	}
 	_, keyed := r.Header[retry.FieldKey]
-	c.q = retry.Request{Idempotent: retry.Idempotent(method) || IsIdempotent(c.ctx), Keyed: keyed, Caller: AttemptOf(c.ctx)}
-	c.host = t.hosts.of(r.URL.Host)
-	c.host.earn(time.Now())
+	c.q = retry.Request{Idempotent: retry.Idempotent(method) || IsIdempotent(c.ctx), Keyed: keyed, Caller: caller(c.ctx, r.Header)}
+	c.host = t.hosts.Of(r.URL.Host, time.Now())
 	return c
 }
 
@@ -57,15 +57,12 @@ func (c *call) over() {
 
 // ending is how an attempt ended.
 type ending struct {
-	resp   *http.Response
-	err    error
-	stop   context.CancelFunc // of the attempt
-	a      retry.Attempt
-	hedge  bool
-	took   time.Duration
-	reason retry.Reason
-	denial retry.Denial
-	kept   string // a stage of ours that refused the repeat
+	resp  *http.Response
+	err   error
+	stop  context.CancelFunc // of the attempt
+	a     retry.Attempt
+	hedge bool
+	took  time.Duration
 }
 
 // failed says whether the attempt failed in a way that another one might mend.
@@ -83,10 +80,10 @@ func (e *ending) discard() {
 }
 
 // attempt makes one attempt, or two with a hedge, and returns how it ended.
-func (c *call) attempt(ticket breaker.Ticket) ending {
+func (c *call) attempt(ticket host.Ticket) ending {
 	ctx, cancel := context.WithCancelCause(c.ctx)
 	stop := func() { cancel(context.Canceled) }
-	if c.number > 1 || c.t.o.Hedge <= 0 || ticket.Trial() || !c.body.none() || !retry.Safe(c.r.Method) || c.q.Caller > 1 || c.t.o.Rules.Attempts < 2 {
+	if c.number > 1 || c.t.o.Hedge <= 0 || ticket.Trial() || !c.body.none() || !retry.Safe(c.r.Method) || c.q.Caller > 1 || c.t.o.Rules.Attempts == 1 {
 		return c.send(ctx, cancel, stop, ticket, c.number)
 	}
 	ends := make(chan ending, 2) // whoever loses finds a place, and ends
@@ -98,7 +95,7 @@ func (c *call) attempt(ticket breaker.Ticket) ending {
 		return e
 	case <-timer.C:
 	}
-	second, ok := c.hedge()
+	second, ok := c.host.Hedge(time.Now(), c.class)
 	if !ok {
 		return <-ends
 	}
@@ -127,23 +124,8 @@ func (c *call) attempt(ticket breaker.Ticket) ending {
 	return e
 }
 
-// hedge says whether a second attempt may be made beside the first.
-func (c *call) hedge() (breaker.Ticket, bool) {
-	now := time.Now()
-	if !c.host.take(now) {
-		return breaker.Ticket{}, false
-	}
-	ticket, refused := c.host.ask(now, c.class, c.t.o.Random())
-	if refused != nil {
-		c.host.giveBack()
-		return ticket, false
-	}
-	c.host.hedges.Add(1)
-	return ticket, true
-}
-
 // send makes one attempt and tells the host what became of it.
-func (c *call) send(ctx context.Context, cancel context.CancelCauseFunc, stop context.CancelFunc, ticket breaker.Ticket, number int) ending {
+func (c *call) send(ctx context.Context, cancel context.CancelCauseFunc, stop context.CancelFunc, ticket host.Ticket, number int) ending {
 	began := time.Now()
 	e := ending{stop: stop, a: retry.Attempt{Number: number}}
 	out := c.r.WithContext(ctx)
@@ -157,7 +139,7 @@ func (c *call) send(ctx context.Context, cancel context.CancelCauseFunc, stop co
 		if d := c.t.o.AttemptTimeout; d > 0 {
 			timer = time.AfterFunc(d, func() { cancel(errSlow) })
 		}
-		c.host.attempts.Add(1)
+		c.host.Sent()
 		e.resp, e.err = c.t.o.Base.RoundTrip(out)
 		if timer != nil && !timer.Stop() && e.resp != nil { // it came with the end of its time: its body cannot be read
 			_ = e.resp.Body.Close()
@@ -172,7 +154,7 @@ func (c *call) send(ctx context.Context, cancel context.CancelCauseFunc, stop co
 		c.explain(ctx, &e)
 	}
 	outcome, accepted := e.says()
-	c.host.done(ticket, now, c.class, breaker.Result{Outcome: outcome, Took: e.took, RetryAfter: e.a.RetryAfter}, accepted)
+	c.host.Done(ticket, now, breaker.Result{Outcome: outcome, Took: e.took, RetryAfter: e.a.RetryAfter}, accepted)
 	return e
 }
 
@@ -203,7 +185,7 @@ func (c *call) explain(ctx context.Context, e *ending) {
 		e.a.Kind, e.err = retry.Cancelled, context.Cause(c.ctx)
 	case errors.Is(context.Cause(ctx), errSlow):
 		e.a.Kind = retry.TimedOut
-		e.err = fmt.Errorf("client: %s has not answered in %v: %w", c.host.name, c.t.o.AttemptTimeout, context.DeadlineExceeded)
+		e.err = fmt.Errorf("client: %s has not answered in %v: %w", c.host.Name, c.t.o.AttemptTimeout, context.DeadlineExceeded)
 	case lost:
 		e.a.Kind = retry.Cancelled // a hedge that lost
 	case errors.As(e.err, &certificate):
@@ -236,66 +218,34 @@ func (e *ending) says() (outcome breaker.Outcome, accepted bool) {
 	return breaker.Failure, false
 }
 
-// again says whether and when another attempt follows the one that ended, with the ticket for it.
-func (c *call) again(e *ending) (ticket breaker.Ticket, wait time.Duration, ok bool) {
-	defer func() { c.tell(e, ok) }()
+// judge says whether and when another attempt follows the one that ended.
+func (c *call) judge(e *ending) host.Verdict {
 	settle := drainFor
 	if e.resp != nil {
 		settle = 0
 	}
-	q := c.q
+	q, a := c.q, e.a
 	q.Gone = e.failed() && c.body.gone(settle)
-	a := e.a
 	a.Number = c.number
-	v := c.t.o.Rules.Judge(q, a)
-	e.reason, e.denial = v.Reason, v.Denial
-	if v.Denial != retry.Granted {
-		return ticket, 0, false
-	}
-	now := time.Now()
-	wait = retry.Wait(a, c.t.o.Random())
-	if deadline, has := c.ctx.Deadline(); has && !now.Add(wait).Before(deadline) {
-		e.denial = retry.NoTime
-		return ticket, 0, false
-	}
-	if !c.host.take(now) {
-		e.denial = retry.Spent
-		return ticket, 0, false
-	}
-	ticket, refused := c.host.ask(now, c.class, c.t.o.Random())
-	if refused != nil {
-		c.host.giveBack()
-		e.kept = refused.Stage
-		return ticket, 0, false
-	}
-	c.host.repeats.Add(1)
-	return ticket, wait, true
+	v := c.host.Judge(c.ctx, q, a, c.class)
+	c.t.o.Observe(Attempt{Host: c.host.Name, Number: c.number, Hedge: e.hedge, Status: e.a.Status, Err: e.err, Took: e.took, Reason: v.Reason, Kept: v.Kept})
+	return v
 }
 
 // finish hands the last attempt to whoever asked.
-func (c *call) finish(e *ending) (*http.Response, error) {
+func (c *call) finish(e *ending, v host.Verdict) (*http.Response, error) {
 	c.body.over()
 	if e.err != nil {
 		e.stop()
 		c.stop()
 		return nil, e.err
 	}
-	if e.reason != retry.None && e.denial != retry.Final {
+	if v.Kept != "" {
 		// Whoever passes this answer on, or has repeats of his own, sees that it was tried here.
 		e.resp.Header.Set(retry.FieldNoRetry, "1")
 	}
 	e.resp.Body = holding(e.resp.Body, func() { e.stop(); c.stop() })
 	return e.resp, nil
-}
-
-func (c *call) tell(e *ending, again bool) {
-	a := Attempt{Host: c.host.name, Number: c.number, Hedge: e.hedge, Status: e.a.Status, Err: e.err, Took: e.took, Reason: e.reason}
-	if e.reason != retry.None && !again {
-		if a.Kept = e.kept; a.Kept == "" {
-			a.Kept = e.denial.String()
-		}
-	}
-	c.t.tell(a)
 }
 
 // held is the body of an answer whose context ends with it.

@@ -8,10 +8,10 @@
 package client
 
 import (
-	"math/rand/v2"
 	"net/http"
 	"time"
 
+	"github.com/even-keel/evenkeel/client/internal/host"
 	"github.com/even-keel/evenkeel/contain/breaker"
 	"github.com/even-keel/evenkeel/contain/retry"
 	"github.com/even-keel/evenkeel/contain/throttle"
@@ -29,7 +29,7 @@ type Options struct {
 
 	// Rules say what is tried again. The zero value is retry.Default(): what is safe, three attempts in all. Attempts: 1 never tries again.
 	Rules retry.Rules
-	// Share of the requests may be repeats and hedges, up to 1. 0: 0.1.
+	// Share of the requests may be repeats and hedges, up to 1. 0: 0.1; negative: none.
 	Share float64
 	// Hedge sends a request that only reads (GET, HEAD, OPTIONS, TRACE) and has no body a second time when there is no answer head after this.
 	// Whichever answers first wins, the other is cancelled. A good value is what 95 % of answers need. 0: never.
@@ -38,7 +38,7 @@ type Options struct {
 	// Throttle decides what is not sent because the host has refused so much, for each class apart.
 	Throttle   throttle.Config
 	NoThrottle bool
-	// Breaker decides when a host that fails is left alone. The zero value opens after 5 failures in a row that lasted a second.
+	// Breaker decides when a host that fails is left alone. The zero value opens after 3 failures in a row that lasted a second.
 	Breaker   breaker.Config
 	NoBreaker bool
 
@@ -55,7 +55,6 @@ type Options struct {
 
 // Limits without an option.
 const (
-	defaultHosts = 1024
 	// waitSays is how long an attempt must have waited for its being given up at the deadline to say something of the host.
 	waitSays = 100 * time.Millisecond
 	// drainMost and drainFor bound what is read of an answer that is thrown away, so that its connection can be used again.
@@ -63,15 +62,35 @@ const (
 	drainFor  = 50 * time.Millisecond
 )
 
-// defaultBreaker looks at failures in a row only: refusals and timeouts among answers are load, which the throttle sees to.
-func defaultBreaker() breaker.Config {
-	return breaker.Config{Row: 5, RowFor: time.Second, OpenFor: time.Second, OpenMax: 30 * time.Second, RetryAfter: 5 * time.Minute, Trials: 3}
+// Refused is the error of a request that was not sent, as it would most likely have failed. Find it with errors.As.
+type Refused = host.Refused
+
+// Stages that refuse.
+const (
+	StageThrottle = host.StageThrottle
+	StageBreaker  = host.StageBreaker
+)
+
+// Status is what a Transport knows of one host.
+type Status = host.Status
+
+// Attempt is one attempt that ended, or a request that was not sent.
+type Attempt struct {
+	Host   string
+	Number int  // 1 for the first
+	Hedge  bool // made beside another one
+	Status int  // of the answer; 0: there was none
+	Err    error
+	Took   time.Duration // until the head of the answer
+	Reason retry.Reason  // what failed; retry.None: nothing that is ever repeated
+	// Kept is why what failed is not repeated: a word of retry.Denial, or a stage; empty: it is repeated, or has not failed.
+	Kept string
 }
 
 // Transport is an http.RoundTripper with manners. It may be used from any goroutine, and starts none that outlives the requests it was given.
 type Transport struct {
 	o     Options
-	hosts hosts
+	hosts *host.Hosts
 }
 
 // New makes a Transport. Values out of their range are replaced by the nearest allowed.
@@ -79,65 +98,45 @@ func New(o Options) *Transport {
 	if o.Base == nil {
 		o.Base = http.DefaultTransport
 	}
-	if o.Rules == (retry.Rules{}) {
-		o.Rules = retry.Default()
+	if o.Observe == nil {
+		o.Observe = func(Attempt) {}
 	}
-	if o.Rules.On == 0 {
-		o.Rules.On = retry.All
-	}
-	if o.Share == 0 {
-		o.Share = retry.Share
-	}
-	o.Share = min(max(o.Share, 0), 1)
-	if o.Breaker == (breaker.Config{}) {
-		o.Breaker = defaultBreaker()
-	}
-	if o.Hosts <= 0 {
-		o.Hosts = defaultHosts
-	}
-	if o.Random == nil {
-		o.Random = rand.Float64
-	}
-	t := &Transport{o: o}
-	t.hosts.init(&t.o)
-	return t
+	return &Transport{o: o, hosts: host.New(host.Config{Rules: o.Rules, Share: o.Share, Throttle: o.Throttle, NoThrottle: o.NoThrottle,
+		Breaker: o.Breaker, NoBreaker: o.NoBreaker, Most: o.Hosts, Random: o.Random})}
 }
 
 // RoundTrip implements http.RoundTripper. An error is that of the last attempt, or a *Refused when the request was not sent.
 func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	c := t.begin(r)
-	ticket, refused := c.host.ask(time.Now(), c.class, t.o.Random())
+	ticket, refused := c.host.Ask(time.Now(), c.class)
 	if refused != nil {
 		c.over()
 		refused.Method = r.Method
-		t.tell(Attempt{Host: c.host.name, Number: 1, Err: refused})
+		t.o.Observe(Attempt{Host: c.host.Name, Number: 1, Err: refused})
 		return nil, refused
 	}
 	for c.number = 1; ; c.number++ {
 		e := c.attempt(ticket)
-		again, wait, ok := c.again(&e)
-		if !ok {
-			return c.finish(&e)
+		v := c.judge(&e)
+		if !v.Again {
+			return c.finish(&e, v)
 		}
-		ticket = again
+		ticket = v.Ticket
 		e.discard()
-		if err := sleep(c.ctx, wait); err != nil {
-			c.host.breaker.Done(ticket, time.Now(), breaker.Result{Outcome: breaker.Ignored})
+		if err := sleep(c.ctx, v.Wait); err != nil {
+			c.host.Drop(ticket, time.Now())
 			c.over()
 			return nil, err
 		}
 	}
 }
 
+// Status is what is known of each host, by name.
+func (t *Transport) Status() []Status { return t.hosts.Status() }
+
 // CloseIdleConnections does so at the base.
 func (t *Transport) CloseIdleConnections() {
 	if base, ok := t.o.Base.(interface{ CloseIdleConnections() }); ok {
 		base.CloseIdleConnections()
-	}
-}
-
-func (t *Transport) tell(a Attempt) {
-	if t.o.Observe != nil {
-		t.o.Observe(a)
 	}
 }

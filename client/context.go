@@ -7,18 +7,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/even-keel/evenkeel/contain/deadline"
 	"github.com/even-keel/evenkeel/contain/retry"
 )
 
-// Names of fields that a request takes along.
-const (
-	// FieldDeadline is how many milliseconds are left for the whole answer.
-	FieldDeadline = "Evenkeel-Deadline"
-	// FieldClass is how much the request matters.
-	FieldClass = "Evenkeel-Class"
-	// fieldTimeout is the same as FieldDeadline for gRPC.
-	fieldTimeout = "Grpc-Timeout"
-)
+// FieldClass is how much a request matters, to whom it is sent.
+const FieldClass = "Evenkeel-Class"
 
 // Class is how much a request matters: who can do only so much drops low ones first and critical ones last.
 type Class string
@@ -29,9 +23,6 @@ const (
 	Standard Class = "standard"
 	Low      Class = "low"
 )
-
-// classes is how many there are.
-const classes = 3
 
 func (c Class) index() int {
 	switch c {
@@ -91,37 +82,33 @@ func IsIdempotent(ctx context.Context) bool {
 	return is
 }
 
-// fields are the header of an attempt with what ctx says of it. What the program has put there itself stays.
+// fields are the header of an attempt with what ctx says of it. A class that the program has put there itself stays.
 func fields(ctx context.Context, header http.Header, now time.Time, number int) http.Header {
 	h := header.Clone()
 	if h == nil {
 		h = http.Header{}
 	}
-	if deadline, ok := ctx.Deadline(); ok && h.Get(FieldDeadline) == "" {
-		left := max(deadline.Sub(now), 0)
-		h.Set(FieldDeadline, strconv.FormatInt(left.Milliseconds(), 10))
-		if strings.HasPrefix(h.Get("Content-Type"), "application/grpc") && h.Get(fieldTimeout) == "" {
-			h.Set(fieldTimeout, grpcTimeout(left))
+	if end, ok := ctx.Deadline(); ok {
+		left := end.Sub(now)
+		if said, is := deadline.Millis(h.Get(deadline.Field)); is { // by who passes a request on: time has gone by since
+			left = min(left, said)
+		}
+		h.Set(deadline.Field, string(deadline.AppendMillis(nil, left)))
+		if strings.HasPrefix(h.Get("Content-Type"), "application/grpc") && h.Get(deadline.FieldGRPC) == "" {
+			h.Set(deadline.FieldGRPC, string(deadline.AppendGRPC(nil, left)))
 		}
 	}
 	if c := ClassOf(ctx); c != "" && h.Get(FieldClass) == "" {
 		h.Set(FieldClass, string(c))
 	}
 	// A repeat of a repeat is one more: whoever comes behind sees that somebody tries again already.
-	if n := AttemptOf(ctx) + number - 1; n > 1 {
+	if n := caller(ctx, h) + number - 1; n > 1 {
 		h.Set(retry.FieldAttempt, strconv.Itoa(n))
 	}
 	return h
 }
 
-// grpcTimeout writes at most 8 digits and a unit (gRPC over HTTP/2, "Timeout").
-func grpcTimeout(d time.Duration) string {
-	const most = 99_999_999
-	switch {
-	case d <= most*time.Microsecond:
-		return strconv.FormatInt(d.Microseconds(), 10) + "u"
-	case d <= most*time.Millisecond:
-		return strconv.FormatInt(d.Milliseconds(), 10) + "m"
-	}
-	return strconv.FormatInt(min(int64(d/time.Second), most), 10) + "S"
+// caller is which attempt of its sender a request is, as its context or a field that is passed on says.
+func caller(ctx context.Context, h http.Header) int {
+	return max(AttemptOf(ctx), retry.CallerAttempt(h.Get(retry.FieldAttempt)))
 }

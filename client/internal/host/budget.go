@@ -1,4 +1,4 @@
-package client
+package host
 
 import (
 	"math"
@@ -40,6 +40,9 @@ func (b *budget) take(now time.Time) bool {
 	b.tokens = max(b.tokens-1, 0)
 	return true
 }
+
+// giveBack returns a repeat that was taken and not made.
+func (b *budget) giveBack() { b.tokens = min(b.tokens+1, budgetMost) }
 
 func (b *budget) fade(now time.Time) {
 	past := now.Sub(b.at)
