@@ -36,39 +36,41 @@ type kind struct {
 const ours = "evenkeel"
 
 // kinds are those that can be compared.
-var kinds = []kind{
-	{ours, "package client with its defaults", func(base http.RoundTripper, rnd *rand.Rand) ask {
-		return asking(&http.Client{Transport: client.New(client.Options{Base: base, AttemptTimeout: attemptFor, Random: lockedRandom(rnd)})})
-	}},
-	{"plain", "net/http with a timeout, never again", func(base http.RoundTripper, _ *rand.Rand) ask {
-		return asking(&http.Client{Transport: base, Timeout: attemptFor})
-	}},
-	{"retry at once", "net/http with a timeout, up to two more attempts at once", func(base http.RoundTripper, _ *rand.Rand) ask {
-		once := asking(&http.Client{Transport: base, Timeout: attemptFor})
-		return func(ctx context.Context, url string) (err error) {
-			for range 3 {
-				if err = once(ctx, url); err == nil || ctx.Err() != nil {
-					break
+func kinds() []kind {
+	return []kind{
+		{ours, "package client with its defaults", func(base http.RoundTripper, rnd *rand.Rand) ask {
+			return asking(&http.Client{Transport: client.New(client.Options{Base: base, AttemptTimeout: attemptFor, Random: lockedRandom(rnd)})})
+		}},
+		{"plain", "net/http with a timeout, never again", func(base http.RoundTripper, _ *rand.Rand) ask {
+			return asking(&http.Client{Transport: base, Timeout: attemptFor})
+		}},
+		{"retry-at-once", "net/http with a timeout, up to two more attempts at once", func(base http.RoundTripper, _ *rand.Rand) ask {
+			once := asking(&http.Client{Transport: base, Timeout: attemptFor})
+			return func(ctx context.Context, url string) (err error) {
+				for range 3 {
+					if err = once(ctx, url); err == nil || ctx.Err() != nil {
+						break
+					}
 				}
+				return err
 			}
-			return err
-		}
-	}},
-	{"backoff", "cenkalti/backoff v5: Retry with the exponential backoff of its example, up to three attempts", func(base http.RoundTripper, _ *rand.Rand) ask {
-		once := asking(&http.Client{Transport: base, Timeout: attemptFor})
-		return func(ctx context.Context, url string) error {
-			_, err := backoff.Retry(ctx, func() (struct{}, error) { return struct{}{}, once(ctx, url) },
-				backoff.WithBackOff(backoff.NewExponentialBackOff()), backoff.WithMaxTries(3))
-			return err
-		}
-	}},
-	{"failsafe", "failsafe-go: retries (1 s to 30 s, 3 at most), breaker (5 failures, 1 minute, 2 successes) and timeout, as its documents have them", func(base http.RoundTripper, _ *rand.Rand) ask {
-		retries := failsafehttp.NewRetryPolicyBuilder().WithBackoff(time.Second, 30*time.Second).WithMaxRetries(3).Build()
-		breaker := circuitbreaker.NewBuilder[*http.Response]().HandleIf(func(r *http.Response, err error) bool {
-			return err != nil || r.StatusCode == http.StatusTooManyRequests || r.StatusCode >= 500
-		}).WithFailureThreshold(5).WithDelay(time.Minute).WithSuccessThreshold(2).Build()
-		return asking(&http.Client{Transport: failsafehttp.NewRoundTripper(base, retries, breaker, timeout.New[*http.Response](attemptFor))})
-	}},
+		}},
+		{"backoff", "cenkalti/backoff v5: Retry with the exponential backoff of its example, up to three attempts", func(base http.RoundTripper, _ *rand.Rand) ask {
+			once := asking(&http.Client{Transport: base, Timeout: attemptFor})
+			return func(ctx context.Context, url string) error {
+				_, err := backoff.Retry(ctx, func() (struct{}, error) { return struct{}{}, once(ctx, url) },
+					backoff.WithBackOff(backoff.NewExponentialBackOff()), backoff.WithMaxTries(3))
+				return err
+			}
+		}},
+		{"failsafe", "failsafe-go: retries (1 s to 30 s, 3 at most), breaker (5 failures, 1 minute, 2 successes) and timeout, as its documents have them", func(base http.RoundTripper, _ *rand.Rand) ask {
+			retries := failsafehttp.NewRetryPolicyBuilder().WithBackoff(time.Second, 30*time.Second).WithMaxRetries(3).Build()
+			breaker := circuitbreaker.NewBuilder[*http.Response]().HandleIf(func(r *http.Response, err error) bool {
+				return err != nil || r.StatusCode == http.StatusTooManyRequests || r.StatusCode >= 500
+			}).WithFailureThreshold(5).WithDelay(time.Minute).WithSuccessThreshold(2).Build()
+			return asking(&http.Client{Transport: failsafehttp.NewRoundTripper(base, retries, breaker, timeout.New[*http.Response](attemptFor))})
+		}},
+	}
 }
 
 // errStatus is an answer that is no good one.

@@ -40,6 +40,13 @@ func (s *service) take(now time.Time) time.Time {
 	return done
 }
 
+// refuse counts an attempt that is not worked on.
+func (s *service) refuse(now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.attempts = append(s.attempts, now)
+}
+
 // came is how many attempts came in a time.
 func (s *service) came(from, to time.Time) (n int) {
 	s.mu.Lock()

@@ -12,15 +12,16 @@ import "time"
 
 // Config is how a Throttle decides. Zero values are replaced by those told.
 type Config struct {
-	Window time.Duration // what is remembered; 0: 2 minutes
+	Window time.Duration // what is remembered; 0: 5 seconds
 	K      float64       // requests sent for each that is accepted, at least 1; 0: 2
 	Most   float64       // most that is refused, from 0 to 1; 0: 0.9. What still goes out finds that the server is well again
 	Least  int           // below so many requests in the window nothing is refused; 0: 5. One failure says little
 }
 
-// The defaults of Config.
+// The defaults of Config. The book has a window of two minutes. With that long a memory clients that ask seldom hold requests back for minutes after
+// the server is well again, and begin to only after a minute of overload (bench clients, 1,000 clients that ask once in seven seconds).
 const (
-	defaultWindow = 2 * time.Minute
+	defaultWindow = 5 * time.Second
 	defaultK      = 2
 	defaultMost   = 0.9
 	defaultLeast  = 5

@@ -19,7 +19,7 @@ func TestScenarios(t *testing.T) {
 				t.Fatal(err)
 			}
 			start := time.Unix(1_700_000_000, 0)
-			throttle := New(Config{})
+			throttle := New(Config{Window: 2 * time.Minute})
 			n := 0
 			for line := range strings.Lines(string(text)) {
 				n++
