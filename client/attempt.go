@@ -35,7 +35,7 @@ type call struct {
 
 // begin counts a request.
 func (t *Transport) begin(r *http.Request) *call {
-	c := &call{t: t, r: r, ctx: r.Context(), stop: func() {}, class: ClassOf(r.Context()).index(), body: replay{r: r}}
+	c := &call{t: t, r: r, ctx: r.Context(), stop: func() {}, class: host.Class(string(ClassOf(r.Context()))), body: replay{r: r}}
 	if _, has := c.ctx.Deadline(); !has && t.o.Timeout > 0 {
 		c.ctx, c.stop = context.WithTimeout(c.ctx, t.o.Timeout)
 	}

@@ -24,16 +24,6 @@ const (
 	Low      Class = "low"
 )
 
-func (c Class) index() int {
-	switch c {
-	case Critical:
-		return 1
-	case Low:
-		return 2
-	}
-	return 0
-}
-
 // keyOf is what is put into a context.
 type keyOf int
 

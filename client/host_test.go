@@ -63,7 +63,7 @@ func TestThrottleByClass(t *testing.T) {
 			t.Errorf("sent were %v", sent)
 		}
 		s := tr.Status()[0]
-		if s.Throttled != uint64(1000-sent["low"]) || s.Throttle[Low.index()] != 0.9 || s.Throttle[Critical.index()] != 0 {
+		if s.Throttled != uint64(1000-sent["low"]) || s.Throttle[2] != 0.9 || s.Throttle[1] != 0 {
 			t.Errorf("%+v", s)
 		}
 	})
@@ -91,7 +91,7 @@ func TestBreaker(t *testing.T) {
 		p.script = []string{"200"}
 		p.mu.Unlock()
 		_ = sleep(t.Context(), refused.Wait+time.Second)
-		for range 20 { // three trials, and then all: the throttle has forgotten what was before
+		for range 20 { // a trial, and then all: the throttle has forgotten what was before
 			if have := status(tr, request(t.Context(), "GET", nil)); have != "200" {
 				t.Errorf("after it came back: %s", have)
 			}

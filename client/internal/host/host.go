@@ -19,6 +19,17 @@ import (
 // Classes is how many classes of requests are told apart.
 const Classes = 3
 
+// Class is the number of a class by its word. What is none is standard.
+func Class(word string) int {
+	switch word {
+	case "critical":
+		return 1
+	case "low":
+		return 2
+	}
+	return 0
+}
+
 // Config is how hosts are dealt with. Zero values are replaced by defaults.
 type Config struct {
 	Rules      retry.Rules
