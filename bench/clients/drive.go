@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 )
@@ -60,7 +61,7 @@ type request struct {
 type run struct {
 	plan     plan
 	requests []request
-	lag      time.Duration // the longest that a request was sent late
+	lag      []time.Duration // how late requests were sent
 	start    time.Time
 	service  *service
 }
@@ -78,7 +79,7 @@ func (p plan) drive(ctx context.Context, k kind, s *service, base http.RoundTrip
 		if sleep(ctx, time.Until(r.start.Add(a.at))) != nil {
 			break
 		}
-		r.lag = max(r.lag, time.Since(r.start)-a.at)
+		r.lag = append(r.lag, time.Since(r.start)-a.at)
 		all.Go(func() {
 			ctx, stop := context.WithDeadline(ctx, r.start.Add(a.at+patience))
 			defer stop()
@@ -89,6 +90,15 @@ func (p plan) drive(ctx context.Context, k kind, s *service, base http.RoundTrip
 	}
 	all.Wait()
 	return r
+}
+
+// late is how late one in a hundred requests was sent, at the least.
+func (r *run) late() time.Duration {
+	if len(r.lag) == 0 {
+		return 0
+	}
+	slices.Sort(r.lag)
+	return r.lag[len(r.lag)*99/100]
 }
 
 // window is what was due in a part of a run, and what came to the service in that time.
