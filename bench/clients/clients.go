@@ -32,6 +32,9 @@ const ampMost = 1.1
 // lagMost is how late one in a hundred requests may be sent before a run says more about this machine than about clients.
 const lagMost = 100 * time.Millisecond
 
+// judgeAfter is how much time there must be after the spike for a verdict.
+const judgeAfter = 30 * time.Second
+
 // standard is the experiment when nothing else is said: 1,000 clients that each ask once in seven seconds, and five times as often for a while.
 func standard() plan {
 	return plan{Clients: 1000, Workers: 20, Work: 100 * time.Millisecond, Load: 0.7, Spike: 5,
@@ -72,9 +75,9 @@ func (r *run) judge(k kind) outcome {
 		During: float64(spike.good) / spike.long.Seconds() / p.capacity(), After: ratio(after.good, after.sent), Well: ok, Seconds: took.Seconds(),
 		Backlog: r.service.backlog(r.start.Add(end)).Seconds(), Verdict: verdictNone}
 	switch {
+	case k.name != ours || p.After < judgeAfter: // too short for a verdict
 	case r.late() > lagMost:
 		o.Verdict, o.Why = verdictInvalid, fmt.Sprintf("one in a hundred requests was sent more than %v late", r.late().Round(time.Millisecond))
-	case k.name != ours:
 	case o.Amp > ampMost:
 		o.Verdict, o.Why = verdictNotHeld, fmt.Sprintf("more than %v attempts per request", ampMost)
 	case !ok:

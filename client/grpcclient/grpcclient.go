@@ -206,7 +206,7 @@ func (k *call) ended(ctx, attempt context.Context, ticket host.Ticket, err error
 		if outcome, accepted = breaker.Ignored, false; errors.Is(ctx.Err(), context.DeadlineExceeded) && e.took >= waitSays {
 			outcome = breaker.Failure
 		}
-	case attempt.Err() != nil && err != nil:
+	case err != nil && (attempt.Err() != nil || code == codes.DeadlineExceeded && over(attempt, ctx, now)):
 		e.a.Kind = retry.TimedOut
 		outcome, accepted = breaker.Failure, false
 	case code == codes.Unavailable && seen.peer.Addr == nil:
@@ -214,11 +214,19 @@ func (k *call) ended(ctx, attempt context.Context, ticket host.Ticket, err error
 		outcome, accepted = breaker.Failure, false
 	case code == codes.ResourceExhausted, code == codes.Unavailable && e.a.RetryAfter > 0:
 		outcome, accepted = breaker.Pushback, false
-	case code == codes.Unavailable:
+	case code == codes.Unavailable, code == codes.DeadlineExceeded:
 		outcome, accepted = breaker.Failure, false
 	}
 	k.host.Done(ticket, now, breaker.Result{Outcome: outcome, Took: e.took, RetryAfter: e.a.RetryAfter}, accepted)
 	return e
+}
+
+// over says whether the time of an attempt is over, and not that of the whole. The server, which was told, may have found so some moments sooner.
+func over(attempt, whole context.Context, now time.Time) bool {
+	const sooner = 20 * time.Millisecond
+	end, limited := attempt.Deadline()
+	last, has := whole.Deadline()
+	return limited && (!has || end.Before(last)) && now.Add(sooner).After(end)
 }
 
 // judge says whether and when another attempt follows.
