@@ -240,7 +240,7 @@ func (c *call) finish(e *ending, v host.Verdict) (*http.Response, error) {
 		c.stop()
 		return nil, e.err
 	}
-	if v.Kept != "" {
+	if v.Spent {
 		// Whoever passes this answer on, or has repeats of his own, sees that it was tried here.
 		e.resp.Header.Set(retry.FieldNoRetry, "1")
 	}

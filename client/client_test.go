@@ -224,6 +224,45 @@ func TestNoTime(t *testing.T) {
 	})
 }
 
+// Only an answer that was tried is marked: the sender of a repeat, or one who knows that it may be done twice, may go on.
+func TestMark(t *testing.T) {
+	for name, c := range map[string]struct {
+		method, attempt, script string
+		marked                  bool
+	}{
+		"all attempts": {"GET", "", "503", true}, "a repeat": {"GET", "2", "503", false}, "unsafe": {"POST", "", "503", false}, "well": {"GET", "", "200", false},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			tr := New(Options{Base: &play{t: t, script: []string{c.script}}})
+			saved(tr)
+			resp, err := tr.RoundTrip(request(t.Context(), c.method, nil, "Evenkeel-Attempt", c.attempt))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if have := resp.Header.Get(retry.FieldNoRetry) == "1"; have != c.marked {
+				t.Errorf("%s: marked %v", name, have)
+			}
+			_ = resp.Body.Close()
+		})
+	}
+}
+
+// A request that is not sent has its body closed all the same, as net/http wants it.
+func TestRefusedBody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tr := New(Options{Base: &play{t: t, script: []string{"503"}}, Random: func() float64 { return 0 }, Rules: retry.Rules{Attempts: 1}})
+		for range 5 {
+			status(tr, request(t.Context(), "PUT", nil))
+		}
+		r := request(t.Context(), "PUT", strings.NewReader("x"))
+		closed := &closing{ReadCloser: r.Body}
+		r.Body = closed
+		if have := status(tr, r); have != StageThrottle || closed.times.Load() != 1 {
+			t.Errorf("%s, closed %d times", have, closed.times.Load())
+		}
+	})
+}
+
 func TestDeadlines(t *testing.T) {
 	for name, c := range map[string]struct {
 		o        Options

@@ -213,6 +213,7 @@ func (h *Host) Drop(t Ticket, now time.Time) {
 type Verdict struct {
 	Reason retry.Reason
 	Kept   string // why what failed is not repeated: a word of retry.Denial, or a stage; empty: it is, or has not failed
+	Spent  bool   // what is worth repeating has been tried here, or would be too late: nobody should begin anew
 	Again  bool
 	Wait   time.Duration // before it is repeated
 	Ticket Ticket        // for the repeat
@@ -221,7 +222,7 @@ type Verdict struct {
 // Judge says whether and when another attempt follows the one that ended.
 func (h *Host) Judge(ctx context.Context, q retry.Request, a retry.Attempt, class int) Verdict {
 	j := h.c.Rules.Judge(q, a)
-	v := Verdict{Reason: j.Reason}
+	v := Verdict{Reason: j.Reason, Spent: j.Denial == retry.Exhausted && a.Number > 1 || j.Denial == retry.Granted}
 	if j.Denial != retry.Granted {
 		if j.Denial != retry.Final {
 			v.Kept = j.Denial.String()
@@ -242,7 +243,7 @@ func (h *Host) Judge(ctx context.Context, q retry.Request, a retry.Attempt, clas
 		v.Kept = refused.Stage
 	default:
 		h.repeats.Add(1)
-		v.Again, v.Ticket = true, ticket
+		v.Again, v.Spent, v.Ticket = true, false, ticket
 	}
 	return v
 }
