@@ -30,7 +30,7 @@ const (
 const ampMost = 1.1
 
 // lagMost is how late one in a hundred requests may be sent before a run says more about this machine than about clients.
-const lagMost = 100 * time.Millisecond
+const lagMost = patience / 10
 
 // judgeAfter is how much time there must be after the spike for a verdict.
 const judgeAfter = 30 * time.Second
@@ -74,10 +74,14 @@ func (r *run) judge(k kind) outcome {
 	o := outcome{Client: k.name, Doc: k.doc, Sent: all.sent, Amp: ratio(all.attempts, all.sent), AmpHard: ratio(spike.attempts, spike.sent),
 		During: float64(spike.good) / spike.long.Seconds() / p.capacity(), After: ratio(after.good, after.sent), Well: ok, Seconds: took.Seconds(),
 		Backlog: r.service.backlog(r.start.Add(end)).Seconds(), Verdict: verdictNone}
+	late := r.late() > lagMost
+	if late {
+		o.Why = fmt.Sprintf("one in a hundred requests was sent more than %v late", r.late().Round(time.Millisecond))
+	}
 	switch {
-	case k.name != ours || p.After < judgeAfter: // too short for a verdict
-	case r.late() > lagMost:
-		o.Verdict, o.Why = verdictInvalid, fmt.Sprintf("one in a hundred requests was sent more than %v late", r.late().Round(time.Millisecond))
+	case k.name != ours || p.After < judgeAfter: // not to be judged, or too short for it
+	case late:
+		o.Verdict = verdictInvalid
 	case o.Amp > ampMost:
 		o.Verdict, o.Why = verdictNotHeld, fmt.Sprintf("more than %v attempts per request", ampMost)
 	case !ok:

@@ -57,6 +57,32 @@ type request struct {
 	good      bool
 }
 
+// counter is the way to the server that all clients share. It counts attempts.
+type counter struct {
+	base http.RoundTripper
+	mu   sync.Mutex
+	at   []time.Time
+}
+
+// RoundTrip implements http.RoundTripper.
+func (c *counter) RoundTrip(r *http.Request) (*http.Response, error) {
+	c.mu.Lock()
+	c.at = append(c.at, time.Now())
+	c.mu.Unlock()
+	return c.base.RoundTrip(r)
+}
+
+func (c *counter) between(from, to time.Time) (n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, at := range c.at {
+		if !at.Before(from) && at.Before(to) {
+			n++
+		}
+	}
+	return n
+}
+
 // run is what one kind of client did.
 type run struct {
 	plan     plan
@@ -64,16 +90,18 @@ type run struct {
 	lag      []time.Duration // how late requests were sent
 	start    time.Time
 	service  *service
+	sent     *counter
 }
 
 // drive lets clients of a kind ask the service at url by base.
 func (p plan) drive(ctx context.Context, k kind, s *service, base http.RoundTripper, url string) *run {
+	sent := &counter{base: base}
 	asks := make([]ask, p.Clients)
 	for i := range asks {
-		asks[i] = k.make(base, rand.New(rand.NewPCG(p.Seed, uint64(i+2))))
+		asks[i] = k.make(sent, rand.New(rand.NewPCG(p.Seed, uint64(i+2))))
 	}
 	list := p.arrivals()
-	r := &run{plan: p, requests: make([]request, len(list)), start: time.Now(), service: s}
+	r := &run{plan: p, requests: make([]request, len(list)), start: time.Now(), service: s, sent: sent}
 	var all sync.WaitGroup
 	for i, a := range list {
 		if sleep(ctx, time.Until(r.start.Add(a.at))) != nil {
@@ -101,14 +129,14 @@ func (r *run) late() time.Duration {
 	return r.lag[len(r.lag)*99/100]
 }
 
-// window is what was due in a part of a run, and what came to the service in that time.
+// window is what was due in a part of a run, and what was sent in that time.
 type window struct {
 	sent, good, attempts int
 	long                 time.Duration
 }
 
 func (r *run) between(from, to time.Duration) window {
-	w := window{long: to - from, attempts: r.service.came(r.start.Add(from), r.start.Add(to))}
+	w := window{long: to - from, attempts: r.sent.between(r.start.Add(from), r.start.Add(to))}
 	for _, q := range r.requests {
 		if q.due >= from && q.due < to {
 			w.sent++

@@ -16,9 +16,8 @@ import (
 type service struct {
 	work time.Duration
 
-	mu       sync.Mutex
-	free     []time.Time // when each worker will be; the first is the earliest
-	attempts []time.Time
+	mu   sync.Mutex
+	free []time.Time // when each worker will be; the first is the earliest
 }
 
 func newService(workers int, work time.Duration) *service {
@@ -29,7 +28,6 @@ func newService(workers int, work time.Duration) *service {
 func (s *service) take(now time.Time) time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.attempts = append(s.attempts, now)
 	done := s.free[0]
 	if done.Before(now) {
 		done = now
@@ -38,25 +36,6 @@ func (s *service) take(now time.Time) time.Time {
 	// All work takes the same time, so that whoever gets work now is free last.
 	s.free = append(s.free[1:], done)
 	return done
-}
-
-// refuse counts an attempt that is not worked on.
-func (s *service) refuse(now time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.attempts = append(s.attempts, now)
-}
-
-// came is how many attempts came in a time.
-func (s *service) came(from, to time.Time) (n int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, at := range s.attempts {
-		if !at.Before(from) && at.Before(to) {
-			n++
-		}
-	}
-	return n
 }
 
 // backlog is how long a request that comes now waits before its work begins.
