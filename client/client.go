@@ -27,7 +27,7 @@ type Options struct {
 	// AttemptTimeout is how long one attempt waits for the head of its answer. 0: as long as the deadline lets it.
 	AttemptTimeout time.Duration
 
-	// Rules say what is tried again. The zero value is retry.Default(): what is safe, three attempts in all. Attempts: 1 never tries again.
+	// Rules say what is tried again. What is zero is that of retry.Default(): what is safe, three attempts in all. Attempts: 1 never tries again.
 	Rules retry.Rules
 	// Share of the requests may be repeats and hedges, up to 1. 0: 0.1; negative: none.
 	Share float64

@@ -86,8 +86,7 @@ routes: [{name: limited, paths: [/limited], pool: service}, {name: all, pool: se
 		}
 	})
 	t.Run("a limit says when", func(t *testing.T) {
-		rules := retry.Default()
-		rules.MaxWait = 5 * time.Second // the gateway rounds up, and adds some
+		rules := retry.Rules{MaxWait: 5 * time.Second} // the gateway rounds up, and adds some
 		c, seen := mannered(t, client.Options{Share: 1, Rules: rules})
 		for range 2 {
 			if status, text := fetch(t, c, t.Context(), url+"limited"); status != http.StatusOK {

@@ -61,12 +61,8 @@ type Hosts struct {
 
 // New makes Hosts that know none.
 func New(c Config) *Hosts {
-	if c.Rules == (retry.Rules{}) {
-		c.Rules = retry.Default()
-	}
-	if c.Rules.On == 0 {
-		c.Rules.On = retry.All
-	}
+	usual := retry.Default()
+	c.Rules.Attempts, c.Rules.On, c.Rules.MaxWait = cmp.Or(c.Rules.Attempts, usual.Attempts), cmp.Or(c.Rules.On, usual.On), cmp.Or(c.Rules.MaxWait, usual.MaxWait)
 	if c.Share == 0 {
 		c.Share = retry.Share
 	}
