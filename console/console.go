@@ -30,6 +30,8 @@ type Deps struct {
 	// Explain says which limits and quotas a request like the asked one meets, and changes nothing. An error means that the
 	// question makes no sense.
 	Explain func(q Question) (Explanation, error)
+	// Objectives is what the service promised, and how much of it was kept; nil: nothing.
+	Objectives func() Objectives
 	// Ready says whether the node should get traffic, and else why not.
 	Ready func() (ok bool, why string)
 
@@ -101,6 +103,7 @@ func New(deps Deps) http.Handler {
 	serve("GET", "/api/v1/events", c.events)
 	serve("GET", "/api/v1/limits/explain", c.explain)
 	serve("GET", "/api/v1/overload", c.overload)
+	serve("GET", "/api/v1/objectives", c.objectives)
 	c.shedRoutes(mux)
 	serve("GET", "/api/v1/stream", c.streamViews)
 	serve("POST", "/api/v1/pools/{pool}/endpoints/{address}/{state}", c.setEndpoint)

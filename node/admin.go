@@ -89,6 +89,7 @@ func (n *Node) console(s *site.Site) http.Handler {
 		Token: string(s.Admin.Token), ClientCerts: s.Admin.TLS != nil && s.Admin.TLS.ClientCA != "", Listen: s.Admin.Listen,
 	}
 	deps.Explain = n.Explain
+	deps.Objectives = n.viewObjectives
 	if n.opts.Load != nil {
 		deps.Reload = n.Reload
 	}

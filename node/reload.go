@@ -202,6 +202,7 @@ func (n *Node) swap(next *site.Site, pools map[string]*runningPool) {
 		routes[routeName(i, r)] = true
 	}
 	n.tallies.keep(func(key tallyKey) bool { return next.Listeners[key.listener] != nil && routes[key.route] })
+	n.useObjectives(next)
 	n.guard.update(next.Guard)
 	n.screen.Keep(next)
 	n.admin.use(n.console(next))

@@ -21,6 +21,7 @@ type Objective struct {
 type Status struct {
 	Objective Objective
 	Window    Count // what counts for the budget
+	Source    Count // what the source has counted since it began
 	Begin     time.Time
 	Indicator float64 // share of good events in the window; 1 without events
 	Left      float64 // share of the error budget that is left; below 0: overspent
@@ -112,7 +113,7 @@ func atLeastAs(rate, factor float64) bool { return rate >= factor*(1-1e-9) }
 
 // status is all there is to know.
 func (t *tracker) status(now time.Time) Status {
-	s := Status{Objective: t.obj, Begin: t.obj.Window.Begin(now), Indicator: 1, Left: 1, Burns: t.burns(now)}
+	s := Status{Objective: t.obj, Source: t.last, Begin: t.obj.Window.Begin(now), Indicator: 1, Left: 1, Burns: t.burns(now)}
 	s.Window = t.all.sum(s.Begin.Add(-1), now) // what comes at the very beginning of a period belongs to it
 	nominal, _ := t.obj.Window.lengths()
 	if s.Window.Total > 0 {
