@@ -168,7 +168,7 @@ func TestProbesAndZones(t *testing.T) {
 	})
 }
 
-// TestTighten: with little budget left, low requests of the pool are refused, and come back with it.
+// TestTighten: with little budget left, low requests of the pool are refused, and come back when nothing asks for that any more.
 func TestTighten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := testSite("web", "a=old")
@@ -180,8 +180,11 @@ func TestTighten(t *testing.T) {
 		if !f.switches.until("a", exchange.Low).After(time.Now()) {
 			t.Fatal("low requests are let through although the budget is spent")
 		}
-		pass(25 * time.Hour) // the window has passed the failures by
-		f.answer = ok
+		f.next = testSite("web", "a=old")
+		f.next.Objectives = []*site.Objective{promise("o", func(o *site.Objective) { o.Route, o.Window = "to-a", "1d" })}
+		if err := f.Reload(); err != nil {
+			t.Fatal(err)
+		}
 		f.run(t, time.Minute)
 		if f.switches.until("a", exchange.Low).After(time.Now()) {
 			t.Error("low requests are still refused")
