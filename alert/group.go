@@ -159,3 +159,10 @@ func (s *Set) over(g *group, firing []Alert) (all []Alert) {
 	slices.SortFunc(all, func(a, b Alert) int { return cmp.Compare(a.Key(), b.Key()) })
 	return all
 }
+
+// Forget makes a group one that was never told of what fires: whoever was to be told was not reached.
+func (s *Set) Forget(key string) {
+	if g := s.groups[key]; g != nil {
+		g.Told, g.Fires = time.Time{}, map[string]bool{}
+	}
+}

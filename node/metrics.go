@@ -125,6 +125,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	out.overload(n.protections(pools))
 	out.objectives(n.promised.book.Status(time.Now()))
+	out.alerts(n.viewAlerts())
 }
 
 // tokens shows the sources of tokens. Two that have their keys from one place, for the customer and for the user, count together.

@@ -63,6 +63,7 @@ type Node struct {
 	sampled  int // how often the sampler read counters; only it looks
 	events   events
 	promised *objectives
+	alerting *alerting
 	tasks    *tasks
 	admin    *admin
 	metrics  *metrics
@@ -134,7 +135,7 @@ func New(opts Options) (*Node, error) {
 	n.guard.event, n.guard.senses = n.event, newSenses("/proc", "/sys/fs/cgroup")
 	n.guard.update(opts.Site.Guard)
 	n.book = n.newBook(opts.Site)
-	n.promised = n.newObjectives(opts.Site)
+	n.promised, n.alerting = n.newObjectives(opts.Site), newAlerting(opts.Site)
 	n.wire()
 	n.metrics = newMetrics(n)
 	return n, nil
@@ -205,6 +206,7 @@ func (n *Node) start(ctx context.Context) error {
 	}
 	n.tasks.start("proxy", n.front.Run)
 	n.tasks.start("rates", n.sample)
+	n.useAlerts(n.site)
 	n.tasks.start("objectives", n.judge)
 	if n.opts.Load != nil {
 		n.tasks.start("watch", func(ctx context.Context) error {

@@ -92,8 +92,7 @@ func (n *Node) judge(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			wait.Stop()
-			n.judgeOnce(time.Now(), every)
-			n.promised.book.Close(time.Now())
+			n.endJudging(every)
 			return nil
 		case <-wait.C:
 			n.judgeOnce(time.Now(), every)
@@ -101,7 +100,7 @@ func (n *Node) judge(ctx context.Context) error {
 	}
 }
 
-// judgeOnce takes the counters, keeps them, and does what budget policies ask for.
+// judgeOnce takes the counters, keeps them, does what budget policies ask for, and looks for alerts.
 func (n *Node) judgeOnce(now time.Time, every time.Duration) {
 	n.mu.Lock()
 	s := n.site
@@ -112,6 +111,7 @@ func (n *Node) judgeOnce(now time.Time, every time.Duration) {
 	for _, st := range n.promised.book.Status(now) {
 		n.obey(s, st, now.Add(every+tightenFor))
 	}
+	n.judgeAlerts(now, s)
 }
 
 // obey does what an error budget's policy asks for, and tells when that changes.

@@ -30,8 +30,8 @@ type traffic struct {
 	answer func(x *exchange.Exchange) *exchange.Refusal
 }
 
-func newTraffic(t *testing.T, s *site.Site) *traffic {
-	f := &traffic{world: newWorld(t, s), answer: ok}
+func newTraffic(t *testing.T, s *site.Site, prepare ...func(n *Node)) *traffic {
+	f := &traffic{world: newWorld(t, s, prepare...), answer: ok}
 	f.send = func(x *exchange.Exchange) *exchange.Refusal { return f.answer(x) }
 	f.ask = f.handlers(f.site, parts(f.pools))["web"]
 	return f

@@ -203,6 +203,7 @@ func (n *Node) swap(next *site.Site, pools map[string]*runningPool) {
 	}
 	n.tallies.keep(func(key tallyKey) bool { return next.Listeners[key.listener] != nil && routes[key.route] })
 	n.useObjectives(next)
+	n.useAlerts(next)
 	n.guard.update(next.Guard)
 	n.screen.Keep(next)
 	n.admin.use(n.console(next))

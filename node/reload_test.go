@@ -142,8 +142,8 @@ func testSite(listener string, pools ...string) *site.Site {
 	return s
 }
 
-// newWorld makes a node that serves s.
-func newWorld(t *testing.T, s *site.Site) *world {
+// newWorld makes a node that serves s. prepare is called before it runs.
+func newWorld(t *testing.T, s *site.Site, prepare ...func(n *Node)) *world {
 	w := &world{busy: map[string]int64{}, drain: time.Second}
 	ready := make(chan struct{})
 	n, err := New(Options{Site: s, Log: slog.New(slog.DiscardHandler), Ready: func() { close(ready) },
@@ -159,6 +159,9 @@ func newWorld(t *testing.T, s *site.Site) *world {
 		}
 		w.say("build " + cfg.Name)
 		return &worldPool{w: w, name: cfg.Name}, nil
+	}
+	for _, f := range prepare {
+		f(n)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
