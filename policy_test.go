@@ -56,7 +56,7 @@ var importers = map[string][]string{
 	"github.com/oschwald/":                     {"admit"},
 	"github.com/cilium/ebpf":                   {"vip", "chaos"},
 	"github.com/charmbracelet/":                {"console"},
-	"go.yaml.in/":                              {"site", "pool", "console"},
+	"go.yaml.in/":                              {"site", "pool", "console", "slo"},
 	"google.golang.org/grpc":                   nil,
 	"github.com/coder/websocket":               nil,
 	"github.com/santhosh-tekuri/jsonschema/v6": nil,

@@ -218,3 +218,20 @@ func (c *Client) read(body []byte, into any) error {
 	}
 	return nil
 }
+
+// name is an alert with what it is about.
+func (a Alert) name() string {
+	if len(a.Labels) == 0 {
+		return a.Name
+	}
+	return a.Name + " (" + matchersText(a.Labels) + ")"
+}
+
+// matchersText are labels and values, in order.
+func matchersText(m map[string]string) string {
+	var all []string
+	for _, label := range slices.Sorted(maps.Keys(m)) {
+		all = append(all, label+"="+m[label])
+	}
+	return strings.Join(all, " ")
+}
