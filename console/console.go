@@ -108,6 +108,8 @@ func New(deps Deps) http.Handler {
 	serve("GET", "/api/v1/events", c.events)
 	serve("GET", "/api/v1/limits/explain", c.explain)
 	serve("GET", "/api/v1/overload", c.overload)
+	serve("GET", "/objectives", c.objectivesPage)
+	serve("GET", "/live/objectives", c.liveObjectives)
 	serve("GET", "/api/v1/objectives", c.objectives)
 	c.alertRoutes(serve)
 	c.shedRoutes(mux)

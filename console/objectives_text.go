@@ -60,7 +60,18 @@ func goodText(o Objective) string {
 
 func budgetText(left float64) string { return strconv.FormatFloat(100*left, 'f', 1, 64) + "%" }
 
-func burnText(rate float64) string { return strconv.FormatFloat(rate, 'g', 3, 64) + "x" }
+// burnText is a burn rate with as many decimals as say something.
+func burnText(rate float64) string {
+	places := 2
+	if rate >= 100 {
+		places = 0
+	}
+	s := strconv.FormatFloat(rate, 'f', places, 64)
+	if places > 0 {
+		s = strings.TrimSuffix(strings.TrimRight(s, "0"), ".")
+	}
+	return s + "x"
+}
 
 // windowText is the length of a window.
 func windowText(s float64) string { return spanText(seconds(s)) }
