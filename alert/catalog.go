@@ -58,7 +58,7 @@ func Shipped() []Rule {
 		{Name: LimitBreached, Severity: Ticket, For: time.Minute, Hold: time.Minute, Threshold: 0.1, Summary: "A limit or quota refuses much of what it sees"},
 		{Name: NearCap, Severity: Ticket, For: time.Minute, Threshold: 0.8, Summary: "A listener has nearly as many connections as it may"},
 		{Name: AcceptDrops, Severity: Page, Hold: 5 * time.Minute, Summary: "The kernel drops new connections because they are not accepted fast enough"},
-		{Name: PoolCapacity, Severity: Page, For: 30 * time.Second, Threshold: 0.6, Summary: "Too little of a pool's capacity is left"},
+		{Name: PoolCapacity, Severity: Page, For: 30 * time.Second, Hold: time.Minute, Threshold: 0.6, Summary: "Too little of a pool's capacity is left"},
 		{Name: ProbeFlapping, Severity: Ticket, Hold: 5 * time.Minute, Summary: "An endpoint is found healthy and sick in turn"},
 		{Name: ProberSilent, Severity: Page, Summary: "Health is not looked at any more: no probe of a pool has ended for long"},
 		{Name: CertExpiry, Severity: Ticket, Within: 21 * day, Summary: "A certificate ends soon"},

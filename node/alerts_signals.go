@@ -112,7 +112,7 @@ func burnSignals(all []slo.Status) (out []alert.Signal) {
 				name = alert.BurnTicket
 			}
 			out = append(out, alert.Signal{Name: name, Labels: labels(slo.Span(b.Long)), Link: "/objectives",
-				Text: fmt.Sprintf("the budget burns %.3g times as fast as it may over %s, %.3g times over %s (from %.3g); %s", b.LongRate, slo.Span(b.Long), b.ShortRate, slo.Span(b.Short), b.Factor, left)})
+				Text: fmt.Sprintf("the budget burns %.4g times as fast as it may over %s, %.4g times over %s (from %.3g); %s", b.LongRate, slo.Span(b.Long), b.ShortRate, slo.Span(b.Short), b.Factor, left)})
 		}
 		if st.Left <= 0 && st.Window.Bad() >= st.Objective.MinFailures {
 			out = append(out, alert.Signal{Name: alert.BudgetSpent, Labels: labels(""), Link: "/objectives",

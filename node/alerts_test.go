@@ -105,7 +105,7 @@ func causes() []cause {
 			f.mu.Lock()
 			f.shown["a"] = console.Pool{HealthyShare: 0.5, Endpoints: f.shown["a"].Endpoints}
 			f.mu.Unlock()
-		}, end: func(_ *testing.T, f *traffic) { f.healthy() }, over: 15 * time.Second},
+		}, end: func(_ *testing.T, f *traffic) { f.healthy() }, over: 80 * time.Second},
 		{name: alert.ProbeFlapping, most: 15 * time.Second, begin: func(_ *testing.T, f *traffic) {
 			e := console.Endpoint{Address: "x", State: console.StateUp}
 			for i := range 8 {
