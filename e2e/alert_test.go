@@ -207,31 +207,7 @@ func TestAlertDrill(t *testing.T) {
 		t.Fatal(err)
 	}
 	g := run(t, "-f", file)
-	for range 30 {
-		for _, path := range []string{"/500", "/503", "/429", "/tight"} {
-			statusOf("http://" + g.at["web"] + path)
-		}
-	}
-	for range 4 {
-		conn, err := net.Dial("tcp", g.at["few"])
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-	}
-	dropConnections(t)
-	if err := os.WriteFile(file, []byte("nonsense: true\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if resp, err := http.Post("http://"+g.at["console"]+"/api/v1/reload", "", nil); err == nil {
-		resp.Body.Close()
-	}
-	if err := os.RemoveAll(filepath.Join(dir, "state")); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "state"), nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	defer causeAlerts(t, g, dir, file)()
 	want := []string{"burn-page", "burn-ticket", "budget-spent", "many-503", "many-429", "limit-breached", "connections-near-cap", "accept-drops", "pool-capacity",
 		"probe-flapping", "certificate-expiry", "certificate-expiry-soon", "reload-failed", "state-not-kept", "watchdog"}
 	leftOut := []string{"burn-ticket", "budget-spent", "certificate-expiry"} // because of burn-page and certificate-expiry-soon
@@ -277,6 +253,42 @@ func TestAlertDrill(t *testing.T) {
 	}
 	until(t, "Alertmanager knows that it is over", func() bool { _, still := received(t, manager)["reload-failed"]; return !still })
 	until(t, "a mail says that it is over", func() bool { return mails.has("reload-failed: over since") })
+}
+
+// causeAlerts does all that can go wrong. end gives back what it holds.
+func causeAlerts(t *testing.T, g *gateway, dir, file string) (end func()) {
+	t.Helper()
+	var open []net.Conn
+	for range 30 {
+		for _, path := range []string{"/500", "/503", "/429", "/tight"} {
+			statusOf("http://" + g.at["web"] + path)
+		}
+	}
+	for range 4 {
+		conn, err := net.Dial("tcp", g.at["few"])
+		if err != nil {
+			t.Fatal(err)
+		}
+		open = append(open, conn)
+	}
+	dropConnections(t)
+	if err := os.WriteFile(file, []byte("nonsense: true\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if resp, err := http.Post("http://"+g.at["console"]+"/api/v1/reload", "", nil); err == nil {
+		resp.Body.Close()
+	}
+	if err := os.RemoveAll(filepath.Join(dir, "state")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "state"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		for _, conn := range open {
+			conn.Close()
+		}
+	}
 }
 
 // waitAll waits until nothing is lacking, and says what is.

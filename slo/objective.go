@@ -128,7 +128,7 @@ func (t *tracker) status(now time.Time) Status {
 		s.Spent = time.Duration(math.Min(s.Left*float64(nominal)/s.Burn, float64(nominal)))
 	}
 	if s.Window.Bad() >= t.obj.MinFailures {
-		s.Policy = Actions{Freeze: s.Left <= t.obj.Freeze, Tighten: s.Left <= t.obj.Tighten}
+		s.Policy = Actions{Freeze: t.obj.Freeze >= 0 && s.Left <= t.obj.Freeze, Tighten: t.obj.Tighten >= 0 && s.Left <= t.obj.Tighten}
 	}
 	for _, b := range s.Burns {
 		s.Policy.Abort = s.Policy.Abort || b.Due && b.Severity == Page
