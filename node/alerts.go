@@ -39,6 +39,7 @@ type alerting struct {
 	set     *alert.Set
 	cfg     alert.Config
 	folder  *keep.Folder // nil: nothing outlives a restart
+	stuck   bool         // what is in the file cannot be read or understood: it must not be overwritten
 	owned   bool         // this process tells, and writes the file; else a predecessor that still drains does
 	trouble string
 	savedAt time.Time
@@ -191,7 +192,7 @@ func (n *Node) own(now time.Time) {
 		}
 	}
 	// A folder that cannot be used must not keep anybody from being told.
-	a.owned = owned || err != nil
+	a.owned, a.stuck = owned || err != nil, owned && err != nil
 	event := a.note(err)
 	a.mu.Unlock()
 	for _, text := range []string{warning, event} {
@@ -221,7 +222,7 @@ func (a *alerting) note(err error) (event string) {
 func (n *Node) saveAlerts(now time.Time) {
 	a := n.alerting
 	a.mu.Lock()
-	if a.folder == nil || !a.owned || !a.dirty && now.Sub(a.savedAt) < alertResave {
+	if a.folder == nil || !a.owned || a.stuck || !a.dirty && now.Sub(a.savedAt) < alertResave {
 		a.mu.Unlock()
 		return
 	}

@@ -31,7 +31,7 @@ type Book struct {
 	trackers map[string]*tracker
 	owned    bool // this process writes the file
 	loaded   bool
-	stuck    bool // the file is damaged and cannot be set aside: it must not be overwritten
+	stuck    bool // what is in the file cannot be read or understood: it must not be overwritten
 	trouble  string
 }
 
@@ -138,8 +138,9 @@ func (b *Book) read(now time.Time) error {
 	if warning != "" {
 		b.deps.Event("objectives", warning+"; budgets go on with what is known")
 	}
+	// What cannot be read or understood must not be overwritten: people can look at it, or another version of evenkeel.
+	b.stuck = true
 	if err != nil {
-		b.stuck = true
 		return err
 	}
 	var list []saved
@@ -159,6 +160,7 @@ func (b *Book) read(now time.Time) error {
 		}
 		t.all = c
 	}
+	b.stuck = false
 	return nil
 }
 

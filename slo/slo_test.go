@@ -138,6 +138,18 @@ func TestBookWithDamagedFile(t *testing.T) {
 	}
 	b.Close(now)
 
+	// What another version wrote is not understood, and not overwritten.
+	told = nil
+	if err := b.folder.Write(fileName, fileKind, []byte(`{"version": 2}`)); err != nil {
+		t.Fatal(err)
+	}
+	b = open()
+	b.Step(now, func(string) Count { return Count{1, 1} })
+	b.Close(now)
+	if body, _, err := b.folder.Read(fileName, fileKind, now); string(body) != `{"version": 2}` || err != nil || len(told) != 1 || !strings.Contains(b.Trouble(), "cannot be understood") {
+		t.Errorf("%s, %v, told %q", body, err, told)
+	}
+
 	// A folder that cannot be written to is told of once, and counting goes on.
 	told = nil
 	b = NewBook(Deps{Dir: path + "/none", Event: func(_, text string) { told = append(told, text) }})

@@ -14,6 +14,7 @@ import (
 	"net/mail"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -337,10 +338,23 @@ func TestMail(t *testing.T) {
 // TestQueue: failures are tried again ever more rarely, a full queue drops the oldest, adding never waits.
 func TestQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex // guards the next two
 		var tries []time.Time
-		var told []string
 		answer := errors.New("not now")
+		var told []string
+		say := func(err error) {
+			mu.Lock()
+			defer mu.Unlock()
+			answer, tries = err, nil
+		}
+		tried := func() []time.Time {
+			mu.Lock()
+			defer mu.Unlock()
+			return slices.Clone(tries)
+		}
 		q := NewQueue("r", func(context.Context, Site, alert.Notification) error {
+			mu.Lock()
+			defer mu.Unlock()
 			tries = append(tries, time.Now())
 			return answer
 		}, func() Site { return shop }, func(text string) { told = append(told, text) })
@@ -353,8 +367,8 @@ func TestQueue(t *testing.T) {
 		q.Add(n)
 		<-time.After(time.Hour)
 		synctest.Wait()
-		if len(tries) < 55 || len(tries) > 90 || tries[1].Sub(tries[0]) > 2*time.Second || len(told) != 1 {
-			t.Errorf("%d tries in an hour, told %q", len(tries), told)
+		if all := tried(); len(all) < 55 || len(all) > 90 || all[1].Sub(all[0]) > 2*time.Second || len(told) != 1 {
+			t.Errorf("%d tries in an hour, told %q", len(all), told)
 		}
 		for range queueMost + 10 {
 			q.Add(n)
@@ -362,24 +376,27 @@ func TestQueue(t *testing.T) {
 		if st := q.Status(); st.Waiting != queueMost || st.Lost != 10 || st.Trouble != "not now" || !st.Since.Equal(began) || len(q.Untold()) != queueMost+1 {
 			t.Errorf("%+v", st)
 		}
-		answer = nil
+		say(nil)
 		<-time.After(2 * time.Minute)
 		synctest.Wait()
 		if st := q.Status(); st.Waiting != 0 || st.Sent != queueMost+1 || st.Trouble != "" || len(told) != 2 {
 			t.Errorf("%+v, told %q", st, told)
 		}
 		// Refused for good: not tried again. Too old: given up.
-		answer, tries = fmt.Errorf("no: %w", errPermanent), nil
+		say(fmt.Errorf("no: %w", errPermanent))
 		q.Add(n)
 		<-time.After(time.Minute)
 		synctest.Wait()
-		answer = errors.New("not now")
+		if got := len(tried()); got != 1 {
+			t.Errorf("%d tries of what is refused", got)
+		}
+		say(errors.New("not now"))
 		n.At = time.Now().Add(-giveUp - time.Second)
 		q.Add(n)
 		<-time.After(time.Minute)
 		synctest.Wait()
-		if st := q.Status(); len(tries) != 2 || st.Lost != 12 {
-			t.Errorf("%d tries, %+v", len(tries), st)
+		if st := q.Status(); len(tried()) != 1 || st.Lost != 12 {
+			t.Errorf("%d tries, %+v", len(tried()), st)
 		}
 		cancel()
 		if err := <-done; err != nil {
