@@ -27,7 +27,8 @@ const tightenFor = 30 * time.Second
 
 // objectives are what the site promises, and what is remembered between two looks at the counters.
 type objectives struct {
-	book *slo.Book
+	book  *slo.Book
+	saved time.Time // only judge looks
 
 	mu    sync.Mutex
 	seen  map[string]*seenEndpoint // by pool and address
@@ -107,7 +108,10 @@ func (n *Node) judgeOnce(now time.Time, every time.Duration) {
 	n.mu.Unlock()
 	counts := n.objectiveCounts(s, now)
 	n.promised.book.Step(now, func(name string) slo.Count { return counts[name] })
-	n.promised.book.Save(now)
+	if now.Sub(n.promised.saved) >= judgeEvery { // who looks more often does not write more often
+		n.promised.book.Save(now)
+		n.promised.saved = now
+	}
 	for _, st := range n.promised.book.Status(now) {
 		n.obey(s, st, now.Add(every+tightenFor))
 	}

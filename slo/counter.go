@@ -31,7 +31,7 @@ const (
 )
 
 // counter counts over time in fixed memory: the same events in buckets of three widths, of which the finer ones reach less far
-// back. For a window of 30 days these are 1,470 buckets of 16 bytes, 24 KB.
+// back. For a window of 30 days these are 1,446 buckets of 16 bytes, 23 KB.
 type counter struct{ tiers [3]tier }
 
 // tier is a ring of buckets of one width.

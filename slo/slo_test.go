@@ -2,11 +2,14 @@ package slo
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/even-keel/evenkeel/site"
 )
 
 // TestOutagePagesInComputedTime: what is shown as the time to detect an outage is what it takes, to within one evaluation.
@@ -178,4 +181,41 @@ func FuzzCounter(f *testing.F) {
 			c.sum(time.Unix(0, 0), time.Unix(1e9, 0))
 		}
 	})
+}
+
+// BenchmarkBook is one look at as many objectives as a site may have, with counters that are full: counting, judging, writing.
+func BenchmarkBook(b *testing.B) {
+	book := NewBook(Deps{Dir: b.TempDir()})
+	var list []Objective
+	for i := range site.MaxObjectives {
+		list = append(list, Objective{Name: fmt.Sprint("o", i), Mark: "m", Target: 0.999, Window: Window{Length: 30 * day}, MinFailures: 5, Tighten: -1})
+	}
+	now, n := time.Unix(1e9, 0), Count{}
+	book.Use(list, now, func(string) Count { return n })
+	step := func(d time.Duration) {
+		now, n = now.Add(d), Count{n.Good + 999, n.Total + 1000}
+		book.Step(now, func(string) Count { return n })
+	}
+	for range 800 {
+		step(time.Hour)
+	}
+	for range 800 {
+		step(evaluation)
+	}
+	b.Run("step", func(b *testing.B) {
+		for b.Loop() {
+			step(evaluation)
+		}
+	})
+	b.Run("status", func(b *testing.B) {
+		for b.Loop() {
+			book.Status(now)
+		}
+	})
+	b.Run("save", func(b *testing.B) {
+		for b.Loop() {
+			book.Save(now)
+		}
+	})
+	book.Close(now)
 }
