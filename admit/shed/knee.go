@@ -93,6 +93,7 @@ type Knee struct {
 	low     latency
 	calmer  latency // of those, lately, while nobody waits
 	known   bool    // W was measured
+	usual   float64 // how many are inside in calm times
 	moments [3]float64
 
 	ceiling    float64 // most left with more inside
@@ -267,14 +268,16 @@ func (k *Knee) calm(win *Window) {
 	if late {
 		return
 	}
-	if !k.known || k.period.inside() < k.workers/2 {
-		memory := 3 * k.wanted()
-		if lately > before {
-			memory *= 10 // a queue that grows slowly looks like service that gets slower
-		}
-		k.low.add(n, win.Seconds, math.Exp(-n/memory))
+	inside := k.period.inside()
+	if k.usual == 0 {
+		k.usual = inside
+	}
+	// A queue that grows slowly looks like service that gets slower.
+	if inside <= 1.3*k.usual+1 && (!k.known || inside < k.workers/2) {
+		k.low.add(n, win.Seconds, math.Exp(-n/(3*k.wanted())))
 		k.service = k.low.mean()
 	}
+	k.usual += 0.05 * (inside - k.usual)
 	if k.moments[0] < firstFew && k.first {
 		return
 	}
