@@ -278,7 +278,7 @@ func causeAlerts(t *testing.T, g *gateway, dir, file string) (end func()) {
 	if resp, err := http.Post("http://"+g.at["console"]+"/api/v1/reload", "", nil); err == nil {
 		resp.Body.Close()
 	}
-	if err := os.RemoveAll(filepath.Join(dir, "state")); err != nil {
+	if err := os.Rename(filepath.Join(dir, "state"), filepath.Join(dir, "moved")); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "state"), nil, 0o600); err != nil {
