@@ -38,7 +38,7 @@ func (n *Node) stages(s *site.Site, cfg *site.Listener, pools map[string]poolPar
 		flight: n.flight(cfg.Name), log: &n.accessLog,
 	}
 	ret := &retry{now: time.Now}
-	gates := &shedding{}
+	gates, breakers := &shedding{}, make([]*poolBreaker, len(s.Routes))
 	var all []*rule
 	for i, rc := range s.Routes {
 		rec.routes = append(rec.routes, nil)
@@ -52,6 +52,7 @@ func (n *Node) stages(s *site.Site, cfg *site.Listener, pools map[string]poolPar
 		rec.routes[i], rec.reasons[i] = n.tallies.get(cfg.Name, name), n.tallies.reasons(name)
 		if rc.Pool != "" {
 			ret.budgets[i] = n.budget(rc.Pool)
+			breakers[i] = n.breaker(rc.Pool, s.Pools[rc.Pool])
 			gates.gates[i] = n.gate(s, rc.Pool, pools[rc.Pool])
 		}
 		all = append(all, rules(i, rc, func(pattern string) *exchange.Route {
@@ -73,7 +74,9 @@ func (n *Node) stages(s *site.Site, cfg *site.Listener, pools map[string]poolPar
 		limit:    n.limits.Stage(),
 		screen:   n.screen.Stage(s),
 		quota:    n.quotas,
+		foresee:  &foresee{breakers},
 		shed:     gates,
+		breaking: &breaking{breakers},
 		retry:    ret,
 	}
 }

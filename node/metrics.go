@@ -121,7 +121,10 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	out.guard(n.guard.Status())
 	for name, p := range pools {
-		out.pool(name, p.view(), n.budget(name))
+		v := p.view()
+		v.Breaker = n.viewBreaker(name, time.Now())
+		out.pool(name, v, n.budget(name))
+		out.breakers(name, v)
 	}
 	out.overload(n.protections(pools))
 }

@@ -91,6 +91,7 @@ type Node struct {
 	budgets    map[string]*budget
 	flights    map[string]*flight
 	gates      map[string]*shed.Gate
+	breakers   map[string]*poolBreaker
 	lastReload *console.Reload
 	reloads    [2]uint64 // failed, done
 	phase      phase

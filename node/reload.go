@@ -191,6 +191,11 @@ func (n *Node) swap(next *site.Site, pools map[string]*runningPool) {
 			delete(n.gates, name)
 		}
 	}
+	for name := range n.breakers {
+		if next.Pools[name] == nil {
+			delete(n.breakers, name)
+		}
+	}
 	for name := range n.flights {
 		if next.Listeners[name] == nil {
 			delete(n.flights, name)

@@ -103,6 +103,7 @@ var _ exchange.Picker = (*Pool)(nil)
 var (
 	errRunsAlready  = errors.New("pool runs already")
 	errUnknownState = errors.New("state is not one of up, down, drain")
+	errUnknownHold  = errors.New("state is not one of open, closed, auto")
 	errNoEndpoint   = errors.New("pool has no such endpoint")
 	errTooManyAdmin = fmt.Errorf("more than %d endpoints are down or draining by an operator", adminMax)
 )

@@ -43,10 +43,13 @@ type EndpointStatus struct {
 	Since           time.Time       `json:"since"`             // in this state
 	InFlight        int64           `json:"in_flight"`
 	Picks           int64           `json:"picks"`
-	Failures        int64           `json:"failures"`              // no answer, 5xx or 429
-	Ejections       int             `json:"ejections"`             // in a row
-	EWMA            float64         `json:"ewma_ms"`               // latency: as ewma and prequal weigh it, with other methods the mean of about the last 16 answers; 0: unknown
-	Utilisation     float64         `json:"utilisation,omitempty"` // as the endpoint tells it, 1 for full; 0: it does not, or not lately
+	Failures        int64           `json:"failures"`                 // no answer, 5xx or 429
+	Ejections       int             `json:"ejections"`                // in a row
+	Ejected         int64           `json:"ejected"`                  // since it joined
+	Breaker         string          `json:"breaker"`                  // closed, half-open (on trial) or open (ejected)
+	BreakerByHand   time.Time       `json:"breaker_by_hand,omitzero"` // held by hand until then
+	EWMA            float64         `json:"ewma_ms"`                  // latency: as ewma and prequal weigh it, with other methods the mean of about the last 16 answers; 0: unknown
+	Utilisation     float64         `json:"utilisation,omitempty"`    // as the endpoint tells it, 1 for full; 0: it does not, or not lately
 	Leaving         bool            `json:"leaving,omitempty"`
 	Verdicts        []VerdictStatus `json:"verdicts,omitempty"` // the last 32, oldest first
 }
@@ -83,7 +86,8 @@ func (p *Pool) statusOf(m *member, now time.Time) EndpointStatus {
 	busy := m.InFlight.Load()
 	out := EndpointStatus{Address: m.Address, Zone: m.zone, Priority: m.priority, Weight: m.weight, State: m.state(now),
 		Admin: m.admin, Why: m.why, Since: m.since, InFlight: busy, Picks: m.done.Load() + busy, Failures: m.failures.Load(),
-		Ejections: m.strikes + m.terms, Suspect: m.standing.suspect, Leaving: m.left}
+		Ejections: m.strikes + m.terms, Suspect: m.standing.suspect, Leaving: m.left,
+		Ejected: m.ejections.Load(), Breaker: m.breaker(), BreakerByHand: m.held.until}
 	if !m.skip.Load() {
 		out.EffectiveWeight = float64(m.weight) * max(m.vitals.factor(now)*m.believed(), seldom)
 	}

@@ -146,6 +146,7 @@ type Pool struct {
 	Connections   Connections   `yaml:"connections" doc:"connections to each endpoint"`
 	Shed          Shed          `yaml:"shed" doc:"protect the endpoints from overload"`
 	Outliers      Outliers      `yaml:"outliers" doc:"take endpoints out that fail or are slow beside the others"`
+	Breaker       Breaker       `yaml:"breaker" doc:"refuse at once while everything behind the pool fails"`
 	ProxyProtocol string        `yaml:"proxy_protocol" default:"off" enum:"off|v1|v2" doc:"send a PROXY header on connections to endpoints (tcp; http connections are then not shared between clients)"`
 }
 
