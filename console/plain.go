@@ -59,6 +59,9 @@ func poolText(p Pool) string {
 	if text := breakerText(p.Breaker); text != "" {
 		s += "; " + text
 	}
+	if text := bulkheadText(p.Bulkhead); text != "" {
+		s += "; " + text
+	}
 	if p.Held != "" {
 		s += "; the last good set is kept: " + clean(p.Held)
 	}

@@ -94,7 +94,8 @@ type Pool struct {
 	Held         string     `json:"held,omitempty"` // why the last good set of endpoints is kept instead of what discovery brought; empty: it is not
 	Requests     uint64     `json:"requests"`
 	RPS          float64    `json:"rps"`
-	Breaker      *Breaker   `json:"breaker,omitempty"` // nil: off
+	Breaker      *Breaker   `json:"breaker,omitempty"`  // nil: off
+	Bulkhead     *Bulkhead  `json:"bulkhead,omitempty"` // nil: off
 	Endpoints    []Endpoint `json:"endpoints"`
 }
 

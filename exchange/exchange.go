@@ -129,6 +129,7 @@ type Exchange struct {
 	Held Holder
 	// Place is how many exchanges its pool had in flight with this one as it was let in (shed).
 	Place int32
+	Berth Berth // places that bulkheads gave it (bulkhead)
 	// Begun is when the first attempt began, when a stage before it waited for something; zero: at Start.
 	Begun time.Time
 
@@ -174,6 +175,13 @@ type Holder interface {
 	// Answered is called at most once, on the goroutine of x, as the answer head is there. long: the body is of unknown length or
 	// large, or the connection was upgraded, so that the exchange may last much longer than the endpoint's work.
 	Answered(x *Exchange, long bool)
+}
+
+// Berth is what bulkheads gave an exchange. Only they look inside.
+type Berth struct {
+	Has  uint8
+	Seat [2]uint32
+	Prev Holder // who held something for the exchange before; is told by them
 }
 
 // MaxCosts is how many different answer fields a site may name for costs.
@@ -274,7 +282,7 @@ func (x *Exchange) Reset() {
 	x.IP, x.Trusted, x.Route, x.Class = netip.Addr{}, false, nil, Standard
 	x.Customer, x.User, x.Region, x.Claim, x.Weight = nil, nil, nil, Claim{}, 0
 	x.Screened, x.RetryAfter, x.Allowed, x.Held = false, 0, 0, nil
-	x.Place, x.Begun = 0, time.Time{}
+	x.Place, x.Begun, x.Berth = 0, time.Time{}, Berth{}
 	x.Deadline, x.Endpoint, x.Attempt, x.Beat, x.Replayable, x.SetCookie = time.Time{}, nil, 0, 0, false, nil
 	x.Result, x.Outcome, x.Work, x.Costs = Result{}, Outcome{}, 0, [MaxCosts]Cost{}
 }

@@ -19,6 +19,7 @@ import (
 func (n *Node) handlers(s *site.Site, pools map[string]poolPart) map[string]exchange.Handler {
 	out := map[string]exchange.Handler{}
 	n.built = map[string]*stages{}
+	n.hull.update(s, n.guard.limit)
 	for name, cfg := range s.Listeners {
 		st := n.stages(s, cfg, pools)
 		n.built[name] = st
@@ -39,6 +40,7 @@ func (n *Node) stages(s *site.Site, cfg *site.Listener, pools map[string]poolPar
 	}
 	ret := &retry{now: time.Now}
 	gates, breakers := &shedding{}, make([]*poolBreaker, len(s.Routes))
+	bulk := &bulkheads{routes: make([]*berths, len(s.Routes))}
 	var all []*rule
 	for i, rc := range s.Routes {
 		rec.routes = append(rec.routes, nil)
@@ -53,6 +55,7 @@ func (n *Node) stages(s *site.Site, cfg *site.Listener, pools map[string]poolPar
 		if rc.Pool != "" {
 			ret.budgets[i] = n.budget(rc.Pool)
 			breakers[i] = n.breaker(rc.Pool, s.Pools[rc.Pool])
+			bulk.routes[i] = n.hull.berths(s, i)
 			gates.gates[i] = n.gate(s, rc.Pool, pools[rc.Pool])
 		}
 		all = append(all, rules(i, rc, func(pattern string) *exchange.Route {
@@ -76,6 +79,7 @@ func (n *Node) stages(s *site.Site, cfg *site.Listener, pools map[string]poolPar
 		quota:    n.quotas,
 		foresee:  &foresee{breakers},
 		shed:     gates,
+		bulk:     bulk,
 		breaking: &breaking{breakers},
 		retry:    ret,
 	}

@@ -125,6 +125,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		v.Breaker = n.viewBreaker(name, time.Now())
 		out.pool(name, v, n.budget(name))
 		out.breakers(name, v)
+		out.bulkhead(name, n.hull.view(name))
 	}
 	out.overload(n.protections(pools))
 }

@@ -60,6 +60,7 @@ type Node struct {
 	rates    rates
 	curves   curves
 	switches switches
+	hull     hull
 	sampled  int // how often the sampler read counters; only it looks
 	events   events
 	tasks    *tasks

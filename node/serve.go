@@ -19,6 +19,7 @@ type stages struct {
 	screen   exchange.Stage // nil: the site has no rules and screens nothing
 	foresee  *foresee
 	shed     *shedding
+	bulk     *bulkheads
 	breaking *breaking
 	retry    *retry
 	pick     pick
@@ -38,6 +39,7 @@ func (s *stages) serveHTTP(send exchange.Handler) exchange.Handler {
 		s.screen,    // behind the limits, because it costs most; before places at endpoints, so that attacks take none
 		s.foresee,   // before all waiting for places: who is refused by a breaker should know at once
 		s.shed,      // before retrying, so that an exchange holds one place for all of its attempts
+		s.bulk,      // behind the shedder, so that what waits there holds no place; refuses at once, so that nothing waits here
 		s.breaking,  // behind the shedder, so that no trial waits; around retrying, as what another endpoint makes good is no failure
 		s.retry,     // around picking, so that a second attempt goes to another endpoint
 		&s.pick,     // last before the wire, so that the choice is as fresh as can be; learns from the result

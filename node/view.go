@@ -102,7 +102,7 @@ func (n *Node) viewPool(name string, p poolPart) console.Pool {
 	v.Name = name
 	v.Requests = n.budget(name).total()
 	v.RPS = n.rates.of("pool " + name)
-	v.Breaker = n.viewBreaker(name, time.Now())
+	v.Breaker, v.Bulkhead = n.viewBreaker(name, time.Now()), n.hull.view(name)
 	for i := range v.Endpoints {
 		e := &v.Endpoints[i]
 		e.RPS = n.rates.of("endpoint " + name + " " + e.Address)
@@ -146,6 +146,7 @@ func (n *Node) sample(ctx context.Context) error {
 		n.curves.step(now, n.loads(true))
 		n.endSwitches(now)
 		n.tickBreakers(now)
+		n.tickBulkheads(now)
 		if trim.step(counters[nodeKey]) {
 			debug.FreeOSMemory()
 		}

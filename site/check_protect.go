@@ -13,6 +13,7 @@ import (
 // protection checks identify, limits, quotas, rules and screening: what names what, and what excludes what.
 func (c *checker) protection() {
 	c.identify(c.site.Identify)
+	c.bulkheads()
 	names := map[string]string{}
 	for i, l := range c.site.Limits {
 		path := fmt.Sprintf("limits[%d]", i)

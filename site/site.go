@@ -34,6 +34,7 @@ type Site struct {
 	Quotas    []*Quota             `yaml:"quotas" doc:"how much may be asked in a period, by who asks"`
 	Rules     []*Rule              `yaml:"rules" doc:"own patterns that are blocked, allowed, counted or limited, in order, before screening"`
 	Screening Screening            `yaml:"screening" doc:"checking requests for attacks (WAF)"`
+	Bulkhead  Bulkheads            `yaml:"bulkhead" doc:"how many requests may be under way at once, which pools share"`
 	Guard     Guard                `yaml:"guard" doc:"how evenkeel protects itself from overload"`
 	AccessLog AccessLog            `yaml:"access_log" doc:"one line per request or connection"`
 	Stop      Stop                 `yaml:"stop" doc:"how long stopping may take"`
@@ -147,6 +148,7 @@ type Pool struct {
 	Shed          Shed          `yaml:"shed" doc:"protect the endpoints from overload"`
 	Outliers      Outliers      `yaml:"outliers" doc:"take endpoints out that fail or are slow beside the others"`
 	Breaker       Breaker       `yaml:"breaker" doc:"refuse at once while everything behind the pool fails"`
+	Bulkhead      PoolBulkhead  `yaml:"bulkhead" doc:"the pool's part of the node, and how it is shared"`
 	ProxyProtocol string        `yaml:"proxy_protocol" default:"off" enum:"off|v1|v2" doc:"send a PROXY header on connections to endpoints (tcp; http connections are then not shared between clients)"`
 }
 
@@ -307,6 +309,7 @@ type Route struct {
 	Class     string            `yaml:"class" default:"standard" enum:"critical|standard|low" doc:"how much the requests matter"`
 	Deadline  time.Duration     `yaml:"deadline" default:"0s" min:"0s" doc:"the whole request must be answered within this; 0s: no limit beyond the pool's timeouts"`
 	Cost      int               `yaml:"cost" default:"1" min:"0" max:"1000000" doc:"what one request costs in limits that count requests; 0: nothing"`
+	Bulkhead  *RouteBulkhead    `yaml:"bulkhead" doc:"the route's part of its pool"`
 	Screen    *Screen           `yaml:"screen" doc:"check requests for attacks; absent: as screening.default says"`
 	BodyBytes Size              `yaml:"body_bytes" default:"0B" doc:"size of a request body; 0B: the listener's limit"`
 	Rewrite   Rewrite           `yaml:"rewrite" doc:"what is changed before the request is sent"`

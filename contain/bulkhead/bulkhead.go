@@ -96,8 +96,12 @@ func (b *Bulkhead) Update(places int, shares []Share) {
 		}
 		p.due = min(p.due, most)
 		p.most.Store(most)
-		p.kept.Store(p.due)
-		kept += p.due
+		now := p.due
+		if old != nil && find(old, s.Name) != nil { // what it has lent stays lent
+			now = p.wants(p.peak.Load())
+		}
+		p.kept.Store(now)
+		kept += now
 		b.parts = append(b.parts, p)
 	}
 	b.open.Store(int64(places) - kept)
@@ -183,13 +187,16 @@ func (b *Bulkhead) Lend(now time.Time) {
 	for _, p := range b.parts {
 		p.peaks[p.at] = p.peak.Swap(p.used.Load())
 		p.at = (p.at + 1) % len(p.peaks)
-		peak := int64(0)
-		for _, n := range p.peaks {
-			peak = max(peak, n)
-		}
-		want := min(max(headroom*peak, int64(math.Ceil(keepLeast*float64(p.due)))), p.due)
-		b.keep(p, want)
+		b.keep(p, p.wants(0))
 	}
+}
+
+// wants is how many places a part should keep, that lately used as many as it remembers, and peak.
+func (p *Part) wants(peak int64) int64 {
+	for _, n := range p.peaks {
+		peak = max(peak, n)
+	}
+	return min(max(headroom*peak, int64(math.Ceil(keepLeast*float64(p.due)))), p.due)
 }
 
 // keep moves places between a part and those that are kept for nobody. The lock is held.

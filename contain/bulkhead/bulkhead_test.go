@@ -98,7 +98,7 @@ func TestUpdateKeepsWhatIsHeld(t *testing.T) {
 		t.Errorf("a got %d more, want 1 up to its cap", n)
 	}
 	b.Update(100, []Share{{Name: "a", Kept: 0.8}, {Name: "c", Kept: 0.8}})
-	if k := a.Status().Kept; k != 50 {
+	if k := a.Status().Due; k != 50 {
 		t.Errorf("of shares that come to more than all, a keeps %d places, want 50", k)
 	}
 }

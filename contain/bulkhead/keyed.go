@@ -58,5 +58,8 @@ func (k *Keyed) Leave(s Seat) {
 	k.used.Add(-1)
 }
 
+// Used is how many places all keys have together.
+func (k *Keyed) Used() int { return int(k.used.Load()) }
+
 // Refused is how many places were asked for in vain.
 func (k *Keyed) Refused() uint64 { return k.refused.Load() }

@@ -37,3 +37,25 @@ func (s sink) breakers(pool string, p console.Pool) {
 		s.counter(descEjections, e.Ejections, pool, e.Address)
 	}
 }
+
+var (
+	descBulkUsed    = desc("bulkhead_in_use", "Places in use, by what they are shared out: pool, route, class or customer.", "pool", "by", "name")
+	descBulkKept    = desc("bulkhead_kept", "Places that are kept at the moment; what is idle is lent.", "pool", "by", "name")
+	descBulkMost    = desc("bulkhead_most", "Places that may be in use at the most.", "pool", "by", "name")
+	descBulkRefused = desc("bulkhead_refused_total", "Requests that found no place, or would not have in a dry run.", "pool", "by", "name")
+)
+
+// bulkhead writes that of a pool.
+func (s sink) bulkhead(pool string, b *console.Bulkhead) {
+	if b == nil {
+		return
+	}
+	for _, p := range b.Parts {
+		s.gauge(descBulkUsed, float64(p.Used), pool, p.By, p.Name)
+		s.counter(descBulkRefused, p.Refused, pool, p.By, p.Name)
+		if p.By != "customer" {
+			s.gauge(descBulkKept, float64(p.Kept), pool, p.By, p.Name)
+			s.gauge(descBulkMost, float64(p.Most), pool, p.By, p.Name)
+		}
+	}
+}
