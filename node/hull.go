@@ -234,12 +234,15 @@ func (h *hull) tick(now time.Time, found func(pool string) int) {
 
 // tickBulkheads lets a second pass for bulkheads.
 func (n *Node) tickBulkheads(now time.Time) {
-	n.hull.tick(now, func(pool string) int {
-		if v := n.viewShed(pool); v.Mode == site.ModeOn {
-			return int(math.Ceil(v.Limit))
-		}
-		return 0
-	})
+	n.hull.tick(now, n.foundBy)
+}
+
+// foundBy is how many requests at once the shedder of a pool found right, when it refuses what is beyond; 0: nobody knows.
+func (n *Node) foundBy(pool string) int {
+	if v := n.viewShed(pool); v.Mode == site.ModeOn && v.CapacityPerSecond > 0 {
+		return int(math.Ceil(v.Limit))
+	}
+	return 0
 }
 
 // view is what bulkheads do for one pool; nil: nothing.

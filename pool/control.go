@@ -197,7 +197,7 @@ func (p *Pool) look(now time.Time) time.Duration {
 	p.mu.Lock()
 	defer p.unlock()
 	restless := len(p.leaving) > 0
-	soon := [...]time.Duration{p.compare(now), p.level(now)}
+	soon := [...]time.Duration{p.compare(now), p.level(now), p.overflow(now)}
 	for _, m := range p.members {
 		if held := m.held.state; m.tick(now, p.cfg.SlowStart) {
 			if held == BreakerClosed && m.held.state == "" {

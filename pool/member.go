@@ -40,6 +40,9 @@ type member struct {
 	busy   estimate     // utilisation as the endpoint tells it
 	before atomic.Int64 // on probation: what was in flight already
 
+	room   atomic.Int64 // requests at once that may spill to it; 0: any number
+	spills spills
+
 	weight   int // guarded too: snapshots carry what they need of it
 	zone     string
 	priority int

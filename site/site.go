@@ -148,6 +148,7 @@ type Pool struct {
 	Shed          Shed          `yaml:"shed" doc:"protect the endpoints from overload"`
 	Outliers      Outliers      `yaml:"outliers" doc:"take endpoints out that fail or are slow beside the others"`
 	Breaker       Breaker       `yaml:"breaker" doc:"refuse at once while everything behind the pool fails"`
+	Spill         Spill         `yaml:"spill" doc:"what endpoints of other zones and priorities take when ours fail"`
 	Bulkhead      PoolBulkhead  `yaml:"bulkhead" doc:"the pool's part of the node, and how it is shared"`
 	ProxyProtocol string        `yaml:"proxy_protocol" default:"off" enum:"off|v1|v2" doc:"send a PROXY header on connections to endpoints (tcp; http connections are then not shared between clients)"`
 }
