@@ -252,20 +252,20 @@ func (p *Pool) beyond(last int) (out part) {
 }
 
 // elsewhere finds another endpoint when the one that was chosen has no room; nil: none was found.
-func (p *Pool) elsewhere(x *exchange.Exchange, s *snapshot, q ask, m *member) *member {
+func (p *Pool) elsewhere(x *exchange.Exchange, s *snapshot, q ask) *member {
 	for range tries {
-		q.rnd, q.not = mix(q.rnd), m
+		q.rnd = mix(q.rnd)
 		if q.key != 0 {
 			q.key = mix(q.key)
 		}
-		if m = s.choose(q); m != nil && p.roomy(m, x.Class) {
+		if m := s.choose(q); m != nil && p.roomy(m, x.Class) {
 			return m
 		}
 	}
 	if s.beyond != nil {
 		for range tries {
-			q.rnd, q.not = mix(q.rnd), m
-			if m = s.beyond.choose(q); m != nil && p.roomy(m, x.Class) {
+			q.rnd = mix(q.rnd)
+			if m := s.beyond.choose(q); m != nil && p.roomy(m, x.Class) {
 				return m
 			}
 		}
