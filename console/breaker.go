@@ -182,3 +182,12 @@ func breakerText(b *Breaker) string {
 	}
 	return what + clean(b.Why)
 }
+
+// breakerPath is the route of an order that takes no time.
+func breakerPath(pool, endpoint, state string) string {
+	q := url.Values{"pool": {pool}, "state": {state}}
+	if endpoint != "" {
+		q.Set("endpoint", endpoint)
+	}
+	return "/api/v1/breaker?" + q.Encode()
+}
