@@ -99,10 +99,11 @@ func brokenText(list []console.Broken) string {
 	}
 	var b strings.Builder
 	for _, one := range list {
-		what := "pool " + one.Pool
-		if one.Endpoint != "" {
-			what = "endpoint " + one.Endpoint + " of " + what
+		if one.Endpoint == "" { // whose reason says the state too
+			fmt.Fprintf(&b, "pool %s: %s\n", one.Pool, one.Why)
+			continue
 		}
+		what := "endpoint " + one.Endpoint + " of pool " + one.Pool
 		fmt.Fprintf(&b, "%s: %s", what, one.State)
 		if !one.ByHand.IsZero() {
 			fmt.Fprintf(&b, " by hand until %s", one.ByHand.Local().Format("15:04:05"))
