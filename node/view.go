@@ -147,6 +147,7 @@ func (n *Node) sample(ctx context.Context) error {
 		counters, now := n.counters(), time.Now()
 		n.rates.step(now, counters)
 		n.curves.step(now, n.loads(true))
+		n.learnHedges()
 		n.endSwitches(now)
 		if trim.step(counters[nodeKey]) {
 			debug.FreeOSMemory()
