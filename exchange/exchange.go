@@ -205,6 +205,9 @@ type Judge interface {
 	// Again is called, on the goroutine of x, when the head of a failed answer is there and x.Result tells of it. true: nothing of it is
 	// passed on, and the send stage returns.
 	Again(x *Exchange) bool
+	// Hedge is called, on any goroutine, when the endpoint of a first attempt has no answer in time. x is a copy for a second attempt
+	// beside the first; true: its Endpoint is another, which the pool is to be told of by Done.
+	Hedge(x *Exchange) bool
 }
 
 // MaxCosts is how many different answer fields a site may name for costs.

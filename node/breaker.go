@@ -129,7 +129,9 @@ func (t *trial) Answered(x *exchange.Exchange, long bool) {
 	if t.prev != nil {
 		t.prev.Answered(x, long)
 	}
-	t.end(resultOf(x, nil))
+	if !x.Again { // what is repeated is judged by its last attempt
+		t.end(resultOf(x, nil))
+	}
 }
 
 // resultOf is what an exchange that has ended, with refusal or without, says about its pool.

@@ -66,9 +66,11 @@ func (n *Node) stages(s *site.Site, cfg *site.Listener, pools map[string]poolPar
 				keep.most[i] = int64(rc.Retry.BodyBytes)
 			}
 		}
+		hedge := n.hedgingOf(name, rc.Hedge)
 		all = append(all, rules(i, rc, func(pattern string) *exchange.Route {
 			r := newRoute(i, rc, cfg, pools, pattern)
 			r.CostHeaders = n.limits.CostHeaders()
+			r.Hedge = hedge
 			if g := gates.gates[i]; g != nil {
 				r.Overloaded = g.Overloaded
 			}

@@ -92,6 +92,7 @@ type Node struct {
 	chains     map[string]*stages        // in force, by listener
 	counted    *quota.Set                // quotas, in force
 	retried    map[string]*retries       // by pool
+	hedges     map[string]*hedging       // by route
 	cut        map[string]*atomic.Uint64 // by route
 	flights    map[string]*flight
 	gates      map[string]*shed.Gate

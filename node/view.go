@@ -148,6 +148,7 @@ func (n *Node) sample(ctx context.Context) error {
 		counters, now := n.counters(), time.Now()
 		n.rates.step(now, counters)
 		n.curves.step(now, n.loads(true))
+		n.learnHedges()
 		n.endSwitches(now)
 		n.tickBreakers(now)
 		n.tickBulkheads(now)

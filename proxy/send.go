@@ -124,8 +124,13 @@ func (a *attempt) run() *exchange.Refusal {
 		x.Endpoint.Heard(x) // how long it waits now depends on the client too
 		a.pump = startPump(a.f, a.b, maxBody(x), x.Endpoint.Link.(*Link).up.proxy)
 	}
+	race := a.hedge(body, whole)
 	for n := 0; ; n++ {
 		unsent, err := a.b.head(x, &s.resp)
+		if race != nil {
+			unsent, err = race.end(s, unsent, err)
+			race = nil
+		}
 		if err != nil {
 			return a.fail(unsent, err)
 		}
@@ -144,8 +149,7 @@ func (a *attempt) run() *exchange.Refusal {
 		}
 	}
 	now := time.Now()
-	x.Outcome.FirstByte = now.Sub(x.Start)
-	x.Work += now.Sub(a.start)
+	x.Outcome.FirstByte, x.Work = now.Sub(x.Start), x.Work+now.Sub(a.start)
 	x.Result = exchange.Result{Kind: exchange.Answered, Status: s.resp.Status, Latency: now.Sub(a.start)}
 	if s.resp.Status == 429 || s.resp.Status == 503 {
 		x.Result.RetryAfter = retryAfter(s.resp.Field(wire.RetryAfter), now)
@@ -290,6 +294,9 @@ func (a *attempt) fail(unsent bool, err error) *exchange.Refusal {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		x.Result.Kind, x.Result.Reason = exchange.TimedOut, "timeout"
 		if !x.Deadline.IsZero() && !time.Now().Before(x.Deadline) {
+			if callers(x) { // who asks for too little must not make endpoints look dead
+				x.Result = exchange.Result{Kind: exchange.Cancelled, Latency: a.waited()}
+			}
 			return refuseDeadline
 		}
 		return refuseTimeout

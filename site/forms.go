@@ -37,6 +37,7 @@ var forms = map[string]form{
 	"patterns":  {checkRegexp, "", "header name: regular expression"},
 	"headers":   {checkHeaderValue, "", "header name: value"},
 	"period":    {checkPeriod, `^(hour|day|week|month|year|lifetime|[0-9].*)$`, "hour, day, week, month, year, lifetime or a length"},
+	"after":     {checkAfter, `^(p[5-9][0-9]|[0-9].*)$`, "p50 to p99, or a length of time"},
 	"time":      {checkTime, `^[0-9]{4}-[0-9]{2}-[0-9]{2}T.*$`, "a time, 2026-01-31T00:00:00Z"},
 	"exclusion": {checkExclusion, `^([1-9][0-9]*(-[1-9][0-9]*)?|[A-Za-z][A-Za-z0-9_./:-]*)$`, "942100, 942000-942999 or a tag"},
 	"file":      {checkFile, "", "a path, relative to the file that names it"},

@@ -39,7 +39,7 @@ type Flow struct {
 	InFlight  int     // now
 	Waiting   int     // now
 	Endpoints int     // in service
-	Pushback  float64 // share of the answers that were 429 or 503
+	Pushback  float64 // share of the answers that were 429 or 503: those are not in the window
 	Behind    bool    // some are refused already
 	Busy      float64 // utilisation that endpoints told of, 1 for full; 0: none did
 }
@@ -105,7 +105,7 @@ func (k *Knee) Look(now time.Duration, win *Window, f Flow) float64 {
 		k.read(win, past, f)
 		k.learn(now, &k.seen, f)
 	}
-	if win.Left > win.Total && k.saturated && now >= k.deaf && k.dipTo == 0 {
+	if win.Left > win.Total && f.Pushback < 0.5 && k.saturated && now >= k.deaf && k.dipTo == 0 {
 		// Most leave without an answer: whatever the reason, too many are inside.
 		k.workers = max(k.workers*gives, float64(k.endpoints))
 		k.before = 0
@@ -139,7 +139,9 @@ func (k *Knee) read(win *Window, past time.Duration, f Flow) {
 	k.measured += past.Seconds()
 	n := (was + k.inside) / 2
 	i := levelOf(int(n + 0.5))
-	k.seen.Total, k.seen.Count[i], k.seen.Sum[i] = win.Total, win.Total, n*past.Seconds()
+	// What pushes back was inside too. Its time is not that of the others: else endpoints that only say "not now" would look ever slower,
+	// and it took long to find out that they are well again.
+	k.seen.Total, k.seen.Count[i], k.seen.Sum[i] = win.Total, win.Total, n*past.Seconds()*(1-min(f.Pushback, 1))
 }
 
 // settle lets nothing be learned until what is inside after the limit moved from was is what stays: those who came before met other
