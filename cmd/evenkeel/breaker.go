@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"strings"
@@ -40,9 +41,8 @@ type breakerOrder struct {
 
 // breakerOrderOf makes an order of the arguments, or says what is wrong with them before a node is asked.
 func breakerOrderOf(args []string, length time.Duration) (o breakerOrder, err error) {
-	const usage = "say open, closed or auto and a pool, or status"
 	if len(args) == 0 {
-		return o, fmt.Errorf(usage)
+		return o, errors.New("say open, closed or auto and a pool, or status")
 	}
 	o = breakerOrder{state: args[0], length: length}
 	if o.state == "close" {
@@ -50,17 +50,17 @@ func breakerOrderOf(args []string, length time.Duration) (o breakerOrder, err er
 	}
 	switch {
 	case o.state == "status" && (len(args) > 1 || length != 0):
-		return o, fmt.Errorf("status takes neither a pool nor --for")
+		return o, errors.New("status takes neither a pool nor --for")
 	case o.state == "status":
 		return o, nil
 	case o.state != console.BreakerAuto && length == 0 && (o.state == console.BreakerOpen || o.state == console.BreakerClosed):
-		return o, fmt.Errorf("say for how long with --for, such as --for 10m")
+		return o, errors.New("say for how long with --for, such as --for 10m")
 	}
 	if err := console.CheckBreaker(o.state, length); err != nil {
 		return o, err
 	}
 	if len(args) < 2 || len(args) > 3 {
-		return o, fmt.Errorf("name one pool, and one of its endpoints if only that is meant")
+		return o, errors.New("name one pool, and one of its endpoints if only that is meant")
 	}
 	o.pool = args[1]
 	if len(args) == 3 {
