@@ -2,6 +2,7 @@ package node
 
 import (
 	"net/netip"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,7 +17,7 @@ type bulkBench struct {
 	h     hull
 	run   exchange.Handler
 	does  func(x *exchange.Exchange)
-	asked int
+	asked atomic.Int64
 }
 
 func newBulkBench(t *testing.T, s *site.Site) *bulkBench {
@@ -32,7 +33,7 @@ func (b *bulkBench) build(s *site.Site) {
 		st.routes = append(st.routes, b.h.berths(s, i))
 	}
 	b.run = exchange.Chain(func(x *exchange.Exchange) *exchange.Refusal {
-		b.asked++
+		b.asked.Add(1)
 		b.does(x)
 		return nil
 	}, st)
@@ -204,15 +205,15 @@ func TestBulkheadModes(t *testing.T) {
 	s.Bulkhead.Mode = site.ModeDryRun
 	b = newBulkBench(t, s)
 	b.does = func(*exchange.Exchange) {
-		if b.asked < 10 {
+		if b.asked.Load() < 10 {
 			if r := b.send(0); r != "" {
 				t.Errorf("a dry run refused: %s", r)
 			}
 		}
 	}
 	b.send(0)
-	if v := b.h.view("hung"); b.asked != 10 || v.Refused == 0 || !v.DryRun {
-		t.Errorf("%d asked, shown is %+v", b.asked, v)
+	if v := b.h.view("hung"); b.asked.Load() != 10 || v.Refused == 0 || !v.DryRun {
+		t.Errorf("%d asked, shown is %+v", b.asked.Load(), v)
 	}
 	s = twoPools(1000)
 	s.Routes[1].Bulkhead = &site.RouteBulkhead{Share: 0.2, Most: 0.5}
