@@ -128,7 +128,7 @@ func (a *attempt) run() *exchange.Refusal {
 	for n := 0; ; n++ {
 		unsent, err := a.b.head(x, &s.resp)
 		if race != nil {
-			unsent, err = race.end(s, unsent, err)
+			unsent, err = race.end(a, s, unsent, err)
 			race = nil
 		}
 		if err != nil {
@@ -149,17 +149,15 @@ func (a *attempt) run() *exchange.Refusal {
 		}
 	}
 	now := time.Now()
-	x.Outcome.FirstByte, x.Work = now.Sub(x.Start), x.Work+now.Sub(a.start)
+	x.Outcome.FirstByte = now.Sub(x.Start)
+	x.Work += now.Sub(a.start)
 	x.Result = exchange.Result{Kind: exchange.Answered, Status: s.resp.Status, Latency: now.Sub(a.start)}
 	if s.resp.Status == 429 || s.resp.Status == 503 {
 		x.Result.RetryAfter = retryAfter(s.resp.Field(wire.RetryAfter), now)
 	}
 	length := a.b.length()
-	if doubtful(s.resp.Status) || s.resp.Status == 200 && isGRPC(x) {
-		a.mind(s)
-		if x.Judge != nil && x.Judge.Again(x) {
-			return a.discard(s)
-		}
+	if a.unwanted(s) {
+		return a.discard(s)
 	}
 	if x.Held != nil {
 		x.Held.Answered(x, length == -1 || length > longBody)
