@@ -128,7 +128,7 @@ func (a *attempt) run() *exchange.Refusal {
 	for n := 0; ; n++ {
 		unsent, err := a.b.head(x, &s.resp)
 		if race != nil {
-			unsent, err = race.end(s, unsent, err)
+			unsent, err = race.end(a, s, unsent, err)
 			race = nil
 		}
 		if err != nil {
