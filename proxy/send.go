@@ -156,11 +156,8 @@ func (a *attempt) run() *exchange.Refusal {
 		x.Result.RetryAfter = retryAfter(s.resp.Field(wire.RetryAfter), now)
 	}
 	length := a.b.length()
-	if doubtful(s.resp.Status) || s.resp.Status == 200 && isGRPC(x) {
-		a.mind(s)
-		if x.Judge != nil && x.Judge.Again(x) {
-			return a.discard(s)
-		}
+	if a.unwanted(s) {
+		return a.discard(s)
 	}
 	if x.Held != nil {
 		x.Held.Answered(x, length == -1 || length > longBody)
