@@ -14,7 +14,9 @@ import (
 // answers wins; the other is called off. The second runs on a goroutine of its own with a copy of the exchange, and end waits for it, so that nothing of the
 // exchange is used after its end.
 type race struct {
-	a     *attempt
+	of    *exchange.Exchange // the first
+	f     front
+	first back
 	timer *time.Timer
 	ctx   context.Context // of connecting for the second
 	stop  context.CancelFunc
@@ -44,7 +46,7 @@ func (a *attempt) hedge(body []byte, whole bool) *race {
 	if after <= 0 {
 		return nil
 	}
-	r := &race{a: a, done: make(chan struct{})}
+	r := &race{of: x, f: a.f, first: a.b, done: make(chan struct{})} // without a, which would be on the heap then for all
 	r.ctx, r.stop = context.WithCancel(context.Background())
 	r.timer = time.AfterFunc(after, r.second)
 	return r
@@ -99,10 +101,10 @@ func (r *race) begin() bool {
 		return false
 	}
 	x := &r.x
-	*x = *r.a.x
+	*x = *r.of
 	x.Tried, x.Attempt, x.Beat = [exchange.MaxTried]*exchange.Endpoint{x.Endpoint}, 2, 0
 	x.Held, x.Judge, x.Result = nil, nil, exchange.Result{}
-	r.begun = r.a.x.Judge.Hedge(x)
+	r.begun = r.of.Judge.Hedge(x)
 	return r.begun
 }
 
@@ -114,7 +116,7 @@ func (r *race) win() bool {
 		return false
 	}
 	r.won = true
-	r.a.b.cancel()
+	r.first.cancel()
 	return true
 }
 
@@ -158,13 +160,13 @@ func (r *race) recovered() {
 
 // end ends the race when the first attempt has a head, or failed with err. It returns what is to be gone on with: after a victory of the
 // second all of the attempt is its.
-func (r *race) end(s *scratch, unsent bool, err error) (bool, error) {
+func (r *race) end(a *attempt, s *scratch, unsent bool, err error) (bool, error) {
 	stopped := r.timer.Stop()
 	r.mu.Lock()
 	failed := err != nil && !r.won && !errors.Is(err, errClientGone)
 	if failed && r.begun { // the second may still answer
 		if r.b != nil {
-			r.a.f.watchCancel(r.b)
+			r.f.watchCancel(r.b)
 		}
 		r.mu.Unlock()
 		<-r.done
@@ -185,7 +187,7 @@ func (r *race) end(s *scratch, unsent bool, err error) (bool, error) {
 	if !r.won {
 		return unsent, err
 	}
-	a, x := r.a, r.a.x
+	x := r.of
 	lost := exchange.Result{Kind: exchange.Cancelled, Latency: time.Since(a.start)}
 	if failed {
 		lost = exchange.Result{Kind: exchange.Broken, Reason: "broken", Unsent: unsent}
