@@ -293,7 +293,7 @@ func (g *Gate) unanswered(x *exchange.Exchange) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	typical := min(g.core.Typical(int(x.Place)), max(seconds(1.5*g.core.knee.service), 2*took)) // who waited for long has seen most of it
-	if took > typical/3 {                                // an early leave says nothing
+	if took > typical/3 {                                                                       // an early leave says nothing
 		g.hasty.Add(1)
 	}
 	if took >= typical || len(g.ghosts) >= ghostsMax {
