@@ -93,6 +93,7 @@ type Knee struct {
 	low     latency
 	calmer  latency // of those, lately, while nobody waits
 	known   bool    // W was measured
+	usual   float64 // how many are inside in calm times
 	moments [3]float64
 
 	ceiling    float64 // most left with more inside
@@ -154,6 +155,9 @@ func (k *Knee) Look(now time.Duration, win *Window, f Flow) {
 // Studies reports whether the next look wants to know what answers showed.
 func (k *Knee) Studies(now time.Duration) bool { return now >= k.study }
 
+// coldMost bounds the answers that are waited for while nothing is known: without a limit there are very many inside.
+const coldMost = 64
+
 // used is the share of the limit from which all of it counts as used.
 const used = 0.85
 
@@ -165,6 +169,9 @@ func (k *Knee) need() float64 {
 	if k.dip > 0 {
 		n := max(3, 8*k.doubt())
 		return math.Ceil(n/k.dip) * k.dip // places of a server that always takes the same time come in turns
+	}
+	if !k.known {
+		return max(8, min(k.limit, coldMost), 4*k.doubt())
 	}
 	return max(8, k.limit, 4*k.doubt())
 }
@@ -217,6 +224,9 @@ func (k *Knee) set(n float64) {
 func (k *Knee) move(from, to float64) {
 	k.now, k.left = gauge{}, 0
 	k.skip = to
+	if !k.known {
+		k.skip = min(to, coldMost)
+	}
 }
 
 // scatter learns how far answers scatter.
@@ -267,14 +277,16 @@ func (k *Knee) calm(win *Window) {
 	if late {
 		return
 	}
-	if !k.known || k.period.inside() < k.workers/2 {
-		memory := 3 * k.wanted()
-		if lately > before {
-			memory *= 10 // a queue that grows slowly looks like service that gets slower
-		}
-		k.low.add(n, win.Seconds, math.Exp(-n/memory))
+	inside := k.period.inside()
+	if k.usual == 0 {
+		k.usual = inside
+	}
+	// A queue that grows slowly looks like service that gets slower.
+	if inside <= 1.3*k.usual+1 && (!k.known || inside < k.workers/2) {
+		k.low.add(n, win.Seconds, math.Exp(-n/(3*k.wanted())))
 		k.service = k.low.mean()
 	}
+	k.usual += 0.05 * (inside - k.usual)
 	if k.moments[0] < firstFew && k.first {
 		return
 	}
@@ -357,7 +369,7 @@ const ceilings = 20
 // never done, and with more inside more is learned.
 func (k *Knee) judge(now time.Duration, f Flow) {
 	if k.low.count < 1 {
-		if k.ceilingEnd > 0 && k.limit > 1 {
+		if k.ceilingEnd > 0 && k.limit > float64(k.endpoints) && k.limit > 1 {
 			k.startDip(now, k.limit)
 		} else {
 			k.ceilingEnd = 0
