@@ -25,6 +25,7 @@ type wild struct {
 	ln     net.Listener
 	server *http.Server // of h2
 	conns  map[net.Conn]bool
+	closed bool // killed, and not started again
 	done   sync.WaitGroup
 }
 
@@ -56,7 +57,7 @@ func (w *wild) start() (err error) {
 	if err != nil {
 		return fmt.Errorf("a wild endpoint cannot listen: %w", err)
 	}
-	w.address, w.conns = w.ln.Addr().String(), map[net.Conn]bool{}
+	w.address, w.conns, w.closed = w.ln.Addr().String(), map[net.Conn]bool{}, false
 	ln := w.ln
 	if w.h2 {
 		s := &http.Server{Handler: w, Protocols: new(http.Protocols), ConnState: w.track, ErrorLog: nil}
@@ -88,6 +89,9 @@ func (w *wild) track(c net.Conn, s http.ConnState) {
 	defer w.mu.Unlock()
 	if s == http.StateNew {
 		w.conns[c] = true
+		if w.closed {
+			reset(c) // accepted as the endpoint was killed
+		}
 	} else if s == http.StateClosed {
 		delete(w.conns, c)
 	}
@@ -96,14 +100,16 @@ func (w *wild) track(c net.Conn, s http.ConnState) {
 // kill ends the endpoint as a killed process ends: all connections are reset, and nobody listens.
 func (w *wild) kill() {
 	w.mu.Lock()
+	w.closed = true
 	w.ln.Close()
 	for c := range w.conns {
 		reset(c)
 	}
-	if w.server != nil {
-		w.server.Close()
-	}
+	server := w.server
 	w.mu.Unlock()
+	if server != nil {
+		server.Close() // waits for who accepts, and that calls track
+	}
 	w.done.Wait()
 }
 
