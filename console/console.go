@@ -24,6 +24,9 @@ type Deps struct {
 	SetSwitch func(name string, on bool, until time.Time, by string) error
 	// Purge removes stored answers of a route, any for "", under URLs that begin with prefix, and says how many there were.
 	Purge func(route, prefix string) int
+	// Break holds the breaker of a pool, or of its endpoint when that is not "", BreakerOpen or BreakerClosed until a moment; BreakerAuto leaves
+	// it to itself. The console has checked that the View knows both names.
+	Break func(pool, endpoint, state string, until time.Time) error
 	// Curves is the past of the node and its pools after a moment, the node first.
 	Curves func(since time.Time) []Series
 	// Reload reads the site file again. Its error is shown to the caller; it means that nothing changed.
@@ -34,6 +37,13 @@ type Deps struct {
 	// Explain says which limits and quotas a request like the asked one meets, and changes nothing. An error means that the
 	// question makes no sense.
 	Explain func(q Question) (Explanation, error)
+	// Objectives is what the service promised, and how much of it was kept; nil: nothing.
+	Objectives func() Objectives
+	// Alerts is what needs a person; Silence keeps alerts from being told, EndSilence ends that, TestAlert sends a sample of an alert.
+	Alerts     func() Alerts
+	Silence    func(o SilenceOrder) (Silence, error)
+	EndSilence func(id string) error
+	TestAlert  func(name string) error
 	// Ready says whether the node should get traffic, and else why not.
 	Ready func() (ok bool, why string)
 
@@ -105,8 +115,13 @@ func New(deps Deps) http.Handler {
 	serve("GET", "/api/v1/events", c.events)
 	serve("GET", "/api/v1/limits/explain", c.explain)
 	serve("GET", "/api/v1/overload", c.overload)
+	serve("GET", "/objectives", c.objectivesPage)
+	serve("GET", "/live/objectives", c.liveObjectives)
+	serve("GET", "/api/v1/objectives", c.objectives)
+	c.alertRoutes(serve)
 	c.shedRoutes(mux)
 	c.degradeRoutes(mux)
+	c.breakerRoutes(mux)
 	serve("GET", "/api/v1/stream", c.streamViews)
 	serve("POST", "/api/v1/pools/{pool}/endpoints/{address}/{state}", c.setEndpoint)
 	serve("POST", "/api/v1/reload", c.reload)

@@ -73,6 +73,9 @@ func pageFuncs() template.FuncMap {
 	return template.FuncMap{
 		"rate": rateText, "count": countText, "bytes": bytesText, "ms": msText, "percent": percentText,
 		"share": shareOf, "due": dueOf, "latency": latencyOf, "glyph": glyph, "tone": tone, "upCount": upCount,
+		"broken":  func(p Pool) string { return breakerText(p.Breaker) },
+		"crowded": func(p Pool) string { return bulkheadText(p.Bulkhead) },
+		"leave":   func(p Pool) string { return breakerPath(p.Name, "", BreakerAuto) },
 		"reasons": reasons, "sum": refused, "ticks": ticksOf, "rows": rowsOf,
 		"word":     func(n Node) string { w, _ := nodeState(n); return w },
 		"mood":     func(n Node) string { _, t := nodeState(n); return t },
@@ -86,6 +89,10 @@ func pageFuncs() template.FuncMap {
 		"loadText": func(state string) string { text, _ := loadWord(state); return text },
 		"loadTone": func(state string) string { _, tone := loadWord(state); return tone },
 		"because":  refusedWords, "keysText": keysText, "order": shedPath, "sentence": sentenceOf,
+		"promiseText": func(state string) string { word, _ := objectiveWord(state); return word },
+		"promiseTone": func(state string) string { _, tone := objectiveWord(state); return tone },
+		"budget":      budgetText, "target": shareText, "burn": burnText, "detect": detectText,
+		"bad":  func(o Objective) uint64 { return o.Total - min(o.GoodCount, o.Total) },
 		"part": partOf, "drawn": drawnOf, "whole": wholeOf,
 		"standIn": func(d *Degrade, now time.Time) any {
 			return struct {

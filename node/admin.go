@@ -85,10 +85,12 @@ func (n *Node) closeAdmin(ctx context.Context) error {
 // console makes the console for a site.
 func (n *Node) console(s *site.Site) http.Handler {
 	deps := console.Deps{
-		View: n.View, SetEndpoint: n.SetEndpoint, Shed: n.Shed, Curves: n.curves.since, Drain: n.Stop, Metrics: n.metrics.handler(), Ready: n.ready,
+		View: n.View, SetEndpoint: n.SetEndpoint, Shed: n.Shed, Break: n.Break, Curves: n.curves.since, Drain: n.Stop, Metrics: n.metrics.handler(), Ready: n.ready,
 		Token: string(s.Admin.Token), ClientCerts: s.Admin.TLS != nil && s.Admin.TLS.ClientCA != "", Listen: s.Admin.Listen,
 	}
 	deps.Explain, deps.SetSwitch, deps.Purge = n.Explain, n.SetSwitch, n.Purge
+	deps.Objectives, deps.Alerts = n.viewObjectives, n.viewAlerts
+	deps.Silence, deps.EndSilence, deps.TestAlert = n.Silence, n.EndSilence, n.TestAlert
 	if n.opts.Load != nil {
 		deps.Reload = n.Reload
 	}

@@ -7,6 +7,7 @@ import (
 	"net/textproto"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/even-keel/evenkeel/exchange"
@@ -19,6 +20,7 @@ import (
 func (n *Node) handlers(s *site.Site, pools map[string]poolPart) map[string]exchange.Handler {
 	out := map[string]exchange.Handler{}
 	n.built = map[string]*stages{}
+	n.hull.update(s, n.guard.limit)
 	for name, cfg := range s.Listeners {
 		st := n.stages(s, cfg, pools)
 		n.built[name] = st
@@ -37,29 +39,26 @@ func (n *Node) stages(s *site.Site, cfg *site.Listener, pools map[string]poolPar
 		none: n.tallies.get(cfg.Name, ""), noRoute: n.tallies.reasons(""),
 		flight: n.flight(cfg.Name), log: &n.accessLog,
 	}
-	ret := &retry{now: time.Now}
-	gates := &shedding{}
+	dead := &deadline{now: time.Now, cut: make([]*atomic.Uint64, len(s.Routes))}
+	to := n.newWay(len(s.Routes))
 	var all []*rule
 	for i, rc := range s.Routes {
 		rec.routes = append(rec.routes, nil)
 		rec.reasons = append(rec.reasons, nil)
-		ret.budgets = append(ret.budgets, nil)
-		gates.gates = append(gates.gates, nil)
 		if len(rc.Listeners) > 0 && !slices.Contains(rc.Listeners, cfg.Name) {
 			continue
 		}
 		name := routeName(i, rc)
 		rec.routes[i], rec.reasons[i] = n.tallies.get(cfg.Name, name), n.tallies.reasons(name)
 		if rc.Pool != "" {
-			ret.budgets[i] = n.budget(rc.Pool)
-			gates.gates[i] = n.gate(s, rc.Pool, pools[rc.Pool])
+			n.lead(&to, s, i, rc.Pool, pools[rc.Pool])
+			dead.cut[i] = n.cutOf(name)
 		}
+		hedge := n.hedgingOf(name, rc.Hedge)
 		all = append(all, rules(i, rc, func(pattern string) *exchange.Route {
 			r := newRoute(i, rc, cfg, pools, pattern)
 			r.CostHeaders = n.limits.CostHeaders()
-			if g := gates.gates[i]; g != nil {
-				r.Overloaded = g.Overloaded
-			}
+			r.Hedge, r.Overloaded = hedge, to.overloaded(i)
 			return r
 		})...)
 	}
@@ -76,8 +75,8 @@ func (n *Node) stages(s *site.Site, cfg *site.Listener, pools map[string]poolPar
 		degrade:  n.degrading(s),
 		fallback: n.fallbacks(s, cfg.Name, pools),
 		cache:    n.caches(s, cfg.Name),
-		shed:     gates,
-		retry:    ret,
+		deadline: dead,
+		way:      to,
 	}
 }
 
@@ -90,8 +89,11 @@ func routeName(i int, cfg *site.Route) string {
 func newRoute(i int, cfg *site.Route, l *site.Listener, pools map[string]poolPart, pattern string) *exchange.Route {
 	r := &exchange.Route{
 		Name: routeName(i, cfg), Index: i, Deadline: cfg.Deadline,
-		Class:   classOf(cfg.Class),
-		Cost:    cfg.Cost,
+		Class:          classOf(cfg.Class),
+		Cost:           cfg.Cost,
+		AttemptTimeout: cfg.Retry.AttemptTimeout,
+		TellDeadline: exchange.DeadlineForms{Own: slices.Contains(cfg.Tell, "evenkeel"), Envoy: slices.Contains(cfg.Tell, "envoy"),
+			GRPC: slices.Contains(cfg.Tell, "grpc")},
 		MaxBody: int64(cmp.Or(cfg.BodyBytes, l.Limits.BodyBytes)),
 		Request: newEdits(cfg.Request), Response: newEdits(cfg.Response),
 	}

@@ -5,7 +5,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/even-keel/evenkeel/admit/shed"
 	"github.com/even-keel/evenkeel/contain/cache"
 	"github.com/even-keel/evenkeel/exchange"
 	"github.com/even-keel/evenkeel/site"
@@ -24,9 +23,7 @@ var causeNames = [causeCount]string{"", "overloaded", "down", "failed", "deadlin
 type fallback struct {
 	plans   []*fallbackPlan // by Route.Index; nil for routes without one
 	answer  answerer
-	shed    *shedding // of the pools that it uses
-	retry   *retry
-	pick    pick
+	way     way // to the pools that it uses
 	through exchange.Handler
 }
 
@@ -44,8 +41,7 @@ var nameFallback = []byte("Evenkeel-Fallback")
 
 // fallbacks makes the stage of one listener; nil: no route has a fallback.
 func (n *Node) fallbacks(s *site.Site, listener string, pools map[string]poolPart) *fallback {
-	f := &fallback{answer: n.answer, shed: &shedding{}, retry: &retry{now: time.Now}, plans: make([]*fallbackPlan, len(s.Routes))}
-	f.shed.gates, f.retry.budgets = make([]*shed.Gate, len(s.Routes)), make([]*budget, len(s.Routes))
+	f := &fallback{answer: n.answer, way: n.newWay(len(s.Routes)), plans: make([]*fallbackPlan, len(s.Routes))}
 	any := false
 	for i, r := range s.Routes {
 		cfg := r.Fallback
@@ -60,7 +56,7 @@ func (n *Node) fallbacks(s *site.Site, listener string, pools map[string]poolPar
 		switch {
 		case cfg.Pool != "":
 			p.pool = pools[cfg.Pool]
-			f.shed.gates[i], f.retry.budgets[i] = n.gate(s, cfg.Pool, pools[cfg.Pool]), n.budget(cfg.Pool)
+			n.lead(&f.way, s, i, cfg.Pool, pools[cfg.Pool])
 		case cfg.Respond != nil:
 			p.respond = newAnswer(cfg.Respond)
 		default:
@@ -85,12 +81,12 @@ func fallbackKind(cfg *site.Fallback) string {
 	return "redirect"
 }
 
-// sendBy makes the way that a request takes to a pool that stands in: like that to its own, without what has come before.
+// sendBy makes the way that a request takes to a pool that stands in: that to its own, without what has come before.
 func (f *fallback) sendBy(send exchange.Handler) exchange.Stage {
 	if f == nil {
 		return nil
 	}
-	f.through = exchange.Chain(send, f.shed, f.retry, &f.pick)
+	f.through = exchange.Chain(send, f.way.stages()...)
 	return f
 }
 
@@ -116,7 +112,6 @@ func (f *fallback) Serve(x *exchange.Exchange, next *exchange.Next) *exchange.Re
 // take answers by the fallback. r is why; it stands when the fallback cannot answer either.
 func (f *fallback) take(x *exchange.Exchange, p *fallbackPlan, why cache.Cause, r *exchange.Refusal) *exchange.Refusal {
 	told := wire.Field{Name: nameFallback, Value: []byte(causeNames[why])}
-	x.RetryAfter = 0
 	switch {
 	case p.respond != nil:
 		p.tally.count(why, x.Shard)
@@ -129,11 +124,12 @@ func (f *fallback) take(x *exchange.Exchange, p *fallbackPlan, why cache.Cause, 
 	if x.Outcome.Reached && !(x.Replayable && x.Request.IsIdempotent()) || !x.Deadline.IsZero() && !time.Now().Before(x.Deadline) {
 		return r
 	}
-	was := x.Route
+	was, wait, noRetry := x.Route, x.RetryAfter, x.NoRetry
 	other := *was
-	other.Pool, other.Overloaded = p.pool, nil
+	other.Pool, other.Overloaded = p.pool, f.way.overloaded(was.Index)
 	other.Response.Add = append(slices.Clip(was.Response.Add), told)
-	x.Route, x.Endpoint, x.Attempt, x.Result, x.Place, x.SetCookie = &other, nil, 0, exchange.Result{}, 0, nil
+	x.Route = &other
+	anew(x)
 	second := f.through(x)
 	x.Route = was
 	if second == nil {
@@ -143,7 +139,15 @@ func (f *fallback) take(x *exchange.Exchange, p *fallbackPlan, why cache.Cause, 
 	if r == nil || x.Outcome.Started {
 		return second
 	}
+	x.RetryAfter, x.NoRetry = wait, noRetry
 	return r
+}
+
+// anew makes x forget what it did at its own pool. What the other is to learn of it begins now.
+func anew(x *exchange.Exchange) {
+	x.Endpoint, x.Attempt, x.Result, x.Place, x.SetCookie = nil, 0, exchange.Result{}, 0, nil
+	x.Tried, x.Judge, x.Again, x.Anew, x.NoRetry = [exchange.MaxTried]*exchange.Endpoint{}, nil, false, false, false
+	x.Begun, x.RetryAfter = time.Now(), 0
 }
 
 // fallbackTally counts the fallbacks of one route. It is found by name again after a reload.

@@ -66,8 +66,11 @@ type Node struct {
 	curves   curves
 	switches switches
 	would    map[string]uint64 // what dry runs of pools' shedders would have refused; only the sampler looks
-	sampled  int               // how often the sampler read counters; only it looks
+	hull     hull
+	sampled  int // how often the sampler read counters; only it looks
 	events   events
+	promised *objectives
+	alerting *alerting
 	tasks    *tasks
 	admin    *admin
 	metrics  *metrics
@@ -88,16 +91,21 @@ type Node struct {
 	cacheRuns bool        // since the first site that keeps answers
 	book      *quota.Book // what quotas have counted
 
+	held atomic.Int64 // bytes of bodies that are kept for repeats
+
 	mu         sync.Mutex // guards what follows; never taken on the way of a request
 	site       *site.Site
 	limited    *limit.Set // limits, in force
 	revision   string
 	pools      map[string]*runningPool
-	chains     map[string]*stages // in force, by listener
-	counted    *quota.Set         // quotas, in force
-	budgets    map[string]*budget
+	chains     map[string]*stages        // in force, by listener
+	counted    *quota.Set                // quotas, in force
+	retried    map[string]*retries       // by pool
+	hedges     map[string]*hedging       // by route
+	cut        map[string]*atomic.Uint64 // by route
 	flights    map[string]*flight
 	gates      map[string]*shed.Gate
+	breakers   map[string]*poolBreaker
 	lastReload *console.Reload
 	reloads    [2]uint64 // failed, done
 	phase      phase
@@ -135,13 +143,14 @@ func New(opts Options) (*Node, error) {
 		facts:    facts.NewStore(opts.Log),
 		stopping: make(chan struct{}), abort: make(chan struct{}),
 		site: opts.Site, revision: revision(opts.Site),
-		pools: map[string]*runningPool{}, budgets: map[string]*budget{}, flights: map[string]*flight{},
+		pools: map[string]*runningPool{}, flights: map[string]*flight{},
 	}
 	n.guard.event, n.guard.senses = n.event, newSenses("/proc", "/sys/fs/cgroup")
 	n.guard.update(opts.Site.Guard)
 	n.book = n.newBook(opts.Site)
 	n.knobs = degrade.New(func(text string) { n.event("switch", text) })
 	n.knobs.Update(opts.Site.Switches, n.started)
+	n.promised, n.alerting = n.newObjectives(opts.Site), newAlerting(opts.Site)
 	n.wire()
 	n.metrics = newMetrics(n)
 	return n, nil
@@ -191,6 +200,7 @@ func (n *Node) start(ctx context.Context) error {
 	n.checkMachine()
 	n.tasks.start("guard", n.guard.run)
 	n.startQuotas()
+	n.useObjectives(n.site)
 	n.tasks.start("prober", n.prober)
 	pools := map[string]*runningPool{}
 	for _, name := range slices.Sorted(maps.Keys(n.site.Pools)) {
@@ -211,6 +221,8 @@ func (n *Node) start(ctx context.Context) error {
 	}
 	n.tasks.start("proxy", n.front.Run)
 	n.tasks.start("rates", n.sample)
+	n.useAlerts(n.site)
+	n.tasks.start("objectives", n.judge)
 	if n.opts.Load != nil {
 		n.tasks.start("watch", func(ctx context.Context) error {
 			site.Watch(ctx, n.files, watchEvery, func() { _ = n.Reload() })
@@ -327,16 +339,6 @@ func (n *Node) files() []string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.site.Files
-}
-
-// budget finds or makes the retry budget of a pool.
-func (n *Node) budget(pool string) *budget {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.budgets[pool] == nil {
-		n.budgets[pool] = newBudget(time.Now())
-	}
-	return n.budgets[pool]
 }
 
 // flight finds or makes the gauge of a listener.

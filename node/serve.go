@@ -13,37 +13,32 @@ type stages struct {
 	byClass  *guardByClass
 	identify *identify
 	route    *route
-	deadline deadline
+	deadline *deadline
 	limit    *limit.Stage   // nil: nothing is limited
 	quota    *quota.Set     // nil: there are none
 	screen   exchange.Stage // nil: the site has no rules and screens nothing
 	degrade  exchange.Stage // nil: no route has switches
 	fallback *fallback      // nil: no route has one
 	cache    exchange.Stage // nil: the site keeps no answers
-	shed     *shedding
-	retry    *retry
-	pick     pick
+	way                     // to the pool
 }
 
-// serveHTTP is THE way of a request through evenkeel, in order. What a later issue adds is one more line here.
+// serveHTTP is THE way of a request through evenkeel, in order. What a later issue adds is one more line here, or in way.go.
 func (s *stages) serveHTTP(send exchange.Handler) exchange.Handler {
-	return exchange.Chain(send,
+	return exchange.Chain(send, append([]exchange.Stage{
 		s.record,                // first, so that it counts whatever becomes of a request, refusals of every later stage too
 		s.entry,                 // before any other work: a node at its limit must say no cheaper than it says yes
 		s.identify,              // before routing, because routes, limits and logs speak about the real client and host
 		s.route,                 // before everything that has settings per route; answers redirects and fixed texts itself
 		s.byClass,               // the guard once more, now that the class is known: the less important go first when evenkeel is overloaded
-		&s.deadline,             // before all waiting, so that no wait outlasts it
+		s.deadline,              // before all waiting, so that no wait outlasts it
 		s.limit,                 // before all that costs more than it, and before retry, so that a request counts once
 		s.quota,                 // after limits, so that what is too fast costs no quota; before all waiting
 		s.screen,                // behind the limits, because it costs most; before places at endpoints, so that attacks take none
 		s.degrade,               // before what answers instead of the pool, so that it knows what is switched off
 		s.fallback.sendBy(send), // around the cache, so that something stale goes before it; behind all that refuses for other reasons than the pool's
-		s.cache,                 // before shed, so that a hit takes no place, and a refusal further in can become a stale answer
-		s.shed,                  // before retrying, so that an exchange holds one place for all of its attempts
-		s.retry,                 // around picking, so that a second attempt goes to another endpoint
-		&s.pick,                 // last before the wire, so that the choice is as fresh as can be; learns from the result
-	)
+		s.cache,                 // before the pool, so that a hit takes no place, and a refusal further in can become a stale answer
+	}, s.way.stages()...)...)
 }
 
 // serveL4 is the way of a tcp connection or udp session: no head to identify by, no deadline but idleness.
@@ -53,6 +48,8 @@ func (s *stages) serveL4(send exchange.Handler) exchange.Handler {
 		s.entry,  // connections and sessions in flight count like requests
 		s.route,  // by listener and SNI
 		s.byClass,
+		s.foresee,
+		s.breaking,
 		s.retry, // only connecting is tried again
 		&s.pick,
 	)

@@ -42,7 +42,7 @@ func Send(x *exchange.Exchange) *exchange.Refusal {
 		x.Result = exchange.Result{Kind: exchange.Cancelled}
 		return refuseBodyLarge
 	}
-	for fresh := false; ; fresh = true {
+	for fresh := x.Attempt > 1 && x.Anew; ; fresh = true {
 		b, used, err := l.reach(x, fresh)
 		if err != nil {
 			return connectFailed(x, err)
@@ -55,10 +55,10 @@ func Send(x *exchange.Exchange) *exchange.Refusal {
 			a.start = time.Now()
 		}
 		r := a.run()
-		// A connection that was unused may have been closed by the endpoint just as the request went out.
-		// One more try on a new one, when repeating is safe: not for requests that change something, unless
-		// the endpoint provably saw nothing of them.
-		if r != nil && used && !fresh && x.Result.Kind == exchange.Broken && x.Replayable && (x.Result.Unsent || x.Request.IsIdempotent()) {
+		// A connection that was unused may have been closed by the endpoint just as the request went out. One more try on a new
+		// one costs no endpoint anything, as this one provably saw nothing of it. Whatever it may have seen is the business of the retry
+		// stage, which has a budget.
+		if r != nil && used && !fresh && x.Result.Kind == exchange.Broken && x.Replayable && x.Result.Unsent {
 			continue
 		}
 		return r
@@ -125,8 +125,13 @@ func (a *attempt) run() *exchange.Refusal {
 		x.Endpoint.Heard(x) // how long it waits now depends on the client too
 		a.pump = startPump(a.f, a.b, maxBody(x), x.Endpoint.Link.(*Link).up.proxy)
 	}
+	race := a.hedge(body, whole)
 	for n := 0; ; n++ {
 		unsent, err := a.b.head(x, &s.resp)
+		if race != nil {
+			unsent, err = race.end(a, s, unsent, err)
+			race = nil
+		}
 		if err != nil {
 			return a.fail(unsent, err)
 		}
@@ -152,6 +157,9 @@ func (a *attempt) run() *exchange.Refusal {
 		x.Result.RetryAfter = retryAfter(s.resp.Field(wire.RetryAfter), now)
 	}
 	length := a.b.length()
+	if a.unwanted(s) {
+		return a.discard(s)
+	}
 	if x.Held != nil {
 		x.Held.Answered(x, length == -1 || length > longBody)
 	}
@@ -294,6 +302,9 @@ func (a *attempt) fail(unsent bool, err error) *exchange.Refusal {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		x.Result.Kind, x.Result.Reason = exchange.TimedOut, "timeout"
 		if !x.Deadline.IsZero() && !time.Now().Before(x.Deadline) {
+			if callers(x) { // who asks for too little must not make endpoints look dead
+				x.Result = exchange.Result{Kind: exchange.Cancelled, Latency: a.waited()}
+			}
 			return refuseDeadline
 		}
 		return refuseTimeout
@@ -313,10 +324,7 @@ func (a *attempt) waited() time.Duration {
 }
 
 // hasDeadline reports whether a gRPC client told the endpoint how long it may take.
-func hasDeadline(x *exchange.Exchange) bool {
-	_, told := wire.FieldNamed(x.Request.Fields, "grpc-timeout")
-	return told
-}
+func hasDeadline(x *exchange.Exchange) bool { return x.Request.Field(wire.GRPCTimeout) != nil }
 
 // badBody is the answer when the client's body was the reason.
 func (a *attempt) badBody(err error) *exchange.Refusal {

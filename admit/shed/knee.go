@@ -93,6 +93,7 @@ type Knee struct {
 	low     latency
 	calmer  latency // of those, lately, while nobody waits
 	known   bool    // W was measured
+	usual   float64 // how many are inside in calm times
 	moments [3]float64
 
 	ceiling    float64 // most left with more inside
@@ -154,6 +155,9 @@ func (k *Knee) Look(now time.Duration, win *Window, f Flow) {
 // Studies reports whether the next look wants to know what answers showed.
 func (k *Knee) Studies(now time.Duration) bool { return now >= k.study }
 
+// coldMost bounds the answers that are waited for while nothing is known: without a limit there are very many inside.
+const coldMost = 64
+
 // used is the share of the limit from which all of it counts as used.
 const used = 0.85
 
@@ -165,6 +169,9 @@ func (k *Knee) need() float64 {
 	if k.dip > 0 {
 		n := max(3, 8*k.doubt())
 		return math.Ceil(n/k.dip) * k.dip // places of a server that always takes the same time come in turns
+	}
+	if !k.known {
+		return max(8, min(k.limit, coldMost), 4*k.doubt())
 	}
 	return max(8, k.limit, 4*k.doubt())
 }
@@ -217,6 +224,9 @@ func (k *Knee) set(n float64) {
 func (k *Knee) move(from, to float64) {
 	k.now, k.left = gauge{}, 0
 	k.skip = to
+	if !k.known {
+		k.skip = min(to, coldMost)
+	}
 }
 
 // scatter learns how far answers scatter.
@@ -227,17 +237,27 @@ func (k *Knee) scatter(win *Window) {
 	m[0], m[1], m[2] = m[0]*keep+n, m[1]*keep+win.Seconds, m[2]*keep+win.Squares
 }
 
-// doubt is the variance of the number of answers for each one that is due.
+// noise is the squared coefficient of variation of answers, as far as known.
+func (k *Knee) noise() float64 { return k.variance(math.Inf(1)) }
+
+// doubt is the variance of the number of answers for each one that is due: noise, but relative to S, for an answer that queued at the endpoints scatters
+// as one that did not and takes longer.
 func (k *Knee) doubt() float64 {
+	if k.service > 0 {
+		return k.variance(k.service)
+	}
+	return k.noise()
+}
+
+// variance is that of answers in units of the square of their mean, or of most when that is less.
+func (k *Knee) variance(most float64) float64 {
 	m := &k.moments
 	if m[0] < 10 || m[1] <= 0 {
 		return noiseFirst
 	}
 	mean := m[1] / m[0]
 	v := m[2]/m[0] - mean*mean
-	if k.service > 0 {
-		mean = min(mean, k.service)
-	}
+	mean = min(mean, most)
 	return min(max(v/(mean*mean), noiseLeast), noiseMost)
 }
 
@@ -254,9 +274,10 @@ func (k *Knee) calm(win *Window) {
 	if n == 0 {
 		return
 	}
-	k.calmer.add(n, win.Seconds, math.Exp(-n/max(10, 20*k.doubt())))
+	noise := k.noise()
+	k.calmer.add(n, win.Seconds, math.Exp(-n/max(10, 20*noise)))
 	lately, before := k.calmer.mean(), k.low.mean()
-	late := k.low.count >= 8 && lately > 1.5*before+free/2 && apart(lately, before, k.doubt(), k.calmer.count, k.low.count)
+	late := k.low.count >= 8 && lately > 1.5*before+free/2 && apart(lately, before, noise, k.calmer.count, k.low.count)
 	if late && lately > 3*before+free {
 		// Answers come late though there is room: too much of it, it seems. A limit that holds will tell.
 		k.verified = false
@@ -267,14 +288,16 @@ func (k *Knee) calm(win *Window) {
 	if late {
 		return
 	}
-	if !k.known || k.period.inside() < k.workers/2 {
-		memory := 3 * k.wanted()
-		if lately > before {
-			memory *= 10 // a queue that grows slowly looks like service that gets slower
-		}
-		k.low.add(n, win.Seconds, math.Exp(-n/memory))
+	inside := k.period.inside()
+	if k.usual == 0 {
+		k.usual = inside
+	}
+	// A queue that grows slowly looks like service that gets slower.
+	if inside <= 1.3*k.usual+1 && (!k.known || inside < k.workers/2) {
+		k.low.add(n, win.Seconds, math.Exp(-n/(3*k.wanted())))
 		k.service = k.low.mean()
 	}
+	k.usual += 0.05 * (inside - k.usual)
 	if k.moments[0] < firstFew && k.first {
 		return
 	}
@@ -325,13 +348,13 @@ func (k *Knee) conclude(now time.Duration, f Flow) {
 	k.recent.add(part, math.Exp(-part.count/max(20*doubt, 2*k.limit)))
 	surprise := false
 	if k.high.count > 0 && apart(k.recent.rate(), k.high.rate(), doubt, k.recent.count, k.high.count) {
-		surprise = k.recent.rate() < k.high.rate()
+		surprise = true
 		k.high, k.verified, k.nextDip = k.recent, false, now
 	} else {
 		k.high.add(part, math.Exp(-part.count/(100+200*doubt)))
 	}
-	if w := k.high.rate() * k.low.mean(); w > 0 && w < bent*k.limit && (surprise || now >= k.nextDip) {
-		k.startDip(now, w)
+	if w := k.high.rate() * k.low.mean(); w > 0 && (surprise || w < bent*k.limit && now >= k.nextDip) {
+		k.startDip(now, min(w, k.workers))
 		return
 	}
 	k.judge(now, f)
@@ -357,7 +380,7 @@ const ceilings = 20
 // never done, and with more inside more is learned.
 func (k *Knee) judge(now time.Duration, f Flow) {
 	if k.low.count < 1 {
-		if k.ceilingEnd > 0 && k.limit > 1 {
+		if k.ceilingEnd > 0 && k.limit > float64(k.endpoints) && k.limit > 1 {
 			k.startDip(now, k.limit)
 		} else {
 			k.ceilingEnd = 0
@@ -436,6 +459,9 @@ func (k *Knee) endDip(now time.Duration, f Flow) {
 	k.low.add(part.count, part.area, fades)
 	k.verified = true
 	k.deeper = part.rate() > 0.9*k.high.rate()
+	if k.deeper {
+		k.nextDip = now
+	}
 	w := k.high.rate() * k.low.mean()
 	if math.Abs(math.Log(w/k.workers)) < 0.2 && k.doubt()/k.low.count < 0.06 && !k.deeper {
 		k.nextDip = now + time.Duration(dipEvery*float64(took))

@@ -37,8 +37,8 @@ type command struct {
 func commands() []command {
 	return []command{
 		runCommand(), demoCommand(), checkCommand(),
-		statusCommand(), topCommand(), limitsCommand(), reloadCommand(), drainCommand(), stateCommand("up"), stateCommand("down"), shedCommand(),
-		switchCommand(), cacheCommand(),
+		statusCommand(), topCommand(), limitsCommand(), reloadCommand(), drainCommand(), stateCommand("up"), stateCommand("down"), shedCommand(), breakerCommand(),
+		switchCommand(), cacheCommand(), sloCommand(), alertCommand(),
 		versionCommand(),
 	}
 }
