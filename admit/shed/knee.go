@@ -29,7 +29,7 @@ const (
 	lookLeast   = 20 * time.Millisecond
 	lookFirst   = 50 * time.Millisecond
 	lookMost    = 2 * time.Second
-	scattered   = 500.0 // answers that are looked at for how they scatter
+	scattered   = 100.0 // answers that are looked at for how they scatter
 )
 
 // Flow is what happened since the last look, beside the answers.
