@@ -89,6 +89,7 @@ func (n *Node) console(s *site.Site) http.Handler {
 		Token: string(s.Admin.Token), ClientCerts: s.Admin.TLS != nil && s.Admin.TLS.ClientCA != "", Listen: s.Admin.Listen,
 	}
 	deps.Explain = n.Explain
+	deps.Prometheus, deps.Monitor = n.monitor.Handler(), func() any { return n.monitor.Status() }
 	if n.opts.Load != nil {
 		deps.Reload = n.Reload
 	}

@@ -124,6 +124,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		out.pool(name, p.view(), n.budget(name))
 	}
 	out.overload(n.protections(pools))
+	out.monitor(n.monitor.Status())
 }
 
 // tokens shows the sources of tokens. Two that have their keys from one place, for the customer and for the user, count together.

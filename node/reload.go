@@ -203,6 +203,7 @@ func (n *Node) swap(next *site.Site, pools map[string]*runningPool) {
 	}
 	n.tallies.keep(func(key tallyKey) bool { return next.Listeners[key.listener] != nil && routes[key.route] })
 	n.guard.update(next.Guard)
+	n.monitor.Update(&next.Monitor)
 	n.screen.Keep(next)
 	n.admin.use(n.console(next))
 }

@@ -30,6 +30,7 @@ func (c *checker) all() {
 	}
 	c.routes()
 	c.protection()
+	c.monitor()
 }
 
 // suspect says whether path or anything in it is a mistake already.
