@@ -34,7 +34,7 @@ func (a *api) query(s *session, r *http.Request) (answer, *apiError) {
 			return answer{}, badParameter("time", fmt.Errorf("invalid time value for 'time': %w", err))
 		}
 	}
-	return a.evaluate(r.Context(), s.store.db, r.Form, w, limit)
+	return a.evaluate(r.Context(), s.q, r.Form, w, limit)
 }
 
 // queryRange is an expression at every step of a range.
@@ -66,7 +66,7 @@ func (a *api) queryRange(s *session, r *http.Request) (answer, *apiError) {
 	if w.to.Sub(w.from)/w.step > maxPoints {
 		return answer{}, &apiError{kindBadData, errors.New("exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)")}
 	}
-	return a.evaluate(r.Context(), s.store.db, r.Form, w, limit)
+	return a.evaluate(r.Context(), s.q, r.Form, w, limit)
 }
 
 // evaluate runs a query with what both forms of it may be told.

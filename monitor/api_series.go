@@ -17,6 +17,7 @@ import (
 // found is what the questions for names and series have in common.
 type found struct {
 	limit int
+	span  [2]int64 // milliseconds
 	sets  [][]*labels.Matcher
 	q     storage.Querier
 	hints *storage.LabelHints
@@ -40,7 +41,8 @@ func (a *api) find(s *session, r *http.Request) (found, *apiError) {
 	if f.limit > 0 {
 		f.hints = &storage.LabelHints{Limit: f.limit + 1} // one more shows that there are more
 	}
-	if f.q, err = s.store.db.Querier(timestamp.FromTime(from), timestamp.FromTime(to)); err != nil {
+	f.span = [2]int64{timestamp.FromTime(from), timestamp.FromTime(to)}
+	if f.q, err = s.q.Querier(f.span[0], f.span[1]); err != nil {
 		return f, failedQuery(err)
 	}
 	return f, nil
@@ -95,7 +97,7 @@ func (a *api) series(s *session, r *http.Request) (answer, *apiError) {
 		return answer{}, bad
 	}
 	defer f.q.Close()
-	hints := &storage.SelectHints{Func: "series"} // no samples are read
+	hints := &storage.SelectHints{Start: f.span[0], End: f.span[1], Func: "series"} // no samples are read
 	if f.limit > 0 {
 		hints.Limit = f.limit + 1
 	}

@@ -25,7 +25,8 @@ const maxNames = 10000
 type session struct {
 	m       *Monitor
 	cfg     *site.Monitor
-	store   *store // nil: an existing Prometheus is asked, and samples are only sent on
+	q       storage.Queryable // what is asked; nil: outside is
+	store   *store            // nil: an existing Prometheus is asked, and samples are only sent on
 	remotes []*remote
 	outside *outside // the existing Prometheus; nil: none
 

@@ -40,10 +40,10 @@ func appendValue(b []byte, v parser.Value) []byte {
 		}
 		return append(b, ']')
 	case promql.Scalar:
-		b = append(appendTime(append(b, '['), v.T), `,"`...)
+		b = append(strconv.AppendFloat(append(b, '['), float64(v.T)/1000, 'f', -1, 64), `,"`...) // in Prometheus too another form than below
 		return append(strconv.AppendFloat(b, v.V, 'f', -1, 64), `"]`...)
 	case promql.String:
-		b = append(appendTime(append(b, '['), v.T), ',')
+		b = append(strconv.AppendFloat(append(b, '['), float64(v.T)/1000, 'f', -1, 64), ',')
 		return append(appendText(b, v.V), ']')
 	}
 	return append(b, "null"...)

@@ -2,6 +2,7 @@ package monitor
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -32,19 +33,20 @@ func (m *Monitor) mend(dir string, o *tsdb.Options) (*tsdb.DB, error) {
 	}
 	listener := &listener{Handler: m.deps.Log.Handler()}
 	open := func() (*tsdb.DB, error) { return tsdb.Open(dir, slog.New(listener), nil, o, nil) }
+	m.asideBlocks(dir, nameless) // which the store would pass over without a word
 	db, err := open()
-	if err != nil && !full(err) && m.asideBlocks(dir) {
+	if err != nil && !full(err) && m.asideBlocks(dir, unreadable) {
 		db, err = open()
 	}
-	if err != nil && !full(err) {
-		// Not a block, and not what the store can repair by itself: the log, or the chunks that belong to it.
-		first := err
-		for _, name := range []string{walDir, "wbl", "chunks_head"} {
-			if fs, _ := os.ReadDir(filepath.Join(dir, name)); len(fs) > 0 {
-				m.put(dir, name, fmt.Sprintf("cannot be read: %v", first))
-			}
+	// What is left is the log, and the chunks that were made of it: those first, because the log holds their samples too.
+	for _, name := range []string{"chunks_head", walDir} {
+		if err == nil || full(err) {
+			break
 		}
-		db, err = open()
+		if all, _ := os.ReadDir(filepath.Join(dir, name)); len(all) > 0 {
+			m.put(dir, name, fmt.Sprintf("cannot be read: %v", err))
+			db, err = open()
+		}
 	}
 	switch {
 	case err != nil:
@@ -61,8 +63,26 @@ func (m *Monitor) mend(dir string, o *tsdb.Options) (*tsdb.DB, error) {
 	return db, nil
 }
 
-// asideBlocks puts all blocks aside that cannot be opened, and reports whether there were any.
-func (m *Monitor) asideBlocks(dir string) (found bool) {
+// nameless says that a block does not say what it is.
+func nameless(block string) error {
+	b, err := os.ReadFile(filepath.Join(block, "meta.json"))
+	if err == nil {
+		err = json.Unmarshal(b, new(tsdb.BlockMeta))
+	}
+	return err
+}
+
+// unreadable says that a block cannot be opened.
+func unreadable(block string) error {
+	b, err := tsdb.OpenBlock(slog.New(slog.DiscardHandler), block, nil, nil)
+	if err == nil {
+		b.Close()
+	}
+	return err
+}
+
+// asideBlocks puts all blocks aside that are damaged, and reports whether there were any.
+func (m *Monitor) asideBlocks(dir string, damaged func(block string) error) (found bool) {
 	all, err := os.ReadDir(dir)
 	if err != nil {
 		return false
@@ -71,11 +91,7 @@ func (m *Monitor) asideBlocks(dir string) (found bool) {
 		if len(e.Name()) != blockName || !e.IsDir() {
 			continue
 		}
-		b, err := tsdb.OpenBlock(slog.New(slog.DiscardHandler), filepath.Join(dir, e.Name()), nil, nil)
-		switch {
-		case err == nil:
-			b.Close()
-		case !full(err):
+		if err := damaged(filepath.Join(dir, e.Name())); err != nil && !full(err) {
 			m.put(dir, e.Name(), fmt.Sprintf("is damaged: %v", err))
 			found = true
 		}

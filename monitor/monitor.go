@@ -155,7 +155,9 @@ func (m *Monitor) session(ctx context.Context, cfg *site.Monitor, place *place) 
 	}
 	s, err := newSession(m, cfg)
 	if err == nil && cfg.Prometheus == nil {
-		s.store, err = m.openStore(ctx, cfg, place)
+		if s.store, err = m.openStore(ctx, cfg, place); err == nil {
+			s.q = s.store.db
+		}
 	}
 	if err != nil {
 		if ctx.Err() == nil {

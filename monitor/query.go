@@ -47,6 +47,7 @@ type engine struct {
 	m      *Monitor
 	places chan struct{}
 	parser parser.Parser
+	adjust func(*promql.EngineOpts) // by tests; nil: as it is
 }
 
 func newEngine(m *Monitor) *engine {
@@ -55,11 +56,15 @@ func newEngine(m *Monitor) *engine {
 
 // limited makes the evaluator for one query. It costs some hundred bytes, and keeps no state between queries.
 func (e *engine) limited(cfg site.MonitorQuery) *promql.Engine {
-	return promql.NewEngine(promql.EngineOpts{
+	o := promql.EngineOpts{
 		Logger: slog.New(slog.DiscardHandler), MaxSamples: cfg.Samples, Timeout: cfg.Timeout, LookbackDelta: lookback,
 		EnableAtModifier: true, EnableNegativeOffset: true, Parser: e.parser,
 		NoStepSubqueryIntervalFn: func(int64) int64 { return time.Minute.Milliseconds() },
-	})
+	}
+	if e.adjust != nil {
+		e.adjust(&o)
+	}
+	return promql.NewEngine(o)
 }
 
 // enter waits for a place among the queries that run.
@@ -173,7 +178,7 @@ func (m *Monitor) ask(ctx context.Context, expr string, w window) (parser.Value,
 		defer cancel()
 		return s.outside.query(ctx, expr, w)
 	}
-	query, res, err := m.engine.evaluate(ctx, s.store.db, expr, w)
+	query, res, err := m.engine.evaluate(ctx, s.q, expr, w)
 	if err != nil {
 		return nil, err
 	}
