@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"github.com/even-keel/evenkeel/bench/cost"
+	"github.com/even-keel/evenkeel/bench/history"
 	"github.com/even-keel/evenkeel/bench/limits"
 	"github.com/even-keel/evenkeel/bench/overload"
 	"github.com/even-keel/evenkeel/bench/stress"
@@ -19,6 +20,7 @@ import (
 const usage = `usage: bench cost [flags]              CPU and memory beside HAProxy and nginx
        bench screen [flags]            what screening costs per request
        bench stress [flags] NAME...    experiments with a verdict each; all stands for all
+       bench monitor [flags]           what it costs that a node remembers its figures
        bench limit [flags]             a check of a rate limit beside other limiters
        bench shed [flags]              the shedder in random worlds, in fake time
        bench overload [flags]          more demand than the endpoints can work on, a verdict for each scenario
@@ -45,6 +47,8 @@ func run(args []string) int {
 			return stress.Main(ctx, args[1:])
 		case "overload":
 			return overload.Main(ctx, args[1:])
+		case "monitor":
+			return history.Main(ctx, args[1:])
 		case "limit":
 			return limits.Main(ctx, args[1:])
 		case "shed":
