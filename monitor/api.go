@@ -1,6 +1,7 @@
 package monitor
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -96,11 +97,13 @@ func (m *Monitor) Handler() http.Handler {
 // serve answers a question from our store, or lets the existing Prometheus answer.
 func (a *api) serve(f func(s *session, r *http.Request) (answer, *apiError)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		s, err := a.m.now()
+		s, ctx, release, err := a.m.hold(r.Context())
 		if err != nil {
 			refuse(w, &apiError{kindUnavailable, err})
 			return
 		}
+		defer release()
+		r = r.WithContext(ctx)
 		if s.outside != nil {
 			path := strings.TrimPrefix(r.URL.Path, Prefix)
 			r.URL.Path, r.URL.RawPath = path, strings.TrimPrefix(r.URL.RawPath, Prefix)
@@ -122,10 +125,12 @@ func (a *api) serve(f func(s *session, r *http.Request) (answer, *apiError)) htt
 
 // well says that the API answers; promtool and load balancers ask.
 func (a *api) well(w http.ResponseWriter, _ *http.Request) {
-	if _, err := a.m.now(); err != nil {
+	_, _, release, err := a.m.hold(context.Background())
+	if err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
 	}
+	release()
 	fmt.Fprintln(w, "evenkeel answers.")
 }
 

@@ -30,6 +30,10 @@ type session struct {
 	remotes []*remote
 	outside *outside // the existing Prometheus; nil: none
 
+	over  context.Context // ends with the session
+	end   func()
+	users sync.WaitGroup // who reads the store
+
 	mu     sync.Mutex // guards what follows
 	names  map[string]metadata.Metadata
 	states map[string]*target // of scraped endpoints, by pool and address
@@ -37,6 +41,7 @@ type session struct {
 
 func newSession(m *Monitor, cfg *site.Monitor) (*session, error) {
 	s := &session{m: m, cfg: cfg, names: map[string]metadata.Metadata{}, states: map[string]*target{}}
+	s.over, s.end = context.WithCancel(context.Background())
 	for _, w := range cfg.RemoteWrite {
 		r, err := newRemote(w, m.deps.Log)
 		if err != nil {
@@ -165,7 +170,10 @@ func (b *batch) commit() error {
 			return err
 		}
 		if c.full.Swap(false) {
-			b.s.m.deps.Event("monitor", "the store can write again")
+			// What was being written when there was no more room stands half in the log, and whatever follows would be lost
+			// with it in a crash. Opening the store anew cuts it off.
+			b.s.m.deps.Event("monitor", "the store can write again; it is opened anew")
+			b.s.m.again()
 		}
 	}
 	c.samples.Add(uint64(b.added))

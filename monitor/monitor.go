@@ -116,6 +116,11 @@ func (m *Monitor) Update(cfg *site.Monitor) {
 	if reflect.DeepEqual(m.cfg.Swap(cfg), cfg) {
 		return
 	}
+	m.again()
+}
+
+// again lets a new session begin.
+func (m *Monitor) again() {
 	select {
 	case m.change <- struct{}{}:
 	default:
@@ -170,6 +175,8 @@ func (m *Monitor) session(ctx context.Context, cfg *site.Monitor, place *place) 
 	m.use(s)
 	s.run(ctx)
 	m.use(nil)
+	s.end() // queries that read its files must not outlive them
+	s.users.Wait()
 	if err := s.store.close(); err != nil {
 		m.deps.Log.Error("the store was not closed in order; what is missing is read from its log", "err", err)
 	}
@@ -190,19 +197,29 @@ func (m *Monitor) use(s *session) {
 	}
 }
 
-// now is the session that answers, or why there is none.
-func (m *Monitor) now() (*session, error) {
+// hold is the session that answers, or why there is none. It stays open until release is called; what takes the context ends when
+// the session has to.
+func (m *Monitor) hold(ctx context.Context) (s *session, inner context.Context, release func(), err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	switch {
 	case m.current != nil:
-		return m.current, nil
 	case m.state == StateOff:
-		return nil, errOff
+		return nil, ctx, nil, errOff
 	case m.why != "":
-		return nil, errors.New("history is not kept: " + m.why)
+		return nil, ctx, nil, errors.New("history is not kept: " + m.why)
+	default:
+		return nil, ctx, nil, errStarting
 	}
-	return nil, errStarting
+	s = m.current
+	s.users.Add(1)
+	inner, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(s.over, cancel)
+	return s, inner, func() {
+		stop()
+		cancel()
+		s.users.Done()
+	}, nil
 }
 
 func (m *Monitor) say(state, why string) {

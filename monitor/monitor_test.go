@@ -426,3 +426,28 @@ func TestQueriesAreBounded(t *testing.T) {
 		t.Errorf("a query without a place is answered with %d %s", code, body)
 	}
 }
+
+// TestQueriesWhileTheStoreIsOpenedAnew: a query never reads files that were closed under it.
+func TestQueriesWhileTheStoreIsOpenedAnew(t *testing.T) {
+	dir := history(t)
+	r := run(t, settings(nil), func(d *Deps) { d.Dir = dir })
+	until(t, "the store was open", func() bool { return r.Status().State == StateRunning })
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	for range 3 {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				_, err := r.QueryRange(ctx, "sum by (n) (rate(old_total[10m]))", time.Now().Add(-6*time.Hour), time.Now(), time.Minute)
+				if err != nil && !strings.Contains(err.Error(), "not open") && !strings.Contains(err.Error(), "canceled") && !strings.Contains(err.Error(), "another process") {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for i := range 6 {
+		r.Update(settings(func(m *site.Monitor) { m.Series = 10000 + i }))
+		r.rounds(t, 1)
+	}
+	cancel()
+	wg.Wait()
+}

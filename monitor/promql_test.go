@@ -90,7 +90,7 @@ func (a *askedQuery) Exec(ctx context.Context) *promql.Result {
 		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	}
 	w := httptest.NewRecorder()
-	a.o.m.use(&session{m: a.o.m, cfg: a.o.m.cfg.Load(), q: a.q})
+	a.o.m.use(&session{m: a.o.m, cfg: a.o.m.cfg.Load(), q: a.q, over: context.Background()})
 	a.o.handler.ServeHTTP(w, r.WithContext(ctx))
 	var got struct {
 		Status, Error   string

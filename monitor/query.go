@@ -169,10 +169,11 @@ func (m *Monitor) QueryRange(ctx context.Context, expr string, from, to time.Tim
 
 // ask evaluates here, or asks the existing Prometheus.
 func (m *Monitor) ask(ctx context.Context, expr string, w window) (parser.Value, error) {
-	s, err := m.now()
+	s, ctx, release, err := m.hold(ctx)
 	if err != nil {
 		return nil, err
 	}
+	defer release()
 	if s.outside != nil {
 		ctx, cancel := context.WithTimeout(ctx, s.cfg.Query.Timeout)
 		defer cancel()

@@ -47,11 +47,12 @@ type received struct {
 
 // write takes samples by remote write, version 1 or 2.
 func (a *api) write(w http.ResponseWriter, r *http.Request) {
-	s, err := a.m.now()
+	s, _, release, err := a.m.hold(r.Context())
 	if err != nil {
-		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		busy(w, err.Error())
 		return
 	}
+	defer release()
 	if s.store == nil && len(s.remotes) == 0 {
 		http.Error(w, "this node asks an existing Prometheus and keeps nothing: write there", http.StatusNotFound)
 		return

@@ -148,9 +148,8 @@ func FuzzRemoteWrite(f *testing.F) {
 	raw, _ = two.Marshal()
 	f.Add(raw, true)
 	m := New(settings(nil), Deps{})
-	m.use(&session{m: m, cfg: settings(nil), remotes: []*remote{{cfg: &site.RemoteWrite{Queue: 10}}}, names: map[string]metadata.Metadata{}})
+	s := &session{m: m, cfg: settings(nil), remotes: []*remote{{cfg: &site.RemoteWrite{Queue: 10}}}, names: map[string]metadata.Metadata{}}
 	f.Fuzz(func(t *testing.T, raw []byte, second bool) {
-		s, _ := m.now()
 		in := &received{b: s.batch(t.Context(), false)}
 		if second {
 			_ = in.second(s, raw)

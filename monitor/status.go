@@ -53,6 +53,10 @@ func (m *Monitor) Status() Status {
 	c := &m.counts
 	m.mu.Lock()
 	s := m.current
+	if s != nil {
+		s.users.Add(1)
+		defer s.users.Done()
+	}
 	st := Status{State: m.state, Why: m.why, Aside: append([]string(nil), m.aside...)}
 	m.mu.Unlock()
 	st.Samples, st.Rounds, st.Late, st.Failed = c.samples.Load(), c.rounds.Load(), c.late.Load(), c.failed.Load()
