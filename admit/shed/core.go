@@ -25,13 +25,14 @@ const (
 	queueMost      = 10_000 // waiting exchanges at once: some 10 KB each
 )
 
-// Numbers of the switch for low requests.
+// Numbers of the switch for low requests. The queue orders classes anyway: the switch only spares low requests a wait that is in vain.
 const (
-	lowOffAfter  = time.Second            // standard ones were refused for so long
-	streakGap    = 500 * time.Millisecond // refusals further apart are no streak
-	lowBackAfter = 5 * time.Second        // without refusing standard ones
-	lowBackMost  = time.Minute            // after coming back too early again and again
-	lowRelapse   = 10 * time.Second       // switched off again within this: too early
+	lowOffAfter  = time.Second            // standard ones were refused in some number for so long
+	lowOffShare  = 0.25                   // of standard ones
+	lowOffLeast  = 4.0                    // standard ones lately, or their share says nothing
+	lowBackAfter = 250 * time.Millisecond // without refusing a standard one. Longer would keep low ones out after the overload…
+	lately       = 500 * time.Millisecond
+	overForgets  = 5 * time.Second // without refusals, after which the next is another overload
 )
 
 // Answer is what a newcomer is told.
@@ -68,21 +69,21 @@ type Core struct {
 	overFrom time.Duration // refusals began
 	overLast time.Duration // the last one
 
-	stdFrom, stdLast time.Duration // the streak of refusing standard requests; stdLast 0: none
+	stdSeen, stdNo   float64       // standard requests lately, and of these the refused
+	stdAt            time.Duration // when these were brought up to date
+	stdOver, stdLast time.Duration // since when too many were refused; the last one; 0: none
 	lowOff           bool
-	lowOn            time.Duration // when low requests came back
-	lowHold          time.Duration
 	byHand           [3]time.Duration // by rank: switched off until then
 }
 
 // NewCore makes a core.
 func NewCore(cfg Config) *Core {
-	return &Core{cfg: cfg, knee: NewKnee(cfg.Endpoints), queue: NewQueue(cfg.ReserveStandard, cfg.ReserveLow), lowHold: lowBackAfter}
+	return &Core{cfg: cfg, knee: NewKnee(cfg.Endpoints), queue: NewQueue(cfg.ReserveStandard, cfg.ReserveLow)}
 }
 
 // Look takes in what was answered since the last look.
 func (c *Core) Look(now time.Duration, win *Window, f Flow) {
-	f.Waiting, f.Behind = c.queue.Len(), c.behind
+	f.Waiting = c.queue.Len()
 	c.knee.Look(now, win, f)
 	c.watch(now)
 }
@@ -126,6 +127,9 @@ func (c *Core) bound() int {
 
 // Arrive decides about a newcomer; place: one is free. With Wait it was queued, and evicted, when it is not nil, had to leave for it.
 func (c *Core) Arrive(now time.Duration, w *Waiter, place bool) (a Answer, evicted *Waiter) {
+	if w.Class == exchange.Standard {
+		c.standard(now, 1, 0)
+	}
 	c.watch(now)
 	if c.off(now, w.Class) {
 		return Off, nil
@@ -171,6 +175,9 @@ func (c *Core) Typical(n int) time.Duration {
 	return seconds(1.5 * c.knee.service * line(float64(n), c.knee.workers))
 }
 
+// Studies reports whether the next look wants to know what answers showed.
+func (c *Core) Studies(now time.Duration) bool { return c.knee.Studies(now) }
+
 // Again is when to look again.
 func (c *Core) Again(now time.Duration) time.Duration { return c.knee.Again(now) }
 
@@ -183,7 +190,7 @@ func (c *Core) Estimate() (workers, service float64) { return c.knee.workers, c.
 // Told makes the core believe what it is told of the endpoints until the next look. It is for comparisons with who knows the truth.
 func (c *Core) Told(workers, service float64) {
 	c.knee.workers, c.knee.service = workers, service
-	c.knee.limit = c.knee.target()
+	c.knee.limit, c.knee.first = math.Ceil(workers*headroom), false
 }
 
 // Patience is how long w, which was just queued, may wait.
@@ -208,17 +215,26 @@ func (c *Core) Expire(now time.Duration, w *Waiter) bool {
 func (c *Core) Refused(now time.Duration, class exchange.Class) {
 	c.refused++
 	c.calmAt = now + max(2*calmLeast, seconds(calmAgain*c.knee.service))
-	if now-c.overLast > lowBackAfter || c.overLast == 0 {
+	if now-c.overLast > overForgets || c.overLast == 0 {
 		c.overFrom = now
 	}
 	c.overLast = now
-	if class != exchange.Standard {
-		return
+	if class == exchange.Standard {
+		c.standard(now, 0, 1)
+		c.stdLast = max(now, 1)
 	}
-	if c.stdLast == 0 || now-c.stdLast > streakGap {
-		c.stdFrom = now
+}
+
+// standard counts standard requests that came and that were refused.
+func (c *Core) standard(now time.Duration, seen, refused float64) {
+	keep := math.Exp(-float64(now-c.stdAt) / float64(lately))
+	c.stdAt = now
+	c.stdSeen, c.stdNo = c.stdSeen*keep+seen, c.stdNo*keep+refused
+	if c.stdSeen < lowOffLeast || c.stdNo < lowOffShare*c.stdSeen {
+		c.stdOver = 0
+	} else if c.stdOver == 0 {
+		c.stdOver = now
 	}
-	c.stdLast = max(now, 1)
 }
 
 // watch brings what depends on time up to date.
@@ -238,17 +254,12 @@ func (c *Core) watch(now time.Duration) {
 // switchLow switches low requests off and on again.
 func (c *Core) switchLow(now time.Duration) {
 	switch {
-	case !c.cfg.SwitchLow || c.stdLast == 0:
-		c.lowOff = c.lowOff && c.cfg.SwitchLow
-	case c.lowOff && now-c.stdLast >= c.lowHold:
-		c.lowOff, c.lowOn = false, now
-	case !c.lowOff && now-c.stdLast <= streakGap && c.stdLast-c.stdFrom >= lowOffAfter:
-		if c.lowOn > 0 && now-c.lowOn < lowRelapse {
-			c.lowHold = min(2*c.lowHold, lowBackMost)
-		} else {
-			c.lowHold = lowBackAfter
-		}
-		c.lowOff = true
+	case !c.cfg.SwitchLow:
+		c.lowOff = false
+	case c.lowOff:
+		c.lowOff = now-c.stdLast < lowBackAfter
+	default:
+		c.lowOff = c.stdOver > 0 && now-c.stdOver >= lowOffAfter && now-c.stdLast < lowBackAfter
 	}
 }
 
@@ -262,8 +273,6 @@ func (c *Core) RetryAfter(now time.Duration, class exchange.Class, lot float64) 
 	wait := clamp(now-c.overFrom, time.Second, 30*time.Second)
 	if until := c.byHand[class.Rank()]; now < until {
 		wait = clamp(until-now, wait, time.Hour)
-	} else if c.lowOff && class == exchange.Low {
-		wait = max(wait, c.lowHold)
 	}
 	return time.Duration(float64(wait) * (0.75 + lot/2))
 }

@@ -71,26 +71,30 @@ func TestCoreMindsDeadlines(t *testing.T) {
 func TestCoreSwitchesLowOffAndOn(t *testing.T) {
 	c := told()
 	now := time.Second
-	for ; now < 2500*time.Millisecond; now += 100 * time.Millisecond {
-		c.Refused(now, exchange.Standard)
-		c.watch(now)
+	// Of ten standard requests a second, refused are...
+	standard := func(of time.Duration, every int) {
+		for i, end := 1, now+of; now < end; i, now = i+1, now+100*time.Millisecond {
+			c.standard(now, 1, 0)
+			if i%every == 0 {
+				c.Refused(now, exchange.Standard)
+			}
+			c.watch(now)
+		}
 	}
+	standard(3*time.Second, 8)
+	if a, _ := c.Arrive(now, &Waiter{Class: exchange.Low}, true); a != Enter {
+		t.Errorf("one in eight standard requests is refused, and a low one is told %d", a)
+	}
+	standard(1500*time.Millisecond, 2)
 	if a, _ := c.Arrive(now, &Waiter{Class: exchange.Low}, true); a != Off {
-		t.Errorf("standard requests were refused for 1.5 s, and a low one is told %d", a)
+		t.Errorf("half of the standard requests were refused for 1.5 s, and a low one is told %d", a)
 	}
 	if a, _ := c.Arrive(now, &Waiter{}, true); a != Enter {
 		t.Errorf("a standard one is told %d", a)
 	}
-	now += lowBackAfter + time.Second
+	now += lowBackAfter + 100*time.Millisecond
 	if a, _ := c.Arrive(now, &Waiter{Class: exchange.Low}, true); a != Enter {
-		t.Errorf("after 6 s of peace a low one is told %d", a)
-	}
-	for end := now + 1500*time.Millisecond; now < end; now += 100 * time.Millisecond {
-		c.Refused(now, exchange.Standard)
-		c.watch(now)
-	}
-	if c.lowHold != 2*lowBackAfter {
-		t.Errorf("after a relapse low requests stay off for %v, want twice as long", c.lowHold)
+		t.Errorf("after %v of peace a low one is told %d", lowBackAfter, a)
 	}
 }
 
@@ -109,25 +113,67 @@ func TestCoreQueueIsShortOnceItStands(t *testing.T) {
 	}
 }
 
-// line of a server that really has these places and this service time.
+// server answers as one with some places does that all take the same time, while as many are inside as may be.
+type server struct {
+	workers, service float64
+	now              time.Duration
+}
+
+// answer lets the next answer come, with as many inside as k allows and others waiting.
+func (s *server) answer(k *Knee) {
+	n := k.Limit()
+	past := seconds(s.service / min(n, s.workers))
+	s.now += past
+	win := &Window{}
+	win.Add(int(n), s.service*line(n, s.workers))
+	k.Look(s.now, win, Flow{InFlight: int(n), Waiting: 10, Answers: 1, Area: n * past.Seconds(), Endpoints: 1})
+}
+
 func TestKneeFindsTheBend(t *testing.T) {
-	for _, workers := range []float64{2, 5, 40, 300} {
-		k := NewKnee(1)
-		now := time.Duration(0)
-		for range 400 {
-			n := k.Limit()
-			rate := min(n, workers) / 0.1
-			win := Window{}
-			past := k.Again(now) - now
-			for range int(rate*past.Seconds() + 0.5) {
-				win.Add(int(n), n/rate)
-			}
-			now += past
-			k.Look(now, &win, Flow{InFlight: int(n), Waiting: 10, Behind: true, Endpoints: 1})
+	for _, workers := range []float64{1, 2, 5, 40, 300, 2000} {
+		k, s := NewKnee(1), &server{workers: workers, service: 0.1}
+		k.limit = firstPlaces
+		for range int(200 * max(workers, 10)) {
+			s.answer(k)
 		}
-		if k.limit < workers || k.limit > 3*workers+2 {
+		if k.limit < workers || k.limit > 2.2*workers+2 {
 			t.Errorf("%v places: the limit is %.1f (knee %.1f, service %.3f)", workers, k.limit, k.workers, k.service)
 		}
+	}
+}
+
+// TestKneeFollowsChanges: whichever of places and service time changes, the limit is right again after some turns.
+func TestKneeFollowsChanges(t *testing.T) {
+	for _, change := range []struct{ places, slow float64 }{{0.4, 1}, {2, 1}, {1, 3}, {1, 0.4}, {0.5, 2}} {
+		k, s := NewKnee(1), &server{workers: 50, service: 0.1}
+		k.limit = firstPlaces
+		for range 10_000 {
+			s.answer(k)
+		}
+		s.workers, s.service = s.workers*change.places, s.service*change.slow
+		changed := s.now
+		for s.now < changed+seconds(40*s.service) {
+			s.answer(k)
+		}
+		if k.limit < s.workers || k.limit > 2.5*s.workers {
+			t.Errorf("places x %v, service time x %v: of %v places the limit is %.1f (service %.3f)", change.places, change.slow, s.workers, k.limit, k.service)
+		}
+	}
+}
+
+// TestKneeIsNotInTheWayOfCalm: with nobody waiting the limit stays above what is inside, however that grows.
+func TestKneeIsNotInTheWayOfCalm(t *testing.T) {
+	k, now := NewKnee(1), time.Duration(0)
+	for n := 1.0; n < 1000; n *= 1.02 {
+		if k.Limit() < n {
+			t.Fatalf("with %.0f inside the limit is %.0f", n, k.Limit())
+		}
+		win := &Window{}
+		for range int(n) + 1 {
+			win.Add(int(n), 0.1)
+		}
+		now += 100 * time.Millisecond
+		k.Look(now, win, Flow{InFlight: int(n), Answers: int(n) + 1, Area: n / 10, Endpoints: 1})
 	}
 }
 

@@ -57,11 +57,12 @@ type Gate struct {
 	off      atomic.Uint32 // a bit for each class that is off
 	behind   atomic.Bool   // as of the last look
 	inFlight atomic.Int64  // with ghosts
+	recent   atomic.Int64  // when a place was last given back, on the gate's clock
 	_        [64]byte
 	nextLook atomic.Int64 // on the gate's clock
 	longest  atomic.Int64 // an answer that took longer counts as if it took this
 	pushback atomic.Int64 // 429 and 503 since the last look
-	gone     atomic.Int64 // left without an answer since then
+	hasty    atomic.Int64 // clients that left since then, later than an answer was due
 	pressure atomic.Int32
 	told     bool          // that low requests are off; guarded by mu
 	busy     atomic.Uint32 // highest utilisation told since the last look, in 1/1000
@@ -71,11 +72,13 @@ type Gate struct {
 
 	waiters sync.Pool
 
-	mu     sync.Mutex // guards what follows; taken when somebody waits or is refused, and for a look
-	core   *Core
-	win    Window
-	ghosts []ghost
-	mean   float64 // seconds of an answer, lately
+	mu      sync.Mutex // guards what follows; taken when somebody waits or is refused, and for a look
+	core    *Core
+	win     Window
+	area    int64  // over all time, as of the last look
+	answers uint64 // the same
+	ghosts  []ghost
+	mean    float64 // seconds of an answer, lately
 }
 
 // settings is what the site file says.
@@ -89,8 +92,10 @@ type settings struct {
 type shard struct {
 	level    [levels]atomic.Uint64
 	squares  atomic.Uint64 // of the answers' times, in units of 1<<squareShift µs
+	area     atomic.Int64  // places over time: the µs at which places were given back, less those at which they were taken
 	admitted [3]atomic.Uint64
-	_        [32]byte
+	answers  atomic.Uint64 // that mean work
+	_        [16]byte
 }
 
 // A look takes place often enough that 2^20 answers, or 2^44 µs of them, are never reached between two.
@@ -167,8 +172,7 @@ func (g *Gate) enter(x *exchange.Exchange) *exchange.Refusal {
 	if g.waiting.Load() == 0 && g.off.Load()>>x.Class&1 == 0 {
 		n := g.inFlight.Add(1)
 		if n <= g.limit.Load() {
-			x.Held, x.Place = g, int32(n)
-			g.shards[x.Shard&uint32(len(g.shards)-1)].admitted[x.Class].Add(1)
+			g.admit(x, n)
 			return nil
 		}
 		return g.crowded(x, n)
@@ -183,6 +187,9 @@ func (g *Gate) Answered(x *exchange.Exchange, long bool) {
 	if s := x.Result.Status; s >= 500 || s == 429 || took <= 0 || !x.Replayable {
 		took = g.doubtful(x)
 	}
+	now := x.Start.Sub(g.epoch) + x.Outcome.FirstByte
+	g.shards[x.Shard&uint32(len(g.shards)-1)].area.Add(int64(now / time.Microsecond))
+	g.recent.Store(int64(now))
 	n := g.inFlight.Add(-1) + 1
 	if took > 0 {
 		g.note(x, took, (int(x.Place)+int(n)+1)/2)
@@ -191,7 +198,7 @@ func (g *Gate) Answered(x *exchange.Exchange, long bool) {
 		g.hear(x.Result.Utilisation)
 	}
 	g.left()
-	g.lookSoon(x.Start.Sub(g.epoch) + x.Outcome.FirstByte)
+	g.lookSoon(now)
 }
 
 // lookSoon looks when it is time to.
@@ -205,6 +212,7 @@ func (g *Gate) lookSoon(now time.Duration) {
 func (g *Gate) note(x *exchange.Exchange, took time.Duration, n int) {
 	took = min(took, time.Duration(g.longest.Load()))
 	s := &g.shards[x.Shard&uint32(len(g.shards)-1)]
+	s.answers.Add(1)
 	us := uint64(took / time.Microsecond)
 	s.level[levelOf(n)].Add(1<<sumBits | us&sumMask)
 	s.squares.Add((us >> squareShift) * (us >> squareShift))
@@ -212,8 +220,14 @@ func (g *Gate) note(x *exchange.Exchange, took time.Duration, n int) {
 
 // leave gives a place back.
 func (g *Gate) leave() {
-	g.inFlight.Add(-1)
+	g.free(g.now())
 	g.left()
+}
+
+// free counts a place down that is given back without an answer.
+func (g *Gate) free(now time.Duration) {
+	g.shards[0].area.Add(int64(now / time.Microsecond))
+	g.inFlight.Add(-1)
 }
 
 // left hands a place that became free to who waits.
@@ -275,14 +289,12 @@ func (g *Gate) unanswered(x *exchange.Exchange) {
 	defer g.lookSoon(now)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	typical := g.core.Typical(int(x.Place))
-	if took > typical/3 { // at least so long: an early leave says nothing
-		took := uint64(min(took, time.Duration(g.longest.Load())) / time.Microsecond)
-		g.shards[x.Shard&uint32(len(g.shards)-1)].level[levelOf(int(x.Place))].Add(took & sumMask) // time, and no answer
-		g.gone.Add(1)
+	typical := min(g.core.Typical(int(x.Place)), max(seconds(1.5*g.core.knee.service), 2*took)) // who waited for long has seen most of it
+	if took > typical/3 {                                // an early leave says nothing
+		g.hasty.Add(1)
 	}
 	if took >= typical || len(g.ghosts) >= ghostsMax {
-		g.inFlight.Add(-1)
+		g.free(now)
 	} else {
 		g.ghosts = append(g.ghosts, ghost{until: now + typical - took})
 	}
@@ -296,7 +308,7 @@ func (g *Gate) lay(now time.Duration) {
 		if one.until > now {
 			kept = append(kept, one)
 		} else {
-			g.inFlight.Add(-1)
+			g.free(now)
 		}
 	}
 	g.ghosts = kept
@@ -318,6 +330,32 @@ func (g *Gate) lookLocked(now time.Duration) {
 	if int64(now) < g.nextLook.Load() {
 		return
 	}
+	inside := g.inFlight.Load()
+	area, answers := inside*int64(now/time.Microsecond), uint64(0)
+	for i := range g.shards {
+		area += g.shards[i].area.Load()
+		answers += g.shards[i].answers.Load()
+	}
+	f := Flow{InFlight: int(inside), Endpoints: g.deps.Endpoints(), Answers: int(answers - g.answers), Area: max(float64(area-g.area)/1e6, 0),
+		Left: int(g.hasty.Swap(0)), Busy: float64(g.busy.Load()) / 1000}
+	f.Pushback = float64(g.pushback.Load()) / max(1, float64(g.pushback.Load())+float64(g.win.Total)+float64(f.Answers))
+	g.area, g.answers = area, answers
+	g.lay(now)
+	if g.core.Studies(now) {
+		g.collect()
+		g.core.Look(now, &g.win, f)
+		g.win = Window{}
+		g.pushback.Store(0)
+		g.busy.Store(0)
+	} else {
+		g.core.Look(now, nil, f)
+	}
+	g.publish(now)
+	g.grant(now)
+}
+
+// collect takes what answers showed out of the counters.
+func (g *Gate) collect() {
 	for i := range g.shards {
 		for level := range g.shards[i].level {
 			word := &g.shards[i].level[level]
@@ -325,22 +363,15 @@ func (g *Gate) lookLocked(now time.Duration) {
 				continue
 			}
 			v := word.Swap(0)
+			sum := float64(v&sumMask) / 1e6
 			g.win.Count[level] += int64(v >> sumBits)
-			g.win.Sum[level] += float64(v&sumMask) / 1e6
+			g.win.Sum[level] += sum
 			g.win.Total += int64(v >> sumBits)
+			g.win.Seconds += sum
 		}
 		g.win.Squares += float64(g.shards[i].squares.Swap(0)) * (1 << (2 * squareShift)) / 1e12
 	}
-	g.win.Left = g.gone.Swap(0)
-	g.lay(now)
 	g.winsor()
-	pushed := float64(g.pushback.Swap(0))
-	f := Flow{InFlight: int(g.inFlight.Load()), Endpoints: g.deps.Endpoints(),
-		Pushback: pushed / max(1, pushed+float64(g.win.Total)), Busy: float64(g.busy.Swap(0)) / 1000}
-	g.core.Look(now, &g.win, f)
-	g.win = Window{}
-	g.publish(now)
-	g.grant(now)
 }
 
 // winsor sets what the longest answers count as: ten times the mean, so that one of a minute among thousands does not count as an overload.
@@ -348,15 +379,11 @@ func (g *Gate) winsor() {
 	if g.win.Total == 0 {
 		return
 	}
-	sum := 0.0
-	for _, s := range g.win.Sum {
-		sum += s
-	}
 	part := min(1, float64(g.win.Total)/100)
 	if g.mean == 0 {
 		part = 1
 	}
-	g.mean += part * (sum/float64(g.win.Total) - g.mean)
+	g.mean += part * (g.win.Seconds/float64(g.win.Total) - g.mean)
 	g.longest.Store(int64(seconds(outlier*g.mean)) + int64(time.Millisecond))
 }
 

@@ -18,6 +18,16 @@ func newExchange(class exchange.Class) *exchange.Exchange {
 		Request: &wire.Request{}, Endpoint: &exchange.Endpoint{}}
 }
 
+// known makes a gate that has found out what its endpoint can do.
+func known(cfg site.Shed, deps Deps, places int, service time.Duration) *Gate {
+	g := New("shop", cfg, deps)
+	g.mu.Lock()
+	g.core.Told(float64(places), service.Seconds())
+	g.publish(g.now())
+	g.mu.Unlock()
+	return g
+}
+
 // answer is the rest of the way of an exchange whose endpoint takes some time.
 func answer(took time.Duration) *exchange.Next {
 	return exchange.Then(func(x *exchange.Exchange) *exchange.Refusal {
@@ -54,14 +64,14 @@ func TestGateAllocatesNothing(t *testing.T) {
 
 func TestGateQueuesThenRefuses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := New("shop", on, Deps{})
+		g := known(on, Deps{}, 10, 50*time.Millisecond)
 		refusals := make(chan *exchange.Refusal, 200)
 		for range 200 {
 			go func() { refusals <- g.Serve(newExchange(exchange.Standard), answer(50*time.Millisecond)) }()
 		}
 		synctest.Wait()
 		s := g.Status()
-		if s.InFlight != int(s.Limit) || s.Waiting == 0 || s.Waiting > 2*int(s.Limit) {
+		if s.InFlight != int(s.Limit) || s.Waiting == 0 || s.Waiting > 3*int(s.Limit) {
 			t.Errorf("with 200 at once %d are in flight of %v, %d wait", s.InFlight, s.Limit, s.Waiting)
 		}
 		refused := 0
@@ -82,7 +92,7 @@ func TestGateQueuesThenRefuses(t *testing.T) {
 
 func TestGateGivesCriticalTheNextPlace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := New("shop", on, Deps{})
+		g := known(on, Deps{}, 10, 20*time.Millisecond)
 		order := make(chan exchange.Class, 300)
 		serve := func(class exchange.Class) {
 			if g.Serve(newExchange(class), answer(20*time.Millisecond)) == nil {
@@ -137,7 +147,7 @@ func TestGateDryRunRefusesNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dry := on
 		dry.Mode = modeDry
-		g := New("shop", dry, Deps{})
+		g := known(dry, Deps{}, 10, 50*time.Millisecond)
 		done := make(chan *exchange.Refusal, 200)
 		for range 200 {
 			go func() { done <- g.Serve(newExchange(exchange.Standard), answer(50*time.Millisecond)) }()
@@ -173,7 +183,7 @@ func TestGateSwitchesByHand(t *testing.T) {
 
 func TestGateAsksWhetherTheClientIsGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := New("shop", on, Deps{Gone: func(*exchange.Exchange) bool { return true }})
+		g := known(on, Deps{Gone: func(*exchange.Exchange) bool { return true }}, 5, 20*time.Millisecond)
 		gone, done := 0, make(chan *exchange.Refusal, 40)
 		for range 20 {
 			go func() { done <- g.Serve(newExchange(exchange.Standard), answer(20*time.Millisecond)) }()

@@ -5,33 +5,31 @@ import (
 	"time"
 )
 
-// Numbers of the estimate. They are without units, or relative to what is measured: none is a guess about the endpoints.
+// Numbers of the search. They are without units, or relative to what is measured: none is a guess about the endpoints.
 const (
-	firstWorkers   = 8.0 // of each endpoint, before anything is known: most servers work on as many at once
-	memoryLeast    = 300 // answers that are remembered when all take the same time…
-	memoryMore     = 700 // …and how many more for each unit of the squared coefficient of variation
-	recent         = 40  // answers that may contradict the rest
-	contradiction  = 4.0 // standard deviations from which they do…
-	differs        = 0.15
-	noiseLeast     = 0.02 // squared coefficient of variation: what a network adds to service that always takes the same time
-	noiseMost      = 8.0
-	noiseFirst     = 1.0
-	holdsOn        = 8.0 // how strongly the last estimate holds against a window: 1/holdsOn is the variance of its logarithm
-	stepsUp        = 2.0 // the estimate looks this far above what was seen
-	evidence       = 3.0 // how much better a bend must fit than none, in squares of standard deviations
-	gives          = 0.7 // the estimate falls to this part when most clients leave
-	grows          = 2.0 // the estimate does by this when there is no bend in sight
-	usedForgets    = 60 * time.Second
-	lowShare       = 0.05  // of what is remembered should be from below the knee…
-	lowNoise       = 40.0  // …and so many answers for each unit of noise: they are then known to a sixth
-	scatterAnswers = 500.0 // answers that are looked at for how they scatter
-	lookLeast      = 20 * time.Millisecond
-	lookFirst      = 50 * time.Millisecond
-	lookMost       = 2 * time.Second
-	// turnover is how many answers for each place must come after the estimate grew, before it grows again: those that come
-	// first are the quick ones, and do not tell how it is with more at once.
-	turnover = 0.7
-	full     = 0.8 // share of the limit from which it counts as used
+	anyPlaces   = 4096 // of each endpoint, until the first answers tell anything
+	firstFew    = 16   // answers do
+	firstPlaces = 8.0  // of each endpoint, before anything is known: most servers work on as many at once
+	headroom    = 1.4  // the limit over a knee that is known
+	free        = 0.01 // seconds of waiting at the endpoints that nobody minds
+	bent        = 0.9  // a knee below this part of the limit is one; else there is no bend in sight
+	hasty       = 0.3  // what an answer counts that came while the limit grew: the quick ones come first
+	fades       = 0.5  // of what was known remains after another dip
+	grows       = 2.0  // the limit does by this then
+	leaving     = 0.3  // clients that leave for each answer: more are a sign of too many inside
+	gives       = 0.5  // the limit falls to this part when most clients leave
+	dipTo       = 0.8  // of the knee: low enough to be below it, high enough to lose little
+	dipEvery    = 20.0 // dips last a twentieth of the time, and cost a fifth of the answers meanwhile
+	dipSoon     = 1.0  // …half while they still find something new
+	differs     = 0.15 // changes of the logarithm that are worth to be seen…
+	deviations  = 3.5  // …when they are so many standard deviations
+	noiseLeast  = 0.05 // squared coefficient of variation: what a network adds to service that always takes the same time
+	noiseMost   = 8.0
+	noiseFirst  = 1.0
+	lookLeast   = 20 * time.Millisecond
+	lookFirst   = 50 * time.Millisecond
+	lookMost    = 2 * time.Second
+	scattered   = 500.0 // answers that are looked at for how they scatter
 )
 
 // Flow is what happened since the last look, beside the answers.
@@ -39,131 +37,142 @@ type Flow struct {
 	InFlight  int     // now
 	Waiting   int     // now
 	Endpoints int     // in service
+	Answers   int     // that mean work
+	Area      float64 // how many were in flight, over time: their number times seconds
+	Left      int     // clients that left without an answer, after a time in which there should have been one
 	Pushback  float64 // share of the answers that were 429 or 503
-	Behind    bool    // some are refused already
 	Busy      float64 // utilisation that endpoints told of, 1 for full; 0: none did
+}
+
+// gauge is how many answers came in how many seconds, and how many were inside, over time.
+type gauge struct{ count, time, area float64 }
+
+// add lets what is known fade to the part keep, and adds o.
+func (g *gauge) add(o gauge, keep float64) {
+	g.count, g.time, g.area = g.count*keep+o.count, g.time*keep+o.time, g.area*keep+o.area
+}
+
+// inside is how many were, in the mean.
+func (g gauge) inside() float64 { return g.area / max(g.time, 1e-9) }
+
+// rate is answers per second; 0: not known.
+func (g gauge) rate() float64 {
+	if g.time <= 0 {
+		return 0
+	}
+	return g.count / g.time
 }
 
 // Knee finds out how many exchanges at once are right. It is pure: time comes in.
 //
-// A server with W places that works S seconds on each request answers after S while at most W are there, and after S·n/W with n
-// there, whatever the order and (in the mean) whatever the distribution: latency over concurrency is a line
-// with one bend, and the bend is the answer. Knee fits that line to the means of what was measured at each concurrency. A
-// baseline that is the smallest latency seen, or a slow mean, drifts, and limits with it, as those of Vegas and of gradients
-// do; here S and W are both fitted to the same data, and when there were none below the bend for a while, a dip of
-// the limit by a seventh for a few answers fetches some.
+// A server with W places that works S seconds on each request answers min(n, W)/S of them per second while n are there, whatever the
+// order and the distribution. While requests wait at the gate, n is the limit, and each place that becomes free is given away: counting
+// grants measures the rate. Two limits tell all: as long as the rate follows the limit, both are below W; when it
+// does not, the higher one is above. So the limit dips now and then to a little below the W that is believed in: the rate there gives S, and the
+// rate at the limit times S is W. That is bandwidth times round-trip time, as BBR has it, but S comes from where most of the
+// capacity is still used and not from the smallest latency seen: minima and means of latency drift, and limits with them, as those of Vegas and
+// of gradients do. When few are inside by themselves, their answers tell S without a dip.
 type Knee struct {
+	limit     float64 // but for dips
 	workers   float64 // W
 	service   float64 // S in seconds; 0: nothing was measured yet
-	noise     float64 // squared coefficient of variation of an answer's latency, with what answers have in common
-	slow      table
-	fast      table
-	used      float64 // most in flight lately
 	endpoints int
-	at        time.Duration // of the last look
-	limit     float64
-	dipTo     float64       // limit while dipping; 0: not
-	dipFrom   time.Duration // the limit is reached, about
-	dipEnd    time.Duration
-	nextDip   time.Duration
-	saturated bool
-	costs     [levels + 1]float64
-	seen      Window        // what was learned from last
-	deaf      time.Duration // nothing is learned before this: answers do not show yet what changed
-	inside    float64       // in flight at the last look since then
-	answers   float64       // since the limit last moved…
-	measured  float64       // …in so many seconds
-	before    float64       // answers per second before it grew on suspicion
-	moments   [3]float64    // of answers lately: how many, their seconds, the squares of these
-	raiseFrom float64       // answers that are needed before the estimate may grow again
+	at        time.Duration
+	study     time.Duration // when the next window is wanted
+	period    gauge         // since the last study
+	first     bool          // nothing is known yet
+	waited    bool          // somebody did since then
+	quiet     bool          // nobody waits and the limit is not used
+
+	skip   float64 // answers that say nothing yet: those inside were let in under another limit
+	now    gauge   // since the last conclusion
+	left   float64 // clients that left meanwhile
+	recent gauge
+	high   gauge // at the limit
+
+	low     latency
+	calmer  latency // of those, lately, while nobody waits
+	known   bool    // W was measured
+	moments [3]float64
+
+	ceiling    float64 // most left with more inside
+	ceilingEnd int     // after so many conclusions it may be tried again
+
+	dip      float64 // the limit of the dip; 0: none
+	reached  bool    // nobody is inside any more who was let in over it
+	dipFrom  time.Duration
+	dipEnd   time.Duration
+	nextDip  time.Duration
+	verified bool // something was measured at fewer since the last surprise
+	deeper   bool // the last dip was not below the knee
 }
 
 // NewKnee starts with what is right for most.
 func NewKnee(endpoints int) *Knee {
 	e := max(endpoints, 1)
-	k := &Knee{workers: firstWorkers * float64(e), noise: noiseFirst, endpoints: e}
-	k.limit = k.target()
-	return k
+	return &Knee{limit: anyPlaces * float64(e), workers: firstPlaces * float64(e), endpoints: e, first: true}
 }
 
-// Look takes in what was answered since the last look, and returns the limit that holds from now on.
-func (k *Knee) Look(now time.Duration, win *Window, f Flow) float64 {
-	past := now - k.at
-	k.at = now
+// Look takes in what happened since the last look. win is what answers showed since it was last given; nil when Studies said that it need not be.
+func (k *Knee) Look(now time.Duration, win *Window, f Flow) {
+	past := max(now-k.at, 0).Seconds()
+	k.at = max(now, k.at)
 	k.scale(f.Endpoints)
-	peak := float64(f.InFlight)
-	for i := levels - 1; i >= 0; i-- {
-		if win.Count[i] > 0 {
-			peak = max(peak, middle(i))
-			break
+	part := gauge{float64(f.Answers), past, f.Area}
+	k.period.add(part, 1)
+	k.waited = k.waited || f.Waiting > 0
+	if win != nil {
+		k.scatter(win)
+		k.study = now + clamp(seconds(k.service), lookLeast, lookMost)
+		k.quiet = !k.waited && k.dip == 0 && k.period.inside() < used*k.limit
+		if k.quiet && k.period.time > 0 {
+			k.calm(win)
+			k.now, k.left = gauge{}, 0
+		}
+		k.period, k.waited = gauge{}, false
+	}
+	k.quiet = k.quiet && f.Waiting == 0
+	switch {
+	case k.dip > 0 && !k.reached:
+		k.reached = float64(f.InFlight) <= k.dip
+	case k.skip > 0:
+		k.skip -= part.count + float64(f.Left)
+	default:
+		k.now.add(part, 1)
+		k.left += float64(f.Left)
+		if k.Ready() && k.dip > 0 {
+			k.endDip(now, f)
+		} else if k.Ready() {
+			k.conclude(now, f)
 		}
 	}
-	k.used = max(peak, k.used*math.Exp2(-float64(past)/float64(usedForgets)))
-	k.saturated = f.Waiting > 0 || peak >= full*k.limit
-	was := k.Limit()
-	if k.scatter(win); now >= k.deaf {
-		k.read(win, past, f)
-		k.learn(now, &k.seen, f)
+	if k.dip > 0 && (now >= k.dipEnd || k.quiet) {
+		k.endDip(now, f)
 	}
-	if win.Left > win.Total && k.saturated && now >= k.deaf && k.dipTo == 0 {
-		// Most leave without an answer: whatever the reason, too many are inside.
-		k.workers = max(k.workers*gives, float64(k.endpoints))
-		k.before = 0
-		k.limit = k.target()
-	}
-	k.dip(now, f.Behind)
-	if k.service > 0 {
-		k.settle(now, was)
-	}
-	return k.Limit()
 }
 
-// read makes of a window what the estimate learns from.
-//
-// While there is room, an answer's own latency at the concurrency at which it was inside is best: it is not blurred by what comes and
-// goes meanwhile. While there is none, that would deceive: the answers that come are the quicker ones, those that take
-// longer than their clients wait never come, and latency looks alike at any limit. So the time that all have spent inside
-// is divided by the answers that came (Little's law): who does not come counts too.
-func (k *Knee) read(win *Window, past time.Duration, f Flow) {
-	k.seen = *win
-	was := k.inside
-	k.inside = float64(f.InFlight)
-	if f.Waiting == 0 || past <= 0 {
-		return
-	}
-	k.seen = Window{}
-	if was == 0 { // the first after something changed: since when it was so is not known
-		return
-	}
-	k.answers += float64(win.Total)
-	k.measured += past.Seconds()
-	n := (was + k.inside) / 2
-	i := levelOf(int(n + 0.5))
-	k.seen.Total, k.seen.Count[i], k.seen.Sum[i] = win.Total, win.Total, n*past.Seconds()
-}
+// Studies reports whether the next look wants to know what answers showed.
+func (k *Knee) Studies(now time.Duration) bool { return now >= k.study }
 
-// settle lets nothing be learned until what is inside after the limit moved from was is what stays: those who came before met other
-// numbers, and of those who came since the quick ones are answered first.
-func (k *Knee) settle(now time.Duration, was float64) {
-	to := k.Limit()
-	if k.dipTo > 0 {
-		return // its own times hold
+// used is the share of the limit from which all of it counts as used.
+const used = 0.85
+
+// Ready reports whether there is something to conclude from.
+func (k *Knee) Ready() bool { return k.now.count+k.left >= k.need() }
+
+// need is how many answers make a conclusion.
+func (k *Knee) need() float64 {
+	if k.dip > 0 {
+		n := max(3, 4*k.doubt())
+		return math.Ceil(n/k.dip) * k.dip // places of a server that always takes the same time come in turns
 	}
-	if math.Abs(to-was) < 0.1*was+1 {
-		return
-	}
-	wait := k.service * line(to, k.workers)
-	if was > to {
-		wait += (was - to) * k.service / k.workers
-	}
-	k.deaf = max(k.deaf, now+seconds(wait))
-	k.inside, k.answers, k.measured = 0, 0, 0
+	return max(8, k.limit, 4*k.doubt())
 }
 
 // Limit is how many exchanges may be in flight.
 func (k *Knee) Limit() float64 {
-	if k.dipTo > 0 {
-		return k.dipTo
+	if k.dip > 0 {
+		return k.dip
 	}
 	return k.limit
 }
@@ -176,6 +185,9 @@ func (k *Knee) Capacity() float64 {
 	return k.workers / k.service
 }
 
+// line is the latency at n, in units of the service time.
+func line(n, workers float64) float64 { return max(1, n/workers) }
+
 // scale follows the number of endpoints in service: a pool that lost one of five has four fifths of its places.
 func (k *Knee) scale(endpoints int) {
 	e := max(endpoints, 1)
@@ -185,255 +197,250 @@ func (k *Knee) scale(endpoints int) {
 	by := float64(e) / float64(k.endpoints)
 	k.endpoints = e
 	k.workers = max(k.workers*by, 1)
-	k.used *= by
-	// The levels that were seen mean another concurrency for each endpoint now.
-	k.slow, k.fast = table{}, table{}
-	k.limit = k.target()
+	k.dip = 0
+	k.low = latency{} // its levels mean another concurrency for each endpoint now
+	k.set(k.limit * by)
+	k.high = gauge{}
 }
 
-// line is the fitted latency at n, in units of the service time.
-func line(n, workers float64) float64 { return max(1, n/workers) }
-
-// learn takes a window in.
-func (k *Knee) learn(now time.Duration, win *Window, f Flow) {
-	n := float64(win.Total)
-	k.slow.add(win, math.Exp(-n/(memoryLeast+memoryMore*k.doubt())))
-	k.fast.add(win, math.Exp(-n/recent))
-	if k.service == 0 {
-		if k.service = k.slow.scaleTo(k.workers); k.service == 0 {
-			return
-		}
-	}
-	k.raiseFrom = max(k.raiseFrom-n, 0)
-	surprise := k.surprise()
-	if surprise != 0 {
-		k.slow = k.fast
-	} else {
-		k.listen(win)
-	}
-	k.fit(f)
-	if surprise > 0 && f.Behind && now >= k.nextDip {
-		k.startDip(now)
-	}
-	k.limit = k.target()
-}
-
-// scaleTo is the service time that fits best to a number of workers.
-func (t *table) scaleTo(workers float64) float64 {
-	sum, weight := 0.0, 0.0
-	for i := 0; i <= t.top; i++ {
-		sum += t.sum[i] / line(middle(i), workers)
-		weight += t.weight[i]
-	}
-	if weight == 0 {
-		return 0
-	}
-	return sum / weight
-}
-
-// surprise reports whether the latest answers contradict what is remembered: 1 slower, -1 quicker, 0 they do not.
-func (k *Knee) surprise() int {
-	ratio := k.fast.scaleTo(k.workers) / k.service
-	if ratio <= 0 || k.fast.total < 3 {
-		return 0
-	}
-	d := math.Log(ratio)
-	if math.Abs(d) < differs || math.Abs(d)*math.Sqrt(k.fast.total) < contradiction*math.Sqrt(k.doubt()) {
-		return 0
-	}
-	if d > 0 {
-		return 1
-	}
-	return -1
-}
-
-// scatter learns how far single answers scatter: the least that there is of noise.
-func (k *Knee) scatter(win *Window) {
-	n := float64(win.Total)
-	if n == 0 {
+// set makes n the limit. What was counted at another is of no use.
+func (k *Knee) set(n float64) {
+	n = max(math.Ceil(n-0.01), float64(k.endpoints), 1)
+	if n == k.limit {
 		return
 	}
-	keep, sum := math.Exp(-n/scatterAnswers), 0.0
-	for _, s := range win.Sum {
-		sum += s
-	}
+	k.move(k.Limit(), n)
+	k.limit = n
+}
+
+// move begins to count anew. Answers that come until those who were inside are gone do not show yet what the limit does.
+func (k *Knee) move(from, to float64) {
+	k.now, k.left = gauge{}, 0
+	k.skip = to
+}
+
+// scatter learns how far answers scatter.
+func (k *Knee) scatter(win *Window) {
+	n := float64(win.Total)
+	keep := math.Exp(-n / scattered)
 	m := &k.moments
-	m[0], m[1], m[2] = m[0]*keep+n, m[1]*keep+sum, m[2]*keep+win.Squares
+	m[0], m[1], m[2] = m[0]*keep+n, m[1]*keep+win.Seconds, m[2]*keep+win.Squares
 }
 
 // doubt is the variance of the number of answers for each one that is due.
-func (k *Knee) doubt() float64 { return max(k.noise, k.cv2(), 0.05) }
-
-// cv2 is the squared coefficient of variation of answers, as far as known.
-func (k *Knee) cv2() float64 {
+func (k *Knee) doubt() float64 {
 	m := &k.moments
 	if m[0] < 10 || m[1] <= 0 {
 		return noiseFirst
 	}
-	return min(max(m[2]*m[0]/(m[1]*m[1])-1, 0), noiseMost)
+	mean := m[1] / m[0]
+	v := m[2]/m[0] - mean*mean
+	if k.service > 0 {
+		mean = min(mean, k.service)
+	}
+	return min(max(v/(mean*mean), noiseLeast), noiseMost)
 }
 
-// listen learns from a window how far answers scatter.
-func (k *Knee) listen(win *Window) {
-	sum, n := 0.0, 0.0
-	for i := range win.Count {
-		if win.Sum[i] > 0 {
-			due := win.Sum[i] / (k.service * line(middle(i), k.workers))
-			d := float64(win.Count[i]) - due
-			sum, n = sum+d*d, n+due
+// wanted is how many answers make S known well enough.
+func (k *Knee) wanted() float64 { return 10 + 25*k.doubt() }
+
+// calm learns S from answers while nobody waits and there is room.
+func (k *Knee) calm(win *Window) {
+	n := float64(win.Total)
+	if k.left > n*leaving && k.left >= 8 {
+		k.leave()
+		return
+	}
+	if n == 0 {
+		return
+	}
+	k.calmer.add(n, win.Seconds, math.Exp(-n/max(10, 20*k.doubt())))
+	lately, before := k.calmer.mean(), k.low.mean()
+	late := k.low.count >= 8 && lately > 1.5*before+free/2 && apart(lately, before, k.doubt(), k.calmer.count, k.low.count)
+	if late && lately > 3*before+free {
+		// Answers come late though there is room: too much of it, it seems. A limit that holds will tell.
+		k.verified = false
+		k.set(max(headroom*k.period.rate()*before*math.Exp(math.Sqrt(k.doubt()/k.low.count)), k.period.inside()/4))
+		k.calmer = latency{}
+		return
+	}
+	if late {
+		return
+	}
+	if !k.known || k.period.inside() < bent*k.workers {
+		memory := 3 * k.wanted()
+		if lately > before {
+			memory *= 10 // a queue that grows slowly looks like service that gets slower
 		}
+		k.low.add(n, win.Seconds, math.Exp(-n/memory))
+		k.service = k.low.mean()
 	}
-	if n < 0.5 {
+	if k.moments[0] < firstFew && k.first {
 		return
 	}
-	one := min(sum/n, 4*k.noise+0.1)
-	k.noise = min(max(k.noise+0.1*min(n/8, 1)*(one-k.noise), noiseLeast), noiseMost)
+	if k.first {
+		k.first = false
+		k.limit = firstPlaces * float64(k.endpoints)
+	}
+	if peak := win.top(); 2*peak > k.limit { // what is used without harm
+		k.limit = math.Ceil(2 * peak)
+		k.high, k.recent = gauge{}, gauge{}
+	}
 }
 
-// fit moves the estimate to what the table says, as far as it says anything: each number of workers is weighed by how well its
-// line fits and how near it is to the last estimate. Data that fit all equally well move nothing.
-func (k *Knee) fit(f Flow) {
-	t := &k.slow
-	if t.total < 2 {
+// latency is of answers at few in flight.
+type latency struct{ count, seconds float64 }
+
+func (l *latency) add(count, seconds, keep float64) {
+	l.count, l.seconds = l.count*keep+count, l.seconds*keep+seconds
+}
+
+// mean is S; 0: not known.
+func (l latency) mean() float64 {
+	if l.count < 1 {
+		return 0
+	}
+	return l.seconds / l.count
+}
+
+// apart reports whether two rates differ by more than chance.
+func apart(a, b, doubt float64, na, nb float64) bool {
+	d := math.Abs(math.Log(a / b))
+	return d > differs && d > deviations*math.Sqrt(doubt*(1/na+1/nb))
+}
+
+// conclude learns from what was counted at the limit.
+func (k *Knee) conclude(now time.Duration, f Flow) {
+	part, left := k.now, k.left
+	k.now, k.left = gauge{}, 0
+	if left > part.count*leaving {
+		k.leave()
 		return
 	}
-	seen := middle(t.top)
-	top := levelOf(int(min(seen*stepsUp, math.MaxInt32)))
-	if !k.saturated || f.Pushback > 0.1 || f.Busy > 0.95 {
-		top = min(top, levelOf(int(seen)))
+	if part.count < 1 || part.time <= 0 || part.inside() < used*k.limit {
+		return
 	}
-	top = max(top, levelOf(int(k.workers*1.5)))
-	best := math.Inf(1)
-	for c := 0; c <= top; c++ {
-		k.costs[c] = t.misfit(middle(c)) / k.doubt()
-		best = min(best, k.costs[c])
+	k.ceilingEnd = max(k.ceilingEnd-1, 0)
+	doubt := k.doubt()
+	k.recent.add(part, math.Exp(-part.count/max(20*doubt, 2*k.limit)))
+	surprise := false
+	if k.high.count > 0 && apart(k.recent.rate(), k.high.rate(), doubt, k.recent.count, k.high.count) {
+		surprise = k.recent.rate() < k.high.rate()
+		k.high, k.verified, k.nextDip = k.recent, false, now
+	} else {
+		k.high.add(part, math.Exp(-part.count/(100+200*doubt)))
 	}
-	here := math.Log(k.workers)
-	var shift, weight, bias, plain float64
-	for c := 0; c <= top; c++ {
-		d := math.Log(middle(c)) - here
-		width := 1.0 // of the level in the logarithm
-		if c < exactTo {
-			width = math.Log1p(1 / (float64(c) + 0.5))
+	if w := k.high.rate() * k.low.mean(); w > 0 && w < bent*k.limit && (surprise || now >= k.nextDip) {
+		k.startDip(now, w)
+		return
+	}
+	k.judge(now, f)
+}
+
+// leave gives way when most leave without an answer. Whatever the reason, too many are inside, and nothing that was learned holds.
+func (k *Knee) leave() {
+	k.ceiling, k.ceilingEnd = max(gives*min(k.limit, max(k.period.inside(), 1)), float64(k.endpoints)), ceilings
+	k.low, k.high, k.recent, k.deeper = latency{}, gauge{}, gauge{}, false
+	k.set(k.ceiling)
+}
+
+// ceilings is how many conclusions a ceiling holds for.
+const ceilings = 20
+
+// judge sets the limit for what is known. In doubt it is the higher one: a place too many costs a little latency, one too few costs work that is
+// never done, and with more inside more is learned.
+func (k *Knee) judge(now time.Duration, f Flow) {
+	if k.low.count < 1 {
+		if k.ceilingEnd > 0 {
+			k.startDip(now, k.limit)
 		} else {
-			width = math.Ln2 / perOctave
+			k.grow(grows, f) // nothing is known yet
 		}
-		prior := width * math.Exp(-d*d*holdsOn/2)
-		p := prior * math.Exp(-(k.costs[c]-best)/2)
-		shift, weight = shift+p*d, weight+p
-		bias, plain = bias+prior*d, plain+prior
-	}
-	step := shift/weight - bias/plain
-	mayGrow := k.saturated && f.Pushback <= 0.1 && f.Busy <= 0.95 && k.raiseFrom <= 0
-	flat := k.costs[min(t.top, top)] - best
-	switch lowest := t.lowest(max(3, 4*k.doubt())); {
-	case flat >= evidence && lowest >= 0 && k.costs[min(lowest, top)]-best < 1 && middle(lowest) < k.workers:
-		// Latency rises all the way from the least that was seen: the bend may be there, or below.
-		step = max(math.Log(middle(lowest)/k.workers), -math.Log(grows))
-	case mayGrow && flat < evidence && k.paid():
-		// Nothing says that there is a bend below what was seen: more at once will either answer more, or show the bend.
-		step = math.Log(grows)
-		k.before = k.rate()
-		k.raiseFrom = max(turnover*k.limit*grows, 10*k.doubt())
-	case step > 0 && !mayGrow:
-		step = 0
-	case step > 0.02:
-		k.raiseFrom = turnover * k.limit
-	}
-	if step < -0.3 {
-		k.before = 0
-	}
-	k.workers = max(k.workers*math.Exp(step), 1)
-	k.service = t.scaleTo(k.workers)
-}
-
-// rate is how many answers per second came since the limit last moved.
-func (k *Knee) rate() float64 {
-	if k.measured <= 0 {
-		return 0
-	}
-	return k.answers / k.measured
-}
-
-// paid reports whether growing the last time brought more answers. It ought to bring twice as many.
-func (k *Knee) paid() bool { return k.rate() > 1.25*k.before }
-
-// lowest is the lowest level with some weight; -1: none has it.
-func (t *table) lowest(weight float64) int {
-	for i := 0; i <= t.top; i++ {
-		if t.weight[i] >= weight {
-			return i
-		}
-	}
-	return -1
-}
-
-// misfit is how badly the line with its bend at workers fits: squares of relative errors, weighed.
-func (t *table) misfit(workers float64) float64 {
-	s := t.scaleTo(workers)
-	if s <= 0 {
-		return 0
-	}
-	sum := 0.0
-	for i := 0; i <= t.top; i++ {
-		if t.sum[i] > 0 {
-			due := t.sum[i] / (s * line(middle(i), workers))
-			d := t.weight[i] - due
-			sum += d * d / max(due, t.weight[i], 1)
-		}
-	}
-	return sum
-}
-
-// target is the limit for the estimate: above the knee, because a place too many costs a little latency and one too few costs
-// work that is never done, and the more so the fewer there are.
-func (k *Knee) target() float64 {
-	w := k.workers
-	want := max(1.2*w, w+1.5*math.Sqrt(w))
-	known := 2*k.used + firstWorkers*float64(k.endpoints)*1.6
-	return max(min(want, known), float64(k.endpoints), 1)
-}
-
-// dip starts and ends dips. There are none before anybody has to be refused: calm times show how it is with few inside by themselves, and
-// a dip would refuse somebody.
-func (k *Knee) dip(now time.Duration, behind bool) {
-	if k.dipTo > 0 && now >= k.dipEnd {
-		k.dipTo = 0
-	}
-	if k.dipTo > 0 || !behind || !k.saturated || k.service == 0 || now < k.nextDip {
 		return
 	}
-	low := 0.0
-	for i := 0; i <= k.slow.top && middle(i) <= 0.6*k.limit+0.5; i++ {
-		low += k.slow.weight[i]
-	}
-	if low < max(min(lowNoise*k.doubt(), k.slow.total/6), 4) {
-		k.startDip(now)
-	}
-}
-
-// Again is when to look again. Answers of endpoints that all take the same time come in bursts a service time apart, so that less than one
-// says little; a dip has looks of its own.
-func (k *Knee) Again(now time.Duration) time.Duration {
+	k.service = k.low.mean()
+	w := k.high.rate() * k.service
+	unsure := math.Sqrt(k.doubt() * (1/max(k.high.count, 1) + 1/k.low.count))
+	to := headroom * w * math.Exp(unsure)
 	switch {
-	case k.dipTo > 0 && now < k.dipFrom:
-		return max(k.dipFrom, now+lookLeast)
-	case k.dipTo > 0:
-		return max(k.dipEnd, now+lookLeast)
-	case k.service == 0:
-		return now + lookFirst
+	case w >= bent*k.limit || to > 1.15*k.limit:
+		by := grows
+		if w*math.Exp(-unsure) >= 0.8*k.limit {
+			by = 2 * grows
+		}
+		k.grow(min(by, max(to/k.limit, 1.5)), f)
+	case to < 0.75*k.limit && !k.verified:
+		k.startDip(now, w)
+	default:
+		k.workers, k.known = max(w, 1), true
+		k.set(min(to, k.limit))
 	}
-	return now + clamp(seconds(k.service), lookLeast, lookMost)
 }
 
-// startDip halves the limit until some answers from there have come.
-func (k *Knee) startDip(now time.Duration) {
-	to := max(math.Floor(k.limit/2), 1, float64(k.endpoints))
-	rate := k.workers / k.service
-	need := 4 * max(1, k.doubt())
-	drain := max(k.limit-to, 0) / rate
-	last := seconds(drain + k.service + max(need/rate, k.service))
-	k.dipTo, k.dipFrom, k.dipEnd = to, now+seconds(drain+k.service), now+last
-	k.nextDip = k.dipEnd + 4*last
-	k.deaf, k.inside, k.answers, k.measured = k.dipFrom, 0, 0, 0
+// grow raises the limit. What was seen at the old one is from below the new one.
+func (k *Knee) grow(by float64, f Flow) {
+	if f.Pushback > 0.1 || f.Busy > 0.95 {
+		return
+	}
+	k.workers = k.limit
+	if k.high.count > 0 {
+		k.low.add(hasty*k.high.count, hasty*k.high.area, 1)
+		k.verified = true
+	}
+	k.high, k.recent = gauge{}, gauge{}
+	to := by * k.limit
+	if k.ceilingEnd > 0 {
+		to = max(min(to, k.ceiling), k.limit)
+	}
+	k.set(to)
+}
+
+// startDip lowers the limit for a knee of w until some answers from there have come.
+func (k *Knee) startDip(now time.Duration, w float64) {
+	to := dipTo * w
+	if k.deeper {
+		to /= 2
+	}
+	to = max(math.Floor(min(max(to, k.limit/4), 0.75*k.limit)), 1, float64(k.endpoints))
+	k.nextDip = now + seconds(dipEvery*k.service)
+	if to > k.limit-0.5 {
+		k.verified = true
+		return
+	}
+	k.move(k.limit, to)
+	k.dip, k.dipFrom, k.reached = to, now, false
+	rate := max(k.high.rate(), 1e-9)
+	k.dipEnd = now + seconds(((k.limit-to)+2*(to+k.need())*k.limit/to)/rate) + lookLeast
+}
+
+// endDip learns from a dip.
+func (k *Knee) endDip(now time.Duration, f Flow) {
+	part, at := k.now, k.dip
+	took := now - k.dipFrom
+	k.dip = 0
+	k.move(at, k.limit)
+	k.nextDip = now + time.Duration(dipSoon*float64(took))
+	if part.count < 2 || part.time <= 0 || k.high.count < 1 {
+		return
+	}
+	if before := k.low.mean(); !k.verified || before > 0 && apart(part.area/part.count, before, k.doubt(), part.count, k.low.count) {
+		k.low = latency{}
+	}
+	k.low.add(part.count, part.area, fades)
+	k.verified = true
+	k.deeper = part.rate() > 0.9*k.high.rate()
+	w := k.high.rate() * k.low.mean()
+	if math.Abs(math.Log(w/k.workers)) < 0.2 && k.doubt()/k.low.count < 0.06 && !k.deeper {
+		k.nextDip = now + time.Duration(dipEvery*float64(took))
+	}
+	k.judge(now, f)
+}
+
+// Again is when to look again. While the limit is used it is at each answer: of endpoints that always take the same time, answers come in bursts, and
+// who begins or ends to count in the midst of one counts wrong.
+func (k *Knee) Again(now time.Duration) time.Duration {
+	if k.dip > 0 || !k.quiet {
+		return now
+	}
+	return k.study
 }

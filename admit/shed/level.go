@@ -34,15 +34,8 @@ type Window struct {
 	Count [levels]int64
 	Sum   [levels]float64 // seconds
 	Total int64
-	Left  int64 // left without an answer, after a time in which there should have been one
-	// Squares are those of the seconds, together.
-	Squares float64
-}
-
-// Leave adds the time of one that left without an answer.
-func (w *Window) Leave(n int, seconds float64) {
-	w.Sum[levelOf(n)] += seconds
-	w.Left++
+	// Seconds are all together, and Squares are theirs.
+	Seconds, Squares float64
 }
 
 // Add adds one answer: n exchanges were in flight with it as it was admitted, and it took so many seconds.
@@ -50,8 +43,19 @@ func (w *Window) Add(n int, seconds float64) {
 	i := levelOf(n)
 	w.Count[i]++
 	w.Sum[i] += seconds
+	w.Seconds += seconds
 	w.Squares += seconds * seconds
 	w.Total++
+}
+
+// top is the highest concurrency at which an answer came.
+func (w *Window) top() float64 {
+	for i := levels - 1; i >= 0; i-- {
+		if w.Count[i] > 0 {
+			return middle(i)
+		}
+	}
+	return 0
 }
 
 // table remembers windows, older ones with less weight.
@@ -78,6 +82,18 @@ func (t *table) add(w *Window, keep float64) {
 		t.total += weight
 		t.top = i
 	}
+}
+
+// put lets what is known fade to the part keep, and adds to a level.
+func (t *table) put(level int, weight, sum, keep float64) {
+	for i := range t.top + 1 {
+		t.weight[i] *= keep
+		t.sum[i] *= keep
+	}
+	t.weight[level] += weight
+	t.sum[level] += sum
+	t.total = t.total*keep + weight
+	t.top = max(t.top, level)
 }
 
 // faint is the weight below which a level is forgotten: the tenth of one answer.

@@ -89,7 +89,15 @@ func (g *Gate) ask(x *exchange.Exchange, ask *Waiter) (*waiting, *exchange.Refus
 // admit notes that x has its place.
 func (g *Gate) admit(x *exchange.Exchange, place int64) {
 	x.Held, x.Place = g, int32(place)
-	g.shards[x.Shard&uint32(len(g.shards)-1)].admitted[x.Class].Add(1)
+	began := x.Start
+	if !x.Begun.IsZero() {
+		began = x.Begun
+	}
+	// Of a client that sends slowly, the start was long ago.
+	since := max(int64(began.Sub(g.epoch)), g.recent.Load())
+	s := &g.shards[x.Shard&uint32(len(g.shards)-1)]
+	s.admitted[x.Class].Add(1)
+	s.area.Add(-since / int64(time.Microsecond))
 }
 
 // refuse makes the answer to x. The lock is held.

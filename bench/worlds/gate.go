@@ -62,7 +62,7 @@ func (p *play) grant() {
 
 // enter sends x to the server with less to do of two.
 func (p *play) enter(x *request) {
-	p.inFlight++
+	p.inside(1)
 	x.n, x.began, x.inside = p.inFlight, p.now, true
 	a := p.servers[p.rand.IntN(len(p.servers))]
 	if b := p.servers[p.rand.IntN(len(p.servers))]; b.inside < a.inside {
@@ -92,7 +92,7 @@ func (p *play) answered(x *request, status int, work float64) {
 	}
 	x.inside = false
 	n := (x.n + p.inFlight + 1) / 2
-	p.inFlight--
+	p.inside(-1)
 	took := p.now - x.began
 	if status == 200 {
 		p.note(n, took)
@@ -114,6 +114,7 @@ func (p *play) note(n int, took time.Duration) {
 		s = min(s, outlier*p.mean+0.001)
 	}
 	p.win.Add(n, s)
+	p.answers++
 }
 
 // leave is the end of a client's patience.
@@ -127,17 +128,25 @@ func (p *play) leave(x *request) {
 	}
 	x.inside, x.settled = false, true
 	took := p.now - x.began
-	typical := p.core.Typical(x.n)
+	_, service := p.core.Estimate()
+	typical := min(p.core.Typical(x.n), max(seconds(1.5*service), 2*took))
 	if took > typical/3 {
-		p.win.Leave(x.n, took.Seconds())
+		p.hasty++
 	}
 	if took >= typical {
-		p.inFlight--
+		p.inside(-1)
 		p.grant()
 	} else {
 		p.at(p.now+typical-took, event{kind: rests})
 	}
 	p.look()
+}
+
+// inside changes how many are in flight.
+func (p *play) inside(by int) {
+	p.area += float64(p.inFlight) * (p.now - p.since).Seconds()
+	p.since = p.now
+	p.inFlight += by
 }
 
 // look lets the core learn, as often as the stage does.
@@ -148,19 +157,22 @@ func (p *play) look() {
 	if p.now < p.nextLook {
 		return
 	}
-	if n := float64(p.win.Total); n > 0 {
-		sum := 0.0
-		for _, s := range p.win.Sum {
-			sum += s
+	p.inside(0)
+	f := shed.Flow{InFlight: p.inFlight, Endpoints: len(p.servers), Answers: p.answers, Area: p.area, Left: p.hasty}
+	p.answers, p.area, p.hasty = 0, 0, 0
+	if !p.core.Studies(p.now) {
+		p.core.Look(p.now, nil, f)
+	} else {
+		if n := float64(p.win.Total); n > 0 {
+			part := min(1, n/100)
+			if p.mean == 0 {
+				part = 1
+			}
+			p.mean += part * (p.win.Seconds/n - p.mean)
 		}
-		part := min(1, n/100)
-		if p.mean == 0 {
-			part = 1
-		}
-		p.mean += part * (sum/n - p.mean)
+		p.core.Look(p.now, &p.win, f)
+		p.win = shed.Window{}
 	}
-	p.core.Look(p.now, &p.win, shed.Flow{InFlight: p.inFlight, Endpoints: len(p.servers)})
-	p.win = shed.Window{}
 	p.nextLook = p.core.Again(p.now)
 	p.grant()
 }

@@ -1,7 +1,6 @@
 package worlds
 
 import (
-	"container/heap"
 	"math/rand/v2"
 	"time"
 
@@ -16,7 +15,6 @@ const (
 	arrives kind = iota
 	served       // a worker is done, first come first served
 	shared       // work may be done at a server that shares
-	leaves       // the client's patience is over
 	tired        // the queue's patience is over
 	steps
 	rests // a ghost's place is free
@@ -24,8 +22,6 @@ const (
 )
 
 type event struct {
-	at      time.Duration
-	order   int
 	kind    kind
 	server  *server
 	request *request
@@ -34,19 +30,72 @@ type event struct {
 	no      int
 }
 
-type events []event
-
-func (h events) Len() int { return len(h) }
-func (h events) Less(i, j int) bool {
-	return h[i].at < h[j].at || h[i].at == h[j].at && h[i].order < h[j].order
+// agenda is what will happen, soonest first, and in the order in which it was noted. Its heap holds no pointers: most of the time of a play is
+// spent moving its entries.
+type agenda struct {
+	heap  []entry
+	slots []event
+	free  []int32
+	order uint32
 }
-func (h events) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
-func (h *events) Push(x any)   { *h = append(*h, x.(event)) }
-func (h *events) Pop() any {
-	old := *h
-	x := old[len(old)-1]
-	*h = old[:len(old)-1]
-	return x
+
+type entry struct {
+	at    time.Duration
+	order uint32
+	slot  int32
+}
+
+func (a entry) before(b entry) bool { return a.at < b.at || a.at == b.at && a.order < b.order }
+
+func (a *agenda) push(at time.Duration, e event) {
+	slot := int32(len(a.slots))
+	if n := len(a.free); n > 0 {
+		slot, a.free = a.free[n-1], a.free[:n-1]
+		a.slots[slot] = e
+	} else {
+		a.slots = append(a.slots, e)
+	}
+	a.order++
+	a.heap = append(a.heap, entry{at, a.order, slot})
+	for i := len(a.heap) - 1; i > 0; {
+		up := (i - 1) / 4
+		if !a.heap[i].before(a.heap[up]) {
+			break
+		}
+		a.heap[i], a.heap[up] = a.heap[up], a.heap[i]
+		i = up
+	}
+}
+
+// next is when the next happens; ok: there is one.
+func (a *agenda) next() (at time.Duration, ok bool) {
+	if len(a.heap) == 0 {
+		return 0, false
+	}
+	return a.heap[0].at, true
+}
+
+func (a *agenda) pop() event {
+	top, last := a.heap[0], len(a.heap)-1
+	a.heap[0] = a.heap[last]
+	a.heap = a.heap[:last]
+	for i := 0; ; {
+		least := i
+		for c := 4*i + 1; c <= min(4*i+4, last-1); c++ {
+			if a.heap[c].before(a.heap[least]) {
+				least = c
+			}
+		}
+		if least == i {
+			break
+		}
+		a.heap[i], a.heap[least] = a.heap[least], a.heap[i]
+		i = least
+	}
+	a.free = append(a.free, top.slot)
+	e := a.slots[top.slot]
+	a.slots[top.slot] = event{}
+	return e
 }
 
 // request is one on its way.
@@ -68,8 +117,9 @@ type play struct {
 	world   *World
 	told    bool // the gate is told the truth: what could be won at best
 	now     time.Duration
-	events  events
-	order   int
+	agenda  agenda
+	patient []*request // who came, in order: all have the same patience
+	gone    int        // of these
 	rand    *rand.Rand // arrivals and picks
 	servers []*server
 	demand  float64 // requests per second
@@ -82,6 +132,10 @@ type play struct {
 	core     *shed.Core
 	waiting  map[*shed.Waiter]*request
 	inFlight int
+	area     float64 // of those in flight since the last look, over time
+	since    time.Duration
+	answers  int // since then
+	hasty    int // clients that left since then
 	win      shed.Window
 	nextLook time.Duration
 	mean     float64
@@ -109,11 +163,7 @@ type Moment struct {
 	InFlight, Waiting, True int
 }
 
-func (p *play) at(t time.Duration, e event) {
-	p.order++
-	e.at, e.order = t, p.order
-	heap.Push(&p.events, e)
-}
+func (p *play) at(t time.Duration, e event) { p.agenda.push(t, e) }
 
 // run plays the world; told: with a gate that knows the truth; every: how far moments of the story are apart, 0 for none.
 func run(w *World, told bool, every time.Duration) Result {
@@ -130,12 +180,24 @@ func run(w *World, told bool, every time.Duration) Result {
 		p.at(every, event{kind: tick})
 	}
 	last := Result{}
-	for len(p.events) > 0 {
-		e := heap.Pop(&p.events).(event)
-		if e.at > w.Length {
+	for {
+		at, ok := p.agenda.next()
+		if p.gone < len(p.patient) {
+			if x := p.patient[p.gone]; !ok || x.came+w.Timeout < at {
+				p.patient[p.gone] = nil
+				p.gone++
+				if p.now = x.came + w.Timeout; p.now > w.Length {
+					break
+				}
+				p.leave(x)
+				continue
+			}
+		}
+		if !ok || at > w.Length {
 			break
 		}
-		p.now = e.at
+		p.now = at
+		e := p.agenda.pop()
 		if e.kind == tick {
 			p.tell(every, &last)
 			p.at(p.now+every, event{kind: tick})
@@ -162,14 +224,12 @@ func (p *play) happen(e event) {
 		if e.server.version == e.version {
 			e.server.done(p)
 		}
-	case leaves:
-		p.leave(e.request)
 	case tired:
 		if e.request.waits && p.core.Expire(p.now, &e.request.Waiter) {
 			p.refused(p.take(&e.request.Waiter))
 		}
 	case rests:
-		p.inFlight--
+		p.inside(-1)
 		p.grant()
 	}
 }
@@ -230,7 +290,7 @@ func (p *play) arrive() {
 	if p.calm() {
 		p.CalmSent++
 	}
-	p.at(p.now+w.Timeout, event{kind: leaves, request: x})
+	p.patient = append(p.patient, x)
 	p.look()
 	answer, out := p.core.Arrive(p.now, &x.Waiter, p.inFlight < p.limit())
 	if out != nil {

@@ -33,6 +33,7 @@ type World struct {
 	Low       float64 // share of the rest
 	Tenants   int
 	Greedy    bool // one tenant sends half of everything
+	Cold      bool // it may begin with an overload of which nothing is known yet; else with calm
 	Length    time.Duration
 	Steps     []Step
 }
@@ -90,7 +91,11 @@ func (w *World) steps(r *rand.Rand) {
 	part := w.Length / time.Duration(n)
 	least := 1.0
 	workers, slow := 1.0, 1.0
-	w.Steps = []Step{{Demand: logUniform(r, 0.3, 10)}}
+	w.Cold = r.IntN(5) == 0
+	w.Steps = []Step{{Demand: logUniform(r, 0.3, 0.8)}}
+	if w.Cold {
+		w.Steps[0].Demand = logUniform(r, 0.3, 10)
+	}
 	for i := 1; i < n; i++ {
 		s := Step{At: time.Duration(i)*part + time.Duration((r.Float64()-0.5)*0.5*float64(part))}
 		switch r.IntN(6) {
