@@ -153,7 +153,7 @@ func (m *Monitor) Run(ctx context.Context) error {
 
 // session works by one version of the settings until ctx ends.
 func (m *Monitor) session(ctx context.Context, cfg *site.Monitor, place *place) {
-	if cfg.Off {
+	if cfg.Off || cfg.ScrapeEvery <= 0 { // a site that was made without its defaults has no pace
 		m.say(StateOff, "")
 		<-ctx.Done()
 		return

@@ -74,6 +74,9 @@ func (e *engine) enter(ctx context.Context) (leave func(), err error) {
 		e.m.counts.queries.Add(1)
 		return func() { <-e.places }, nil
 	case <-ctx.Done():
+		if errors.Is(ctx.Err(), context.Canceled) {
+			return nil, promql.ErrQueryCanceled("waiting for a place")
+		}
 		e.m.counts.queriesTurnedAway.Add(1)
 		return nil, errBusy
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"math"
 	"net/http"
@@ -42,7 +43,8 @@ type target struct {
 	job, instance, url string
 	samples            int // at the most; 0: as many as there are
 	round              uint64
-	series             map[string]*followed
+	seed               maphash.Seed
+	series             map[uint64]*followed // by the hash of how the target writes them: the text itself would double the memory
 
 	mu     sync.Mutex // guards what follows, which Targets shows
 	last   time.Time
@@ -58,7 +60,7 @@ type followed struct {
 }
 
 func newTarget(job, instance, url string, samples int) *target {
-	return &target{job: job, instance: instance, url: url, samples: samples, series: map[string]*followed{}}
+	return &target{job: job, instance: instance, url: url, samples: samples, seed: maphash.MakeSeed(), series: map[uint64]*followed{}}
 }
 
 // rounds scrapes until ctx ends. The first round comes at once, so that there is something to see.
@@ -303,13 +305,14 @@ func (t *target) sample(b *batch, p textparse.Parser, entry textparse.Entry, at 
 	} else {
 		key, own, x.v = p.Series()
 	}
-	f := t.series[string(key)]
+	id := maphash.Bytes(t.seed, key)
+	f := t.series[id]
 	if f == nil {
 		f = &followed{}
 		p.Labels(&f.labels)
 		f.labels = t.label(f.labels)
 		if len(t.series) < seriesMax {
-			t.series[string(key)] = f
+			t.series[id] = f
 		}
 	}
 	x.labels, x.ref, x.t, x.start = f.labels, f.ref, at, p.StartTimestamp()
@@ -328,7 +331,7 @@ func (t *target) sample(b *batch, p textparse.Parser, entry textparse.Entry, at 
 	}
 	ref, err := b.add(x)
 	if err != nil && !errors.Is(err, storage.ErrDuplicateSampleForTimestamp) && !errors.Is(err, storage.ErrOutOfOrderSample) {
-		delete(t.series, string(key)) // it is not in the store, so there is no end to mark
+		delete(t.series, id) // it is not in the store, so there is no end to mark
 		return
 	}
 	if ref != 0 {
