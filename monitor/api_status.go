@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/prometheus/common/model"
-	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/tsdb/index"
 )
 
@@ -228,7 +227,7 @@ func (a *api) tsdb(s *session, r *http.Request) (answer, *apiError) {
 		limit = n
 	}
 	head := s.store.db.Head()
-	st := head.Stats(labels.MetricName, limit)
+	st := head.Stats(model.MetricNameLabel, limit)
 	type stat struct {
 		Name  string `json:"name"`
 		Value uint64 `json:"value"`

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb"
@@ -32,7 +33,7 @@ func history(t *testing.T) string {
 	for at := from; at.Before(time.Now()); at = at.Add(time.Minute) {
 		app := db.AppenderV2(context.Background())
 		for i := range 20 {
-			ls := labels.FromStrings(labels.MetricName, "old_total", "n", fmt.Sprint(i))
+			ls := labels.FromStrings(model.MetricNameLabel, "old_total", "n", fmt.Sprint(i))
 			if _, err := app.Append(0, ls, 0, at.UnixMilli(), float64(i), nil, nil, storage.AppendV2Options{}); err != nil {
 				t.Fatal(err)
 			}

@@ -185,7 +185,7 @@ func (in *received) second(s *session, body []byte) error {
 			continue
 		}
 		if m, err := ts.ToMetadata(q.Symbols); err == nil && (m.Help != "" || m.Type != model.MetricTypeUnknown) {
-			s.remember(familyName(ls.Get(labels.MetricName), m.Type), m)
+			s.remember(familyName(ls.Get(model.MetricNameLabel), m.Type), m)
 		}
 		var list []sample
 		for _, x := range ts.Samples {
@@ -245,7 +245,7 @@ func (in *received) fits(ls labels.Labels) bool {
 	long := false
 	ls.Range(func(l labels.Label) { long = long || len(l.Name)+len(l.Value) > textMost })
 	switch {
-	case !ls.Has(labels.MetricName) || !ls.IsValid(model.UTF8Validation):
+	case !ls.Has(model.MetricNameLabel) || !ls.IsValid(model.UTF8Validation):
 		in.mistake("invalid metric name or labels, got " + ls.String())
 	case twice:
 		in.mistake(fmt.Sprintf("invalid labels for series, labels %s, duplicated label %s", ls, name))

@@ -9,7 +9,6 @@ import (
 	"io"
 	"math"
 	"net/http"
-	"strings"
 	"sync"
 	"time"
 
@@ -379,15 +378,7 @@ func (t *target) tell(b *batch, at time.Time, took time.Duration, seen int, err 
 		name string
 		v    float64
 	}{{"up", up}, {"scrape_duration_seconds", took.Seconds()}, {"scrape_samples_scraped", float64(seen)}} {
-		ls := labels.FromStrings(labels.MetricName, one.name, "job", t.job, "instance", t.instance)
+		ls := labels.FromStrings(model.MetricNameLabel, one.name, "job", t.job, "instance", t.instance)
 		_, _ = b.add(sample{labels: ls, t: at.UnixMilli(), v: one.v})
 	}
-}
-
-// shown is the URL of a target that people see; the node itself has none.
-func (t *target) shown() string {
-	if t.url != "" {
-		return t.url
-	}
-	return strings.Join([]string{"in-process", t.job}, ":")
 }
