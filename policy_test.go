@@ -60,7 +60,9 @@ var importers = map[string][]string{
 	"github.com/cilium/ebpf":                   {"vip", "chaos"},
 	"github.com/charmbracelet/":                {"console"},
 	"go.yaml.in/":                              {"site", "pool", "console"},
-	"google.golang.org/grpc":                   nil,
+	"google.golang.org/grpc":                   {"client"},
+	"github.com/cenkalti/backoff":              {"bench"},
+	"github.com/failsafe-go/failsafe-go":       {"bench"},
 	"github.com/coder/websocket":               nil,
 	"github.com/santhosh-tekuri/jsonschema/v6": nil,
 	"github.com/rogpeppe/go-internal":          nil,
@@ -79,6 +81,7 @@ const (
 // rules are the house rules. Each returns what breaks it.
 var rules = map[string]func(*house) []string{
 	"floors":             ruleFloors,
+	"library":            ruleLibrary,
 	"single importers":   ruleImporters,
 	"names of packages":  rulePackageNames,
 	"package sentences":  ruleSentences,
@@ -161,6 +164,42 @@ func ruleImporters(h *house) (faults []string) {
 				if !s.test && strings.HasPrefix(imp+"/", engine) && !slices.Contains(allowed, s.top) {
 					faults = append(faults, fmt.Sprintf("%s: imports %s: allowed are tests and %v", s.path, imp, allowed))
 				}
+			}
+		}
+	}
+	return faults
+}
+
+// library is what other programs import. It needs nothing but the standard library and its own kind; its part for gRPC, which is a package of
+// its own, needs gRPC too. The gateway does not use it.
+const library, libraryGRPC = "client", "client/grpcclient"
+
+func ruleLibrary(h *house) (faults []string) {
+	needs := map[string]bool{library: true, libraryGRPC: true}
+	for grown := true; grown; {
+		grown = false
+		for _, s := range h.sources {
+			for _, imp := range s.imports {
+				dir, ours := strings.CutPrefix(imp, module+"/")
+				top, _, _ := strings.Cut(dir, "/")
+				switch {
+				case s.test:
+				case ours && needs[s.dir] && !needs[dir]:
+					needs[dir], grown = true, true
+				case ours && top == library && !needs[s.dir] && s.top != library && s.top != "bench":
+					faults = append(faults, fmt.Sprintf("%s: imports %s, which is for other programs", s.path, imp))
+				}
+			}
+		}
+	}
+	for _, s := range h.sources {
+		for _, imp := range s.imports {
+			dir, ours := strings.CutPrefix(imp, module+"/")
+			top, _, _ := strings.Cut(dir, "/")
+			outside := !ours && strings.Contains(strings.SplitN(imp, "/", 2)[0], ".")
+			grpc := s.dir == libraryGRPC && strings.HasPrefix(imp+"/", "google.golang.org/grpc/")
+			if !s.test && needs[s.dir] && (outside && !grpc || ours && top != library && top != "contain") {
+				faults = append(faults, fmt.Sprintf("%s: imports %s: other programs import this, so it needs the standard library only", s.path, imp))
 			}
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"syscall"
 
+	"github.com/even-keel/evenkeel/bench/clients"
 	"github.com/even-keel/evenkeel/bench/cost"
 	"github.com/even-keel/evenkeel/bench/history"
 	"github.com/even-keel/evenkeel/bench/limits"
@@ -24,6 +25,7 @@ const usage = `usage: bench cost [flags]              CPU and memory beside HAPr
        bench limit [flags]             a check of a rate limit beside other limiters
        bench shed [flags]              the shedder in random worlds, in fake time
        bench overload [flags]          more demand than the endpoints can work on, a verdict for each scenario
+       bench clients [flags]           package client beside other ways to call a server that is overloaded
 
 Flags are shown by bench NAME -h.
 exit code: 0 held, 1 did not hold, 2 wrong use, 3 could not run
@@ -49,6 +51,8 @@ func run(args []string) int {
 			return overload.Main(ctx, args[1:])
 		case "monitor":
 			return history.Main(ctx, args[1:])
+		case "clients":
+			return clients.Main(ctx, args[1:])
 		case "limit":
 			return limits.Main(ctx, args[1:])
 		case "shed":

@@ -94,7 +94,16 @@ type Pool struct {
 	Held         string     `json:"held,omitempty"` // why the last good set of endpoints is kept instead of what discovery brought; empty: it is not
 	Requests     uint64     `json:"requests"`
 	RPS          float64    `json:"rps"`
+	Retries      Retries    `json:"retries"`
 	Endpoints    []Endpoint `json:"endpoints"`
+}
+
+// Retries is what became of a pool's failed attempts.
+type Retries struct {
+	Attempts   uint64            `json:"attempts"`    // at endpoints, the first of each request and all repeats
+	Repeats    map[string]uint64 `json:"repeats"`     // by what had failed: connect, reset, timeout, 429, 502, 503, 504, grpc_…, hedge
+	Denied     map[string]uint64 `json:"denied"`      // failed and not repeated, by why: budget, attempts, unsafe, body_gone, nested, …
+	BudgetLeft float64           `json:"budget_left"` // repeats that may be made now
 }
 
 // The states of an endpoint, what evenkeel makes of it.
@@ -152,6 +161,7 @@ type Route struct {
 	RPS      float64           `json:"rps"`
 	Status   map[string]uint64 `json:"status"`  // 1xx, 2xx, 3xx, 4xx, 5xx
 	Refused  map[string]uint64 `json:"refused"` // by reason
+	Expired  map[string]uint64 `json:"expired"` // ended by their deadline, by stage: deadline, shed, retry, send, answer, …
 	P50MS    float64           `json:"p50_ms"`  // 0: unknown
 	P99MS    float64           `json:"p99_ms"`
 }
@@ -180,13 +190,14 @@ func (v View) settle(now time.Time) View {
 	for i := range v.Pools {
 		p := &v.Pools[i]
 		p.Endpoints = copied(p.Endpoints)
+		p.Retries.Repeats, p.Retries.Denied = notNil(p.Retries.Repeats), notNil(p.Retries.Denied)
 		for j := range p.Endpoints {
 			p.Endpoints[j].History = copied(p.Endpoints[j].History)
 		}
 	}
 	for i := range v.Routes {
 		r := &v.Routes[i]
-		r.Status, r.Refused = notNil(r.Status), notNil(r.Refused)
+		r.Status, r.Refused, r.Expired = notNil(r.Status), notNil(r.Refused), notNil(r.Expired)
 	}
 	v.Overload = v.Overload.settle()
 	return v

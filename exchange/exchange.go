@@ -116,9 +116,22 @@ type Exchange struct {
 	Deadline  time.Time // zero: none
 	Endpoint  *Endpoint // where this attempt goes (pick)
 	Attempt   int       // 1 for the first (retry)
-	Beat      uint32    // since when this attempt waits for its answer, by Endpoint.Await; 0: it does not (pick)
-	SetCookie []byte    // value of a Set-Cookie field for the answer, nil for none (pick: affinity)
-	Screened  bool      // a rule let it through unscreened (rules: allow)
+	// Tried are endpoints that failed this exchange before the last, which Endpoint still is when the pool is asked again (retry).
+	Tried [MaxTried]*Endpoint
+	// Judge may have an answer thrown away before anything of it is passed on; nil: all are passed on (retry).
+	Judge Judge
+	// Caller is which attempt of its sender the request is; 0: nobody has looked (retry).
+	Caller uint8
+	// Again says that the last attempt is to be made again, after Pause (retry).
+	Again bool
+	Pause time.Duration
+	// Anew asks for a new connection, because that of the last attempt broke (retry).
+	Anew bool
+	// NoRetry says in the answer that trying again is of no use (retry, deadline).
+	NoRetry   bool
+	Beat      uint32 // since when this attempt waits for its answer, by Endpoint.Await; 0: it does not (pick)
+	SetCookie []byte // value of a Set-Cookie field for the answer, nil for none (pick: affinity)
+	Screened  bool   // a rule let it through unscreened (rules: allow)
 	// RetryAfter goes before that of the refusal, when it is known for this very exchange; 0: it is not.
 	RetryAfter time.Duration
 	// Allowances are what limits have left for the sender, for RateLimit fields of the answer; Allowed of them are set.
@@ -174,6 +187,16 @@ type Holder interface {
 	// Answered is called at most once, on the goroutine of x, as the answer head is there. long: the body is of unknown length or
 	// large, or the connection was upgraded, so that the exchange may last much longer than the endpoint's work.
 	Answered(x *Exchange, long bool)
+}
+
+// MaxTried is how many endpoints an exchange remembers besides the last. Nothing is tried more than three times.
+const MaxTried = 2
+
+// A Judge decides about answers that say that the endpoint could not answer.
+type Judge interface {
+	// Again is called, on the goroutine of x, when the head of a failed answer is there and x.Result tells of it. true: nothing of it is
+	// passed on, and the send stage returns.
+	Again(x *Exchange) bool
 }
 
 // MaxCosts is how many different answer fields a site may name for costs.
@@ -250,10 +273,14 @@ type Result struct {
 	Latency time.Duration // from sending to the answer head, or to when the client left without one; 0: unknown
 	Reason  string        // what failed, in one word of a closed set
 	Unsent  bool          // provably nothing reached the endpoint: safe to repeat whatever the method
-	// RetryAfter is what a 429 or 503 answer asked for; 0: nothing. The endpoint gets less until then.
+	// RetryAfter is what a 429 or 503 answer asked for, or a gRPC pushback; 0: nothing. The endpoint gets less until then.
 	RetryAfter time.Duration
 	// Utilisation is what the endpoint said of its own load in its answer, 1 for full; 0: nothing.
 	Utilisation float32
+	// Code is the grpc-status of an answer that is nothing but a status; 0 for others.
+	Code uint8
+	// NoRetry says that the endpoint forbade to try again.
+	NoRetry bool
 }
 
 // ResultKind sorts results.
@@ -275,6 +302,7 @@ func (x *Exchange) Reset() {
 	x.Customer, x.User, x.Region, x.Claim, x.Weight = nil, nil, nil, Claim{}, 0
 	x.Screened, x.RetryAfter, x.Allowed, x.Held = false, 0, 0, nil
 	x.Place, x.Begun = 0, time.Time{}
+	x.Tried, x.Judge, x.Caller, x.Again, x.Anew, x.NoRetry = [MaxTried]*Endpoint{}, nil, 0, false, false, false
 	x.Deadline, x.Endpoint, x.Attempt, x.Beat, x.Replayable, x.SetCookie = time.Time{}, nil, 0, 0, false, nil
 	x.Result, x.Outcome, x.Work, x.Costs = Result{}, Outcome{}, 0, [MaxCosts]Cost{}
 }

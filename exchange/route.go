@@ -14,8 +14,12 @@ type Route struct {
 	Pool     Picker
 	Class    Class
 	Deadline time.Duration
-	MaxBody  int64 // bytes; 0: no limit
-	Cost     int   // of one request, in limits that count requests
+	// AttemptTimeout is how long one attempt may take from the whole request sent to the answer head; 0: as the pool says.
+	AttemptTimeout time.Duration
+	// TellDeadline says in which forms endpoints are told how long they may take.
+	TellDeadline DeadlineForms
+	MaxBody      int64 // bytes; 0: no limit
+	Cost         int   // of one request, in limits that count requests
 	// CostHeaders are answer fields that tell what a request cost, in canonical spelling: no more than MaxCosts. They go to x.Costs
 	// instead of to the client.
 	CostHeaders []string
@@ -30,6 +34,13 @@ type Route struct {
 	Response    Edits
 	Redirect    *Redirect
 	Respond     *Answer
+}
+
+// DeadlineForms are the forms in which an endpoint is told of a deadline, besides those in which the client told it.
+type DeadlineForms struct {
+	Own   bool // Evenkeel-Deadline
+	Envoy bool // X-Envoy-Expected-Rq-Timeout-Ms
+	GRPC  bool // grpc-timeout, for gRPC requests
 }
 
 // Picker chooses an endpoint and learns what became of it. Pools are pickers.

@@ -4,12 +4,14 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"net/textproto"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/even-keel/evenkeel/exchange"
+	"github.com/even-keel/evenkeel/proxy"
 	"github.com/even-keel/evenkeel/site"
 	"github.com/even-keel/evenkeel/wire"
 )
@@ -37,13 +39,15 @@ func (n *Node) stages(s *site.Site, cfg *site.Listener, pools map[string]poolPar
 		none: n.tallies.get(cfg.Name, ""), noRoute: n.tallies.reasons(""),
 		flight: n.flight(cfg.Name), log: &n.accessLog,
 	}
-	ret := &retry{now: time.Now}
+	ret := &retrying{now: time.Now, random: rand.Float64, sleep: time.Sleep, gone: proxy.Gone}
+	dead := &deadline{now: time.Now}
+	keep := &replay{held: &n.held, peek: proxy.Peek}
 	gates := &shedding{}
 	var all []*rule
 	for i, rc := range s.Routes {
 		rec.routes = append(rec.routes, nil)
 		rec.reasons = append(rec.reasons, nil)
-		ret.budgets = append(ret.budgets, nil)
+		ret.routes, dead.cut, keep.most = append(ret.routes, nil), append(dead.cut, nil), append(keep.most, 0)
 		gates.gates = append(gates.gates, nil)
 		if len(rc.Listeners) > 0 && !slices.Contains(rc.Listeners, cfg.Name) {
 			continue
@@ -51,8 +55,12 @@ func (n *Node) stages(s *site.Site, cfg *site.Listener, pools map[string]poolPar
 		name := routeName(i, rc)
 		rec.routes[i], rec.reasons[i] = n.tallies.get(cfg.Name, name), n.tallies.reasons(name)
 		if rc.Pool != "" {
-			ret.budgets[i] = n.budget(rc.Pool)
 			gates.gates[i] = n.gate(s, rc.Pool, pools[rc.Pool])
+			ret.routes[i] = n.retriedRoute(s, rc, gates.gates[i])
+			dead.cut[i] = n.cutOf(name)
+			if rc.Retry.Attempts > 1 {
+				keep.most[i] = int64(rc.Retry.BodyBytes)
+			}
 		}
 		all = append(all, rules(i, rc, func(pattern string) *exchange.Route {
 			r := newRoute(i, rc, cfg, pools, pattern)
@@ -75,6 +83,8 @@ func (n *Node) stages(s *site.Site, cfg *site.Listener, pools map[string]poolPar
 		quota:    n.quotas,
 		shed:     gates,
 		retry:    ret,
+		deadline: dead,
+		replay:   keep,
 	}
 }
 
@@ -87,8 +97,11 @@ func routeName(i int, cfg *site.Route) string {
 func newRoute(i int, cfg *site.Route, l *site.Listener, pools map[string]poolPart, pattern string) *exchange.Route {
 	r := &exchange.Route{
 		Name: routeName(i, cfg), Index: i, Deadline: cfg.Deadline,
-		Class:   classOf(cfg.Class),
-		Cost:    cfg.Cost,
+		Class:          classOf(cfg.Class),
+		Cost:           cfg.Cost,
+		AttemptTimeout: cfg.Retry.AttemptTimeout,
+		TellDeadline: exchange.DeadlineForms{Own: slices.Contains(cfg.Tell, "evenkeel"), Envoy: slices.Contains(cfg.Tell, "envoy"),
+			GRPC: slices.Contains(cfg.Tell, "grpc")},
 		MaxBody: int64(cmp.Or(cfg.BodyBytes, l.Limits.BodyBytes)),
 		Request: newEdits(cfg.Request), Response: newEdits(cfg.Response),
 	}

@@ -13,7 +13,7 @@ import (
 // limited is a site with one pool and one limit of two per hour.
 func limited(change func(*site.Limit)) *site.Site {
 	s := testSite("web", "a=old")
-	s.Routes[0].Cost = 1
+	s.Routes[0].Cost, s.Routes[0].Retry = 1, defaults()
 	l := &site.Limit{Name: "two", By: []string{site.ByIP}, Rate: 1.0 / 3600, Burst: 2, Cost: site.CostRequest, Keys: 1000, Headers: "always"}
 	if change != nil {
 		change(l)

@@ -48,7 +48,6 @@ var (
 	descFailures    = desc("endpoint_failures_total", "Attempts at the endpoint that failed.", "pool", "endpoint")
 	descShare       = desc("pool_healthy_share", "Healthy share of the pool's capacity, 0 to 1.", "pool")
 	descPanic       = desc("pool_panic", "1 when too little is healthy and sick endpoints are used too.", "pool")
-	descRetries     = desc("retries_total", "Attempts that failed and were made again (done), or were not because the budget was spent (denied).", "pool", "result")
 	descReloads     = desc("reloads_total", "Reloads of the site by result: done or refused.", "result")
 	descLogDropped  = desc("access_log_dropped_total", "Lines of the access log that were dropped because its queue was full.")
 	descTokens      = desc("tokens_total", "Tokens that requests carried, by where their keys come from and what became of them.", "keys", "result")
@@ -109,6 +108,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 			out.counter(descRefused, count, key.stage, key.reason, key.limit, route, shownClass(route, key.class))
 		}
 	}
+	out.deadlines(n)
 	for name, f := range flights {
 		out.gauge(descInFlight, float64(f.sum()), name)
 	}
@@ -121,7 +121,8 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	out.guard(n.guard.Status())
 	for name, p := range pools {
-		out.pool(name, p.view(), n.budget(name))
+		out.pool(name, p.view())
+		out.retries(name, n.retriesOf(name))
 	}
 	out.overload(n.protections(pools))
 	out.monitor(n.monitor.Status())
@@ -163,11 +164,9 @@ func (s sink) tally(key tallyKey, t *tally) {
 	s <- prometheus.MustNewConstHistogram(descSeconds, total, float64(v.Micros)/1e6, buckets, key.listener, key.route)
 }
 
-func (s sink) pool(name string, p console.Pool, b *budget) {
+func (s sink) pool(name string, p console.Pool) {
 	s.gauge(descShare, p.HealthyShare, name)
 	s.gauge(descPanic, number(p.Panic), name)
-	s.counter(descRetries, b.repeats.Load(), name, "done")
-	s.counter(descRetries, b.denied.Load(), name, "denied")
 	for _, e := range p.Endpoints {
 		up := e.State == console.StateUp || e.State == console.StateSlow
 		s.gauge(descUp, number(up), name, e.Address)

@@ -86,14 +86,17 @@ type Node struct {
 	built     map[string]*stages
 	book      *quota.Book // what quotas have counted
 
+	held atomic.Int64 // bytes of bodies that are kept for repeats
+
 	mu         sync.Mutex // guards what follows; never taken on the way of a request
 	site       *site.Site
 	limited    *limit.Set // limits, in force
 	revision   string
 	pools      map[string]*runningPool
-	chains     map[string]*stages // in force, by listener
-	counted    *quota.Set         // quotas, in force
-	budgets    map[string]*budget
+	chains     map[string]*stages        // in force, by listener
+	counted    *quota.Set                // quotas, in force
+	retried    map[string]*retries       // by pool
+	cut        map[string]*atomic.Uint64 // by route
 	flights    map[string]*flight
 	gates      map[string]*shed.Gate
 	lastReload *console.Reload
@@ -133,7 +136,7 @@ func New(opts Options) (*Node, error) {
 		facts:    facts.NewStore(opts.Log),
 		stopping: make(chan struct{}), abort: make(chan struct{}),
 		site: opts.Site, revision: revision(opts.Site),
-		pools: map[string]*runningPool{}, budgets: map[string]*budget{}, flights: map[string]*flight{},
+		pools: map[string]*runningPool{}, flights: map[string]*flight{},
 	}
 	n.guard.event, n.guard.senses = n.event, newSenses("/proc", "/sys/fs/cgroup")
 	n.guard.update(opts.Site.Guard)
@@ -325,16 +328,6 @@ func (n *Node) files() []string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.site.Files
-}
-
-// budget finds or makes the retry budget of a pool.
-func (n *Node) budget(pool string) *budget {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.budgets[pool] == nil {
-		n.budgets[pool] = newBudget(time.Now())
-	}
-	return n.budgets[pool]
 }
 
 // flight finds or makes the gauge of a listener.

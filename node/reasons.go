@@ -23,6 +23,12 @@ type reasons struct {
 	mu    sync.Mutex
 }
 
+// paddedCount is a counter that shares its cache line with no other.
+type paddedCount struct {
+	n atomic.Uint64
+	_ [56]byte
+}
+
 // count adds one refusal.
 func (c *reasons) count(r *exchange.Refusal, class exchange.Class, shard uint32) {
 	key := reasonKey{r.Stage, r.Reason, r.Limit, class}

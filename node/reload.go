@@ -10,6 +10,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/even-keel/evenkeel/console"
@@ -181,11 +182,7 @@ func (n *Node) swap(next *site.Site, pools map[string]*runningPool) {
 	n.mu.Lock()
 	n.site, n.pools, n.revision, n.limited = next, pools, revision(next), n.limits
 	n.chains, n.counted = n.built, n.quotas
-	for name := range n.budgets {
-		if next.Pools[name] == nil {
-			delete(n.budgets, name)
-		}
-	}
+	maps.DeleteFunc(n.retried, func(name string, _ *retries) bool { return next.Pools[name] == nil })
 	for name := range n.gates {
 		if p := next.Pools[name]; p == nil || p.Shed.Mode == "off" {
 			delete(n.gates, name)
@@ -201,6 +198,9 @@ func (n *Node) swap(next *site.Site, pools map[string]*runningPool) {
 	for i, r := range next.Routes {
 		routes[routeName(i, r)] = true
 	}
+	n.mu.Lock()
+	maps.DeleteFunc(n.cut, func(name string, _ *atomic.Uint64) bool { return !routes[name] })
+	n.mu.Unlock()
 	n.tallies.keep(func(key tallyKey) bool { return next.Listeners[key.listener] != nil && routes[key.route] })
 	n.guard.update(next.Guard)
 	n.monitor.Update(&next.Monitor)

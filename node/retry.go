@@ -1,123 +1,173 @@
 package node
 
 import (
-	"sync"
-	"sync/atomic"
 	"time"
 
+	"github.com/even-keel/evenkeel/admit/shed"
+	"github.com/even-keel/evenkeel/contain/retry"
 	"github.com/even-keel/evenkeel/exchange"
+	"github.com/even-keel/evenkeel/wire"
 )
 
-// Limits of trying again. Three attempts find a healthy endpoint when a third of a pool died since the last probe
-// in 96 of 100 cases; more would multiply the load of an outage.
-const (
-	maxAttempts    = 3
-	retryShare     = 0.1             // of a pool's requests
-	retryFloor     = 10.0            // per second, so that a quiet pool may try again at all
-	retryHoard     = 2 * time.Second // unused budget older than this is gone
-	retryMinWindow = 10 * time.Millisecond
+var (
+	refuseLate = &exchange.Refusal{Stage: "retry", Reason: "deadline", Status: 504,
+		Detail: "The request could not be answered before its deadline."}
+	refuseLeft = &exchange.Refusal{Stage: "retry", Reason: "client_gone", Status: 503, Close: true,
+		Detail: "The client left while it waited."}
 )
 
-// retry repeats an attempt that failed before the client saw a byte, on another endpoint, as long as the pool's budget lasts.
-type retry struct {
-	budgets []*budget // by Route.Index; nil for routes without a pool
-	now     func() time.Time
+// retrying repeats an attempt that failed before the client saw a byte, on another endpoint, as the rules of its route and the budget of its
+// pool allow. It is the Judge of answers: those that say "not now" are thrown away when there will be another attempt.
+type retrying struct {
+	routes []*retried // by Route.Index; nil for routes without a pool
+	now    func() time.Time
+	random func() float64
+	sleep  func(time.Duration)
+	gone   func(*exchange.Exchange) bool // whether the client has left
+}
+
+// retried is what of a route counts for repeats.
+type retried struct {
+	rules retry.Rules
+	pool  *retries
+	gate  *shed.Gate // gives places for attempts; nil: nobody does
 }
 
 // Serve implements exchange.Stage.
-func (t *retry) Serve(x *exchange.Exchange, next *exchange.Next) *exchange.Refusal {
-	b := t.budgets[x.Route.Index]
-	b.requests[x.Shard%shardCount].n.Add(1)
+func (t *retrying) Serve(x *exchange.Exchange, next *exchange.Next) *exchange.Refusal {
+	r := t.routes[x.Route.Index]
+	r.pool.budget.Request(x.Shard)
+	if !x.Deadline.IsZero() && r.pool.late(x.Deadline.Sub(t.now())) {
+		return refuseLate
+	}
+	x.Judge = t
 	for x.Attempt = 1; ; x.Attempt++ {
 		refusal := next.Do(x)
-		if refusal == nil || !repeatable(x) {
+		if !x.Again {
+			if refusal == nil {
+				if !x.Deadline.IsZero() {
+					r.pool.learn(&x.Result)
+				}
+				return nil
+			}
+			if x.Again = t.judge(x); !x.Again {
+				return refusal
+			}
+		}
+		if refusal = t.pause(x, r); refusal != nil {
 			return refusal
 		}
-		now := t.now()
-		if !x.Deadline.IsZero() && !now.Before(x.Deadline) {
-			return refusal
-		}
-		if !b.take(now) {
-			return refusal
-		}
 	}
 }
 
-// repeatable reports whether the attempt that x just had may be made again.
-func repeatable(x *exchange.Exchange) bool {
-	if x.Outcome.Started || x.Attempt >= maxAttempts {
+// Again implements exchange.Judge. The endpoint has done what it did: its place is free for others while x waits.
+func (t *retrying) Again(x *exchange.Exchange) bool {
+	if !t.judge(x) {
 		return false
 	}
-	switch x.Result.Kind {
-	case exchange.ConnectFailed, exchange.Broken:
-	default:
-		return false
+	x.Again = true
+	if x.Held != nil {
+		x.Held.Answered(x, false)
 	}
-	if x.Result.Unsent {
-		return true
-	}
-	return x.Request != nil && x.Replayable && x.Request.IsIdempotent()
-}
-
-// budget bounds the repeats of one pool to a share of its requests (Google SRE book, "Handling overload": 10 %), so
-// that a dead pool is not hammered. It outlives reloads.
-type budget struct {
-	requests [shardCount]paddedCount
-
-	mu     sync.Mutex // only repeats take it
-	tokens float64
-	seen   uint64    // requests at the last take
-	at     time.Time // of the last take
-
-	repeats atomic.Uint64
-	denied  atomic.Uint64
-}
-
-// paddedCount is a counter that shares its cache line with no other.
-type paddedCount struct {
-	n atomic.Uint64
-	_ [56]byte
-}
-
-// newBudget makes a budget that earns from now on.
-func newBudget(now time.Time) *budget { return &budget{at: now, tokens: retryFloor} }
-
-// take takes one repeat from the budget.
-func (b *budget) take(now time.Time) bool {
-	total := b.total()
-	b.mu.Lock()
-	ok := b.step(now, total)
-	b.mu.Unlock()
-	if ok {
-		b.repeats.Add(1)
-	} else {
-		b.denied.Add(1)
-	}
-	return ok
-}
-
-// step is the pure part of take: total is the number of requests so far.
-func (b *budget) step(now time.Time, total uint64) bool {
-	if past := now.Sub(b.at); past > 0 {
-		requests := float64(total - b.seen)
-		earned := retryFloor*past.Seconds() + retryShare*requests
-		// What may be hoarded follows the rate since the last repeat.
-		perSecond := retryFloor + retryShare*requests/max(past, retryMinWindow).Seconds()
-		b.tokens = min(b.tokens+earned, max(b.tokens, perSecond*retryHoard.Seconds()))
-		b.at, b.seen = now, total
-	}
-	if b.tokens < 1 {
-		return false
-	}
-	b.tokens--
 	return true
 }
 
-// total is the number of requests of the pool so far.
-func (b *budget) total() uint64 {
-	var n uint64
-	for i := range b.requests {
-		n += b.requests[i].n.Load()
+// judge decides whether the attempt that x just had is made again, and takes it from the budget.
+func (t *retrying) judge(x *exchange.Exchange) bool {
+	r := t.routes[x.Route.Index]
+	a := attemptOf(x)
+	v := r.rules.Judge(requestOf(x), a)
+	if v.Denial == retry.Final {
+		return false
 	}
-	return n
+	if v.Denial == retry.Granted {
+		v.Denial = t.grant(x, r, a)
+	}
+	if v.Denial != retry.Granted {
+		r.pool.denied[v.Denial].Add(1)
+		// Who asked need not try again what was tried as often as it may be.
+		x.NoRetry = x.NoRetry || v.Denial == retry.Spent || v.Denial == retry.NoTime || v.Denial == retry.Exhausted && x.Attempt > 1
+		return false
+	}
+	r.pool.done[v.Reason].Add(1)
+	x.Anew = a.Kind == retry.Reset || a.Kind == retry.Unsent
+	x.Tried[(x.Attempt-1)%exchange.MaxTried] = x.Endpoint
+	return true
 }
+
+// grant says whether there is time and budget for a repeat, and how long x waits before it.
+func (t *retrying) grant(x *exchange.Exchange, r *retried, a retry.Attempt) retry.Denial {
+	now := t.now()
+	x.Pause = retry.Wait(a, t.random())
+	if !x.Deadline.IsZero() && r.pool.late(x.Deadline.Sub(now)-x.Pause) {
+		return retry.NoTime
+	}
+	if !r.pool.take(now) {
+		return retry.Spent
+	}
+	return retry.Granted
+}
+
+// lookEvery is how often who waits for its next attempt looks whether its client is still there.
+const lookEvery = 100 * time.Millisecond
+
+// pause waits before the next attempt, and asks for a place again if that of the last was given back. What it returns is the end of x.
+func (t *retrying) pause(x *exchange.Exchange, r *retried) *exchange.Refusal {
+	x.Again = false
+	for left := x.Pause; left > 0; left -= lookEvery {
+		t.sleep(min(left, lookEvery))
+		if t.gone(x) {
+			x.Outcome.Aborted = true
+			r.pool.budget.Return()
+			r.pool.denied[retry.Left].Add(1)
+			return refuseLeft
+		}
+	}
+	if r.gate == nil || x.Held != nil || x.Request == nil {
+		return nil
+	}
+	return r.gate.Enter(x)
+}
+
+// attemptOf says how the last attempt ended.
+func attemptOf(x *exchange.Exchange) retry.Attempt {
+	res := &x.Result
+	a := retry.Attempt{Number: x.Attempt, Status: res.Status, Code: int(res.Code), RetryAfter: res.RetryAfter, NoRetry: res.NoRetry}
+	switch {
+	case x.Outcome.Started:
+		a.Kind = retry.Started
+	case res.Kind == exchange.ConnectFailed:
+		a.Kind = retry.Connect
+	case res.Kind == exchange.Broken && res.Unsent:
+		a.Kind = retry.Unsent
+	case res.Kind == exchange.Broken:
+		a.Kind = retry.Reset
+	case res.Kind == exchange.TimedOut && x.Route.AttemptTimeout > 0:
+		a.Kind = retry.TimedOut
+	case res.Kind != exchange.Answered:
+		a.Kind = retry.Cancelled
+	}
+	return a
+}
+
+// requestOf says what of the request counts. Only what has failed pays for it.
+func requestOf(x *exchange.Exchange) retry.Request {
+	r := x.Request
+	if r == nil { // a tcp connection: nothing was sent yet
+		return retry.Request{}
+	}
+	if x.Caller == 0 {
+		x.Caller = 1
+		if v := r.Field(wire.EvenkeelAttempt); v != nil {
+			x.Caller = uint8(retry.CallerAttempt(v))
+		} else if v, ok := wire.FieldNamed(r.Fields, retry.FieldPrevious); ok {
+			x.Caller = uint8(retry.PreviousAttempts(v))
+		}
+	}
+	return retry.Request{
+		Idempotent: retry.Idempotent(r.Method), Keyed: keyed(r), Gone: !x.Replayable && !x.Result.Unsent, Caller: int(x.Caller),
+	}
+}
+
+// keyed reports whether the endpoint can tell a repeat from a new request.
+func keyed(r *wire.Request) bool { return len(r.Field(wire.IdempotencyKey)) > 0 }

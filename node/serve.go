@@ -13,30 +13,32 @@ type stages struct {
 	byClass  *guardByClass
 	identify *identify
 	route    *route
-	deadline deadline
+	deadline *deadline
 	limit    *limit.Stage   // nil: nothing is limited
 	quota    *quota.Set     // nil: there are none
 	screen   exchange.Stage // nil: the site has no rules and screens nothing
+	replay   *replay
 	shed     *shedding
-	retry    *retry
+	retry    *retrying
 	pick     pick
 }
 
 // serveHTTP is THE way of a request through evenkeel, in order. What a later issue adds is one more line here.
 func (s *stages) serveHTTP(send exchange.Handler) exchange.Handler {
 	return exchange.Chain(send,
-		s.record,    // first, so that it counts whatever becomes of a request, refusals of every later stage too
-		s.entry,     // before any other work: a node at its limit must say no cheaper than it says yes
-		s.identify,  // before routing, because routes, limits and logs speak about the real client and host
-		s.route,     // before everything that has settings per route; answers redirects and fixed texts itself
-		s.byClass,   // the guard once more, now that the class is known: the less important go first when evenkeel is overloaded
-		&s.deadline, // before all waiting, so that no wait outlasts it
-		s.limit,     // before all that costs more than it, and before retry, so that a request counts once
-		s.quota,     // after limits, so that what is too fast costs no quota; before all waiting
-		s.screen,    // behind the limits, because it costs most; before places at endpoints, so that attacks take none
-		s.shed,      // before retrying, so that an exchange holds one place for all of its attempts
-		s.retry,     // around picking, so that a second attempt goes to another endpoint
-		&s.pick,     // last before the wire, so that the choice is as fresh as can be; learns from the result
+		s.record,   // first, so that it counts whatever becomes of a request, refusals of every later stage too
+		s.entry,    // before any other work: a node at its limit must say no cheaper than it says yes
+		s.identify, // before routing, because routes, limits and logs speak about the real client and host
+		s.route,    // before everything that has settings per route; answers redirects and fixed texts itself
+		s.byClass,  // the guard once more, now that the class is known: the less important go first when evenkeel is overloaded
+		s.deadline, // before all waiting, so that no wait outlasts it
+		s.limit,    // before all that costs more than it, and before retry, so that a request counts once
+		s.quota,    // after limits, so that what is too fast costs no quota; before all waiting
+		s.screen,   // behind the limits, because it costs most; before places at endpoints, so that attacks take none
+		s.replay,   // before places at endpoints, so that who sends a body slowly holds none; reads what may have to be sent again
+		s.shed,     // before retrying, so that an exchange holds one place for all of its attempts
+		s.retry,    // around picking, so that a second attempt goes to another endpoint
+		&s.pick,    // last before the wire, so that the choice is as fresh as can be; learns from the result
 	)
 }
 

@@ -60,7 +60,7 @@ func ok(x *exchange.Exchange) *exchange.Refusal {
 
 // newStages makes the stages of one listener with one pool.
 func newStages(p exchange.Picker, routes ...*site.Route) *stages {
-	n := &Node{tallies: newTallies(), budgets: map[string]*budget{}, flights: map[string]*flight{}, guard: newGuard(1 << 20)}
+	n := &Node{tallies: newTallies(), flights: map[string]*flight{}, guard: newGuard(1 << 20)}
 	n.answer = func(x *exchange.Exchange, status int, fields []wire.Field, body []byte) *exchange.Refusal {
 		x.Outcome = exchange.Outcome{Status: status, Started: true}
 		return nil

@@ -49,8 +49,11 @@ func (n *Node) View() console.View {
 	for _, name := range slices.Sorted(maps.Keys(pools)) {
 		v.Pools = append(v.Pools, n.viewPool(name, pools[name]))
 	}
+	expired := n.expired()
 	for i, r := range s.Routes {
-		v.Routes = append(v.Routes, n.viewRoute(routeName(i, r), r, byRoute[routeName(i, r)]))
+		one := n.viewRoute(routeName(i, r), r, byRoute[routeName(i, r)])
+		one.Expired = expired[one.Name]
+		v.Routes = append(v.Routes, one)
 	}
 	if u := byRoute[""]; u != nil && u.Requests > 0 {
 		v.Routes = append(v.Routes, n.viewRoute("", &site.Route{Class: site.ClassStandard}, u))
@@ -100,7 +103,8 @@ func (n *Node) viewListener(cfg *site.Listener, l console.Listener, s *sums) con
 func (n *Node) viewPool(name string, p poolPart) console.Pool {
 	v := p.view()
 	v.Name = name
-	v.Requests = n.budget(name).total()
+	r := n.retriesOf(name)
+	v.Requests, v.Retries = r.budget.Requests(), r.view(time.Now())
 	v.RPS = n.rates.of("pool " + name)
 	for i := range v.Endpoints {
 		e := &v.Endpoints[i]
@@ -171,7 +175,9 @@ func (n *Node) counters() map[string]uint64 {
 		out["route "+key.route] += c
 	})
 	for name, p := range pools {
-		out["pool "+name] = n.budget(name).total()
+		r := n.retriesOf(name)
+		r.tick(time.Now())
+		out["pool "+name] = r.budget.Requests()
 		for _, e := range p.view().Endpoints {
 			out["endpoint "+name+" "+e.Address] = e.Picks
 		}

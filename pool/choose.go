@@ -2,6 +2,8 @@ package pool
 
 import (
 	"math"
+
+	"github.com/even-keel/evenkeel/exchange"
 )
 
 // ask is what one pick knows. Choosers are pure over it, over the endpoints' counters and, for the two
@@ -11,7 +13,23 @@ type ask struct {
 	now int64   // ns; only for methods that look at time
 	key uint64  // hash method: of what the site file names
 	cap float64 // hash method: bound of requests in flight per weight; 0: none
-	not *member // an endpoint that just failed this exchange, to be avoided when there is another
+	// not are endpoints that failed this exchange, to be avoided when there is another; nots of them are set.
+	not  [1 + exchange.MaxTried]*member
+	nots int
+}
+
+// avoids says whether m has failed this exchange.
+func (q *ask) avoids(m *member) bool {
+	return q.nots > 0 && (m == q.not[0] || m == q.not[1] || m == q.not[2])
+}
+
+// avoid adds an endpoint to those that are avoided.
+func (q *ask) avoid(e *exchange.Endpoint) {
+	if e == nil || q.nots == len(q.not) {
+		return
+	}
+	q.not[q.nots] = seat(e)
+	q.nots++
 }
 
 // A chooser picks one of the members it was made of, or nil when it has none. It allocates nothing and takes no lock.
@@ -36,7 +54,7 @@ func below(rnd uint64, n int) int { return int(rnd >> 32 * uint64(n) >> 32) }
 // accepts says whether m may be picked at this draw: it is in use, is not the one to be avoided, and of its
 // draws as many pass as slow start and throttling allow.
 func (m *member) accepts(q ask, rnd uint64) bool {
-	if m.skip.Load() || m == q.not {
+	if m.skip.Load() || q.avoids(m) {
 		return false
 	}
 	f := m.factor.Load()
@@ -57,7 +75,7 @@ func anyOf(list []*member, q ask) *member {
 		m := list[(at+i)%len(list)]
 		switch {
 		case m.skip.Load():
-		case m != q.not:
+		case !q.avoids(m):
 			return m
 		default:
 			second = m

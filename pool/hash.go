@@ -46,7 +46,7 @@ func (c *maglev) choose(q ask) *member {
 		}
 		m := c.list[i]
 		f := m.factor.Load()
-		if m.skip.Load() || m == q.not || f < whole && (lot >= f || m.tested()) {
+		if m.skip.Load() || q.avoids(m) || f < whole && (lot >= f || m.tested()) {
 			lot = uint32(mix(uint64(lot)^q.key) & (whole - 1))
 			continue
 		}

@@ -142,7 +142,7 @@ func (p *Pool) roll(shard uint32) uint64 { return mix(p.dice[shard%diceCount].n.
 // nanos is the pool's clock for the hot path.
 func (p *Pool) nanos() int64 { return int64(p.clock().Sub(p.base)) }
 
-// Pick implements exchange.Picker. When x is tried again (x.Attempt above 1), the endpoint of the last attempt is
+// Pick implements exchange.Picker. When x is tried again (x.Attempt above 1), the endpoints of its attempts are
 // avoided if another can be had. With affinity, Pick sets or clears x.SetCookie. Refusals: no_endpoint when
 // the pool has none in service, pool_down when none is healthy and panic is off.
 func (p *Pool) Pick(x *exchange.Exchange) (*exchange.Endpoint, *exchange.Refusal) {
@@ -151,11 +151,14 @@ func (p *Pool) Pick(x *exchange.Exchange) (*exchange.Endpoint, *exchange.Refusal
 		return nil, s.refusal
 	}
 	q := ask{rnd: p.roll(x.Shard)}
-	if x.Attempt > 1 && x.Endpoint != nil {
-		q.not = seat(x.Endpoint)
+	if x.Attempt > 1 {
+		q.avoid(x.Endpoint)
+		for _, e := range x.Tried {
+			q.avoid(e)
+		}
 	}
 	if s.affinity != nil {
-		if m := s.bound(x, q.not); m != nil {
+		if m := s.bound(x, &q); m != nil {
 			p.take(x, s, m)
 			return &m.Endpoint, nil
 		}
@@ -268,7 +271,7 @@ func meanOf(mean, sample int64) int64 {
 }
 
 // bound is the member that the client's cookie names, when it may be picked.
-func (s *snapshot) bound(x *exchange.Exchange, not *member) *member {
+func (s *snapshot) bound(x *exchange.Exchange, q *ask) *member {
 	x.SetCookie = nil
 	if x.Request == nil {
 		return nil
@@ -282,7 +285,7 @@ func (s *snapshot) bound(x *exchange.Exchange, not *member) *member {
 		if !ok {
 			continue
 		}
-		if m := s.ids[id]; m != nil && !m.skip.Load() && m != not {
+		if m := s.ids[id]; m != nil && !m.skip.Load() && !q.avoids(m) {
 			return m
 		}
 	}

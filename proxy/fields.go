@@ -18,6 +18,13 @@ var (
 	nameForwardedHost  = []byte("X-Forwarded-Host")
 	nameRequestID      = []byte("X-Request-Id")
 	nameClass          = []byte("Evenkeel-Class")
+	nameAttempt        = []byte("Evenkeel-Attempt")
+	nameDeadline       = []byte("Evenkeel-Deadline")
+	nameEnvoyTimeout   = []byte("X-Envoy-Expected-Rq-Timeout-Ms")
+	nameGRPCTimeout    = []byte("grpc-timeout")
+	nameNoRetry        = []byte("Evenkeel-No-Retry")
+	valueOne           = []byte("1")
+	valueMinusOne      = []byte("-1")
 	nameTE             = []byte("TE")
 	nameHost           = []byte("Host")
 	nameUpgrade        = []byte("Upgrade")
@@ -61,12 +68,22 @@ func (s *scratch) requestFields(x *exchange.Exchange) {
 	}
 	var forwardedFor []byte
 	hasHost := false
+	var told deadlineForms
 	for i := range r.Fields {
 		f := &r.Fields[i]
 		switch f.ID {
 		case wire.Other:
 		case wire.Host, wire.ContentLength, wire.XRequestID, wire.EvenkeelClass:
 			continue
+		case wire.EvenkeelAttempt:
+			if x.Attempt > 1 {
+				continue
+			}
+		case wire.EvenkeelDeadline, wire.EnvoyTimeout, wire.GRPCTimeout:
+			if !x.Deadline.IsZero() {
+				told = told.with(f.ID)
+				continue
+			}
 		case wire.TE:
 			if wire.HasToken(f.Value, "trailers") {
 				s.fields = append(s.fields, wire.Field{Name: nameTE, Value: valueTrailers, ID: wire.TE})
@@ -99,6 +116,12 @@ func (s *scratch) requestFields(x *exchange.Exchange) {
 	s.addForwarded(x, forwardedFor, hasHost)
 	if x.Class != exchange.Standard {
 		s.addClass(x)
+	}
+	if x.Attempt > 1 {
+		s.number(nameAttempt, int64(x.Attempt)+max(int64(x.Caller), 1)-1)
+	}
+	if !x.Deadline.IsZero() {
+		s.addDeadline(x, told)
 	}
 	if route != nil {
 		s.fields = append(s.fields, route.Request.Add...)
@@ -175,7 +198,7 @@ func (s *scratch) responseFields(x *exchange.Exchange, r *wire.Response, bodyles
 	for i := range r.Fields {
 		f := &r.Fields[i]
 		if f.ID != wire.Other {
-			if wire.HopByHop(f.ID) || f.ID == wire.ContentLength && !bodyless {
+			if wire.HopByHop(f.ID) || f.ID == wire.ContentLength && !bodyless || f.ID == wire.EvenkeelNoRetry && x.NoRetry {
 				continue
 			}
 		} else if len(f.Name) >= len(nameLoadReport) && reportsLoad(x, f) {
@@ -191,6 +214,9 @@ func (s *scratch) responseFields(x *exchange.Exchange, r *wire.Response, bodyles
 	}
 	if route != nil {
 		s.fields = append(s.fields, route.Response.Add...)
+	}
+	if x.NoRetry {
+		s.fields = append(s.fields, wire.Field{Name: nameNoRetry, Value: valueOne, ID: wire.EvenkeelNoRetry})
 	}
 	if len(x.SetCookie) > 0 {
 		s.fields = append(s.fields, wire.Field{Name: nameSetCookie, Value: x.SetCookie, ID: wire.SetCookie})

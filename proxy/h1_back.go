@@ -182,7 +182,7 @@ func (b *h1Back) sendBody(p []byte) error {
 // client has the time that its listener gives it, and the endpoint is not to blame.
 func (b *h1Back) bodyOver() {
 	l := b.l.up
-	d := until(b.deadline, l.cfg().Timeouts.FirstByte)
+	d := until(b.deadline, l.firstByte(b.x))
 	if !b.headed.Load() {
 		b.end.Store(l.proxy.sweep.clock.Load() + int64(d))
 	}
@@ -255,7 +255,7 @@ func (b *h1Back) waitHead() {
 			return
 		}
 	}
-	b.wait(until(b.deadline, b.l.up.cfg().Timeouts.FirstByte))
+	b.wait(until(b.deadline, b.l.up.firstByte(b.x)))
 }
 
 const (

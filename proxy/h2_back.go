@@ -31,8 +31,9 @@ type h2Back struct {
 	bodiless bool
 	trailing bool // trailers are announced: HTTP/1.1 can carry them behind chunks only, so the length is not passed on
 	deadline time.Time
-	due      int64  // when waiting must end, on the sweeper's clock; 0: not waiting. Guarded by the lock
-	place    uint64 // where the request head stands among all bytes sent
+	patience time.Duration // from the whole request to the answer head
+	due      int64         // when waiting must end, on the sweeper's clock; 0: not waiting. Guarded by the lock
+	place    uint64        // where the request head stands among all bytes sent
 	released bool
 }
 
@@ -59,6 +60,7 @@ func (b *h2Back) arm(d time.Duration) {
 
 func (b *h2Back) send(x *exchange.Exchange, s *scratch, body []byte, whole bool) (unsent bool, err error) {
 	b.headless, b.deadline = string(x.Request.Method) == "HEAD", x.Deadline
+	b.patience = b.client.link.l.up.firstByte(x)
 	s.out = b.block(s.out[:0], x, s, int64(len(body)), whole)
 	h := &b.client.h2Conn
 	h.mu.Lock()
@@ -167,7 +169,7 @@ func (b *h2Back) endBody(trailers []wire.Field) error {
 		return b.err
 	}
 	if !b.final && b.due != 0 { // the whole request is out: the time for the answer's head begins now
-		b.due = max(b.due, b.h.p.sweep.clock.Load()+int64(until(b.deadline, b.client.link.l.up.cfg().Timeouts.FirstByte))+int64(watchTick))
+		b.due = max(b.due, b.h.p.sweep.clock.Load()+int64(until(b.deadline, b.patience))+int64(watchTick))
 	}
 	if len(trailers) == 0 {
 		return b.sendEnd()
@@ -310,7 +312,7 @@ func (b *h2Back) timeOut(now int64) {
 	// While the request's body moves, the time for the answer's head has not begun.
 	if !b.final && !b.localEnd && b.sent != b.seenSent && (b.deadline.IsZero() || time.Now().Before(b.deadline)) {
 		b.seenSent = b.sent
-		b.arm(until(b.deadline, b.client.link.l.up.cfg().Timeouts.FirstByte))
+		b.arm(until(b.deadline, b.patience))
 		return
 	}
 	b.due = 0

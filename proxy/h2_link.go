@@ -6,6 +6,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // h2Link is the HTTP/2 connections to one endpoint. Requests go to the first that has room, so that few stay busy
@@ -30,12 +31,12 @@ type H2Status struct {
 func newH2Link(l *Link) *h2Link { return &h2Link{l: l, turn: make(chan struct{})} }
 
 // open reserves a stream, on a connection that has room or on a new one. It waits, for as long as the pool's
-// connect timeout, when the endpoint takes no more connections.
-func (h *h2Link) open(ctx context.Context) (back, error) {
+// connect timeout and not beyond the deadline (zero: none), when the endpoint takes no more connections.
+func (h *h2Link) open(deadline time.Time) (back, error) {
 	if b := h.pick(); b != nil {
 		return b, nil
 	}
-	ctx, stop := context.WithTimeout(ctx, h.l.up.cfg().Timeouts.Connect)
+	ctx, stop := context.WithTimeout(context.Background(), until(deadline, h.l.up.cfg().Timeouts.Connect))
 	defer stop()
 	h.waiting.Add(1)
 	defer h.waiting.Add(-1)
@@ -66,6 +67,9 @@ func (h *h2Link) open(ctx context.Context) (back, error) {
 		select {
 		case <-turn:
 		case <-ctx.Done():
+			if !deadline.IsZero() && !time.Now().Before(deadline) {
+				return nil, context.DeadlineExceeded
+			}
 			return nil, errTooManyConnections
 		}
 	}

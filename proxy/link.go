@@ -152,7 +152,7 @@ func (u *Upstream) cfg() *site.Pool { return u.now.Load().pool }
 
 // wait is how long the answer head of x may take.
 func (u *Upstream) wait(x *exchange.Exchange) time.Duration {
-	return until(x.Deadline, u.cfg().Timeouts.FirstByte)
+	return until(x.Deadline, u.firstByte(x))
 }
 
 // LinkStatus is the connections to one endpoint.
@@ -408,7 +408,7 @@ func (l *Link) reach(x *exchange.Exchange, fresh bool) (b back, used bool, err e
 	}
 	ctx := context.Background()
 	if h2 {
-		s, err := l.h2.open(ctx)
+		s, err := l.h2.open(x.Deadline)
 		return s, false, err
 	}
 	if !x.Deadline.IsZero() {
@@ -418,7 +418,7 @@ func (l *Link) reach(x *exchange.Exchange, fresh bool) (b back, used bool, err e
 	}
 	c, proto, err := l.dialTLS(ctx, x.Request.Upgrade != nil, true)
 	if errors.Is(err, errTooManyConnections) && l.alpn.Load() && x.Request.Upgrade == nil {
-		s, err := l.h2.open(ctx) // meanwhile the endpoint was found to speak HTTP/2
+		s, err := l.h2.open(x.Deadline) // meanwhile the endpoint was found to speak HTTP/2
 		return s, false, err
 	}
 	if err != nil && connectReason(err) == "own_limit" {
@@ -432,7 +432,7 @@ func (l *Link) reach(x *exchange.Exchange, fresh bool) (b back, used bool, err e
 	if proto == "h2" {
 		l.alpn.Store(true)
 		l.h2.add(c)
-		s, err := l.h2.open(context.Background())
+		s, err := l.h2.open(x.Deadline)
 		return s, false, err
 	}
 	if v := now.pool.ProxyProtocol; v != "off" {

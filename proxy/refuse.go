@@ -68,6 +68,9 @@ func refuse(f front, x *exchange.Exchange, r *exchange.Refusal) error {
 	if x.Allowed > 0 {
 		s.allowances(x, r)
 	}
+	if x.NoRetry {
+		s.fields = append(s.fields, wire.Field{Name: nameNoRetry, Value: valueOne, ID: wire.EvenkeelNoRetry})
+	}
 	if r.Challenge != nil {
 		s.fields = append(s.fields, wire.Field{Name: nameAuthenticate, Value: r.Challenge})
 	}
@@ -102,7 +105,10 @@ func refuseGRPC(f front, x *exchange.Exchange, r *exchange.Refusal, kind []byte)
 	if len(x.RequestID) > 0 {
 		s.fields = append(s.fields, wire.Field{Name: nameRequestID, Value: x.RequestID})
 	}
-	if wait := waitOf(x, r); wait > 0 {
+	if x.NoRetry {
+		s.fields = append(s.fields, wire.Field{Name: nameGRPCPushback, Value: valueMinusOne, ID: wire.GRPCPushback},
+			wire.Field{Name: nameNoRetry, Value: valueOne, ID: wire.EvenkeelNoRetry})
+	} else if wait := waitOf(x, r); wait > 0 {
 		s.number(nameGRPCPushback, int64((wait+time.Millisecond-1)/time.Millisecond))
 	}
 	if x.Allowed > 0 {

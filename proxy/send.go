@@ -42,7 +42,7 @@ func Send(x *exchange.Exchange) *exchange.Refusal {
 		x.Result = exchange.Result{Kind: exchange.Cancelled}
 		return refuseBodyLarge
 	}
-	for fresh := false; ; fresh = true {
+	for fresh := x.Attempt > 1 && x.Anew; ; fresh = true {
 		b, used, err := l.reach(x, fresh)
 		if err != nil {
 			return connectFailed(x, err)
@@ -55,10 +55,10 @@ func Send(x *exchange.Exchange) *exchange.Refusal {
 			a.start = time.Now()
 		}
 		r := a.run()
-		// A connection that was unused may have been closed by the endpoint just as the request went out.
-		// One more try on a new one, when repeating is safe: not for requests that change something, unless
-		// the endpoint provably saw nothing of them.
-		if r != nil && used && !fresh && x.Result.Kind == exchange.Broken && x.Replayable && (x.Result.Unsent || x.Request.IsIdempotent()) {
+		// A connection that was unused may have been closed by the endpoint just as the request went out. One more try on a new
+		// one costs no endpoint anything, as this one provably saw nothing of it. Whatever it may have seen is the business of the retry
+		// stage, which has a budget.
+		if r != nil && used && !fresh && x.Result.Kind == exchange.Broken && x.Replayable && x.Result.Unsent {
 			continue
 		}
 		return r
@@ -151,6 +151,12 @@ func (a *attempt) run() *exchange.Refusal {
 		x.Result.RetryAfter = retryAfter(s.resp.Field(wire.RetryAfter), now)
 	}
 	length := a.b.length()
+	if doubtful(s.resp.Status) || s.resp.Status == 200 && isGRPC(x) {
+		a.mind(s)
+		if x.Judge != nil && x.Judge.Again(x) {
+			return a.discard(s)
+		}
+	}
 	if x.Held != nil {
 		x.Held.Answered(x, length == -1 || length > longBody)
 	}
@@ -303,10 +309,7 @@ func (a *attempt) waited() time.Duration {
 }
 
 // hasDeadline reports whether a gRPC client told the endpoint how long it may take.
-func hasDeadline(x *exchange.Exchange) bool {
-	_, told := wire.FieldNamed(x.Request.Fields, "grpc-timeout")
-	return told
-}
+func hasDeadline(x *exchange.Exchange) bool { return x.Request.Field(wire.GRPCTimeout) != nil }
 
 // badBody is the answer when the client's body was the reason.
 func (a *attempt) badBody(err error) *exchange.Refusal {

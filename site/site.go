@@ -146,6 +146,7 @@ type Pool struct {
 	Timeouts      Timeouts         `yaml:"timeouts" doc:"how long endpoints may take"`
 	Connections   Connections      `yaml:"connections" doc:"connections to each endpoint"`
 	Shed          Shed             `yaml:"shed" doc:"protect the endpoints from overload"`
+	RetryBudget   Percent          `yaml:"retry_budget" default:"10%" min:"0%" max:"100%" doc:"repeats of failed attempts and hedges, as a share of the pool's requests of the last ten seconds; ten are always allowed"`
 	Outliers      Outliers         `yaml:"outliers" doc:"take endpoints out that fail or are slow beside the others"`
 	Metrics       *EndpointMetrics `yaml:"metrics" doc:"keep the metrics that each endpoint shows of itself; absent: they are not asked for any"`
 	ProxyProtocol string           `yaml:"proxy_protocol" default:"off" enum:"off|v1|v2" doc:"send a PROXY header on connections to endpoints (tcp; http connections are then not shared between clients)"`
@@ -306,13 +307,25 @@ type Route struct {
 	Redirect  *Redirect         `yaml:"redirect" doc:"answer with a redirect"`
 	Respond   *Respond          `yaml:"respond" doc:"answer with a fixed text"`
 	Class     string            `yaml:"class" default:"standard" enum:"critical|standard|low" doc:"how much the requests matter"`
-	Deadline  time.Duration     `yaml:"deadline" default:"0s" min:"0s" doc:"the whole request must be answered within this; 0s: no limit beyond the pool's timeouts"`
+	Deadline  time.Duration     `yaml:"deadline" default:"0s" min:"0s" doc:"the whole request must be answered within this, time in queues and repeats included; clients may ask for less, never for more; 0s: no limit beyond the pool's timeouts"`
+	Tell      []string          `yaml:"tell_deadline" default:"evenkeel,grpc" enum:"evenkeel|envoy|grpc" doc:"forms in which endpoints are told how long they may still take: Evenkeel-Deadline, X-Envoy-Expected-Rq-Timeout-Ms, grpc-timeout (for gRPC only); those that the client used are told anyway"`
+	Retry     Retry             `yaml:"retry" doc:"trying again what failed, on another endpoint"`
 	Cost      int               `yaml:"cost" default:"1" min:"0" max:"1000000" doc:"what one request costs in limits that count requests; 0: nothing"`
 	Screen    *Screen           `yaml:"screen" doc:"check requests for attacks; absent: as screening.default says"`
 	BodyBytes Size              `yaml:"body_bytes" default:"0B" doc:"size of a request body; 0B: the listener's limit"`
 	Rewrite   Rewrite           `yaml:"rewrite" doc:"what is changed before the request is sent"`
 	Request   Edits             `yaml:"request" doc:"request headers added and removed"`
 	Response  Edits             `yaml:"response" doc:"response headers added and removed"`
+}
+
+// Retry is how attempts that failed are made again: before a byte of the answer went to the client, for methods that may be
+// repeated, requests with an Idempotency-Key, and what provably no endpoint saw.
+type Retry struct {
+	Attempts       int           `yaml:"attempts" default:"3" min:"1" max:"3" doc:"how often a request is tried in all; 1: never again"`
+	On             []string      `yaml:"on" default:"connect,reset,timeout,502,503,504,429,grpc_unavailable,grpc_resource_exhausted" enum:"connect|reset|timeout|502|503|504|429|grpc_unavailable|grpc_resource_exhausted" doc:"failures that are tried again; timeout is that of attempt_timeout, 429 only counts with a short Retry-After"`
+	AttemptTimeout time.Duration `yaml:"attempt_timeout" default:"0s" min:"0s" doc:"time for one attempt, from the request sent to the answer head; 0s: the pool's first_byte, after which nothing is tried again"`
+	MaxWait        time.Duration `yaml:"max_wait" default:"1s" min:"0s" max:"30s" doc:"longest Retry-After, or pushback of gRPC, that is waited for"`
+	BodyBytes      Size          `yaml:"body_bytes" default:"64KiB" max:"64KiB" doc:"request bodies up to this are read before they are sent on, so that they can be sent again"`
 }
 
 // Redirect sends the client elsewhere. Empty parts are kept as the client sent them.

@@ -236,7 +236,7 @@ var noTrailers = [...]string{
 
 func mayTrail(f *Field) bool {
 	switch f.ID {
-	case Accept, Server, UserAgent, Referer, Via:
+	case Accept, Server, UserAgent, Referer, Via, GRPCStatus, GRPCPushback, EvenkeelNoRetry:
 		return true
 	case Other:
 		for _, name := range noTrailers {

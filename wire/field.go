@@ -41,6 +41,14 @@ const (
 	Referer
 	HTTP2Settings
 	EvenkeelClass
+	EvenkeelAttempt
+	EvenkeelDeadline
+	EvenkeelNoRetry
+	EnvoyTimeout
+	GRPCTimeout
+	GRPCStatus
+	GRPCPushback
+	IdempotencyKey
 )
 
 // knownField is a known name as two words that cover all of it up to 16 octets. The masks fold letters to lower
@@ -55,7 +63,7 @@ type knownField struct {
 // knownFields are the known names by length.
 var knownFields = makeKnownFields()
 
-func makeKnownFields() (t [18][]knownField) {
+func makeKnownFields() (t [31][]knownField) {
 	for id, name := range [...]string{
 		Host: "host", Connection: "connection", KeepAlive: "keep-alive", ProxyConnection: "proxy-connection",
 		TransferEncoding: "transfer-encoding", ContentLength: "content-length", Upgrade: "upgrade", TE: "te",
@@ -65,6 +73,8 @@ func makeKnownFields() (t [18][]knownField) {
 		ContentType: "content-type", Authorization: "authorization", Date: "date", Server: "server", Via: "via",
 		RetryAfter: "retry-after", Location: "location", UserAgent: "user-agent", Referer: "referer",
 		HTTP2Settings: "http2-settings", EvenkeelClass: "evenkeel-class",
+		EvenkeelAttempt: "evenkeel-attempt", EvenkeelDeadline: "evenkeel-deadline", EvenkeelNoRetry: "evenkeel-no-retry",
+		EnvoyTimeout: "x-envoy-expected-rq-timeout-ms", GRPCTimeout: "grpc-timeout", GRPCStatus: "grpc-status", GRPCPushback: "grpc-retry-pushback-ms", IdempotencyKey: "idempotency-key",
 	} {
 		if name == "" {
 			continue

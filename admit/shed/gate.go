@@ -58,6 +58,7 @@ type Gate struct {
 	behind   atomic.Bool   // as of the last look
 	inFlight atomic.Int64  // with ghosts
 	recent   atomic.Int64  // when a place was last given back, on the gate's clock
+	looked   atomic.Int64  // the last look, on the same
 	_        [64]byte
 	nextLook atomic.Int64 // on the gate's clock
 	longest  atomic.Int64 // an answer that took longer counts as if it took this
@@ -75,7 +76,6 @@ type Gate struct {
 	mu      sync.Mutex // guards what follows; taken when somebody waits or is refused, and for a look
 	core    *Core
 	win     Window
-	area    int64  // over all time, as of the last look
 	answers uint64 // the same
 	ghosts  []ghost
 	mean    float64 // seconds of an answer, lately
@@ -92,7 +92,7 @@ type settings struct {
 type shard struct {
 	level    [levels]atomic.Uint64
 	squares  atomic.Uint64 // of the answers' times, in units of 1<<squareShift µs
-	area     atomic.Int64  // places over time: the µs at which places were given back, less those at which they were taken
+	area     atomic.Int64  // ns since the last look at which places were given back, less those at which they were taken
 	admitted [3]atomic.Uint64
 	answers  atomic.Uint64 // that mean work
 	_        [16]byte
@@ -167,11 +167,16 @@ func (g *Gate) Serve(x *exchange.Exchange, next *exchange.Next) *exchange.Refusa
 	return r
 }
 
+// Enter gives an exchange that gave its place back as its answer began a place for another attempt, in the same way as Serve does.
+func (g *Gate) Enter(x *exchange.Exchange) *exchange.Refusal { return g.enter(x) }
+
 // enter gives x a place, at once when nobody waits.
 func (g *Gate) enter(x *exchange.Exchange) *exchange.Refusal {
 	if g.waiting.Load() == 0 && g.off.Load()>>x.Class&1 == 0 {
 		n := g.inFlight.Add(1)
 		if n <= g.limit.Load() {
+			// Of a client that sends slowly, the start was long ago.
+			g.take(x.Shard, max(x.Start.Sub(g.epoch), time.Duration(g.recent.Load())))
 			g.admit(x, n)
 			return nil
 		}
@@ -188,7 +193,7 @@ func (g *Gate) Answered(x *exchange.Exchange, long bool) {
 		took = g.doubtful(x)
 	}
 	now := x.Start.Sub(g.epoch) + x.Outcome.FirstByte
-	g.shards[x.Shard&uint32(len(g.shards)-1)].area.Add(int64(now / time.Microsecond))
+	g.give(x.Shard, now)
 	g.recent.Store(int64(now))
 	n := g.inFlight.Add(-1) + 1
 	if took > 0 {
@@ -226,8 +231,18 @@ func (g *Gate) leave() {
 
 // free counts a place down that is given back without an answer.
 func (g *Gate) free(now time.Duration) {
-	g.shards[0].area.Add(int64(now / time.Microsecond))
+	g.give(0, now)
 	g.inFlight.Add(-1)
+}
+
+// take and give note when a place was taken and given back. The time since the last look counts, so that who looks just between a place and its
+// note is wrong by no more than that.
+func (g *Gate) take(shard uint32, now time.Duration) {
+	g.shards[shard&uint32(len(g.shards)-1)].area.Add(g.looked.Load() - int64(now))
+}
+
+func (g *Gate) give(shard uint32, now time.Duration) {
+	g.shards[shard&uint32(len(g.shards)-1)].area.Add(int64(now) - g.looked.Load())
 }
 
 // left hands a place that became free to who waits.
@@ -290,7 +305,7 @@ func (g *Gate) unanswered(x *exchange.Exchange) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	typical := min(g.core.Typical(int(x.Place)), max(seconds(1.5*g.core.knee.service), 2*took)) // who waited for long has seen most of it
-	if took > typical/3 {                                // an early leave says nothing
+	if took > typical/3 {                                                                       // an early leave says nothing
 		g.hasty.Add(1)
 	}
 	if took >= typical || len(g.ghosts) >= ghostsMax {
@@ -331,15 +346,15 @@ func (g *Gate) lookLocked(now time.Duration) {
 		return
 	}
 	inside := g.inFlight.Load()
-	area, answers := inside*int64(now/time.Microsecond), uint64(0)
+	area, answers := inside*int64(now-time.Duration(g.looked.Swap(int64(now)))), uint64(0)
 	for i := range g.shards {
-		area += g.shards[i].area.Load()
+		area += g.shards[i].area.Swap(0)
 		answers += g.shards[i].answers.Load()
 	}
-	f := Flow{InFlight: int(inside), Endpoints: g.deps.Endpoints(), Answers: int(answers - g.answers), Area: max(float64(area-g.area)/1e6, 0),
+	f := Flow{InFlight: int(inside), Endpoints: g.deps.Endpoints(), Answers: int(answers - g.answers), Area: max(time.Duration(area).Seconds(), 0),
 		Left: int(g.hasty.Swap(0)), Busy: float64(g.busy.Load()) / 1000}
 	f.Pushback = float64(g.pushback.Load()) / max(1, float64(g.pushback.Load())+float64(g.win.Total)+float64(f.Answers))
-	g.area, g.answers = area, answers
+	g.answers = answers
 	g.lay(now)
 	if g.core.Studies(now) {
 		g.collect()
@@ -450,6 +465,7 @@ func (g *Gate) grant(now time.Duration) {
 			g.inFlight.Add(-1)
 			return
 		}
+		g.take(0, now)
 		g.tell(w, admitted, int32(n))
 	}
 }

@@ -2,6 +2,7 @@ package shed
 
 import (
 	"net/netip"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -228,4 +229,52 @@ func BenchmarkGateRefuses(b *testing.B) {
 			b.Fatal("admitted")
 		}
 	}
+}
+
+// TestGateFindsTheLimit: before an endpoint with five places, which is asked half as much again as it can answer and goes on working for
+// clients that left, the gate comes to a limit of about as many.
+func TestGateFindsTheLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const places, service, patience = 5, 100 * time.Millisecond, time.Second
+		g := New("shop", on, Deps{})
+		free := make(chan bool, places)
+		for range places {
+			free <- true
+		}
+		endpoint := exchange.Then(func(x *exchange.Exchange) *exchange.Refusal {
+			began, done := time.Now(), make(chan bool)
+			go func() {
+				<-free
+				<-time.After(service)
+				free <- true
+				close(done)
+			}()
+			select {
+			case <-done:
+			case <-time.After(patience):
+				x.Result = exchange.Result{Kind: exchange.Cancelled, Latency: time.Since(began)}
+				return nil
+			}
+			x.Result = exchange.Result{Status: 200, Latency: time.Since(began)}
+			x.Outcome = exchange.Outcome{Status: 200, Started: true, FirstByte: time.Since(x.Start)}
+			x.Held.Answered(x, false)
+			return nil
+		})
+		var all sync.WaitGroup
+		ask := func(perSecond int, of time.Duration) {
+			for end := time.Now().Add(of); time.Now().Before(end); <-time.After(time.Second / time.Duration(perSecond)) {
+				all.Go(func() { g.Serve(newExchange(exchange.Standard), endpoint) })
+			}
+		}
+		ask(35, 2*time.Second)
+		for range 10 {
+			ask(75, time.Second)
+			s := g.Status()
+			t.Logf("limit %v, %d in flight, %d wait, service %.0f ms", s.Limit, s.InFlight, s.Waiting, s.ServiceMS)
+		}
+		if s := g.Status(); s.Limit < places || s.Limit > 2*places {
+			t.Errorf("the limit is %v", s.Limit)
+		}
+		all.Wait()
+	})
 }

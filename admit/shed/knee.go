@@ -14,11 +14,11 @@ const (
 	free        = 0.01 // seconds of waiting at the endpoints that nobody minds
 	bent        = 0.9  // a knee below this part of the limit is one; else there is no bend in sight
 	hasty       = 0.3  // what an answer counts that came while the limit grew: the quick ones come first
-	fades       = 0.5  // of what was known remains after another dip
+	fades       = 0.85 // of what was known remains after another dip
 	grows       = 2.0  // the limit does by this then
 	leaving     = 0.3  // clients that leave for each answer: more are a sign of too many inside
 	gives       = 0.5  // the limit falls to this part when most clients leave
-	dipTo       = 0.8  // of the knee: low enough to be below it, high enough to lose little
+	dipTo       = 0.65 // of the knee: low enough to be below it, high enough to lose little
 	dipEvery    = 20.0 // dips last a twentieth of the time, and cost a fifth of the answers meanwhile
 	dipSoon     = 1.0  // …half while they still find something new
 	differs     = 0.15 // changes of the logarithm that are worth to be seen…
@@ -93,6 +93,7 @@ type Knee struct {
 	low     latency
 	calmer  latency // of those, lately, while nobody waits
 	known   bool    // W was measured
+	usual   float64 // how many are inside in calm times
 	moments [3]float64
 
 	ceiling    float64 // most left with more inside
@@ -154,6 +155,9 @@ func (k *Knee) Look(now time.Duration, win *Window, f Flow) {
 // Studies reports whether the next look wants to know what answers showed.
 func (k *Knee) Studies(now time.Duration) bool { return now >= k.study }
 
+// coldMost bounds the answers that are waited for while nothing is known: without a limit there are very many inside.
+const coldMost = 64
+
 // used is the share of the limit from which all of it counts as used.
 const used = 0.85
 
@@ -163,8 +167,11 @@ func (k *Knee) Ready() bool { return k.now.count+k.left >= k.need() }
 // need is how many answers make a conclusion.
 func (k *Knee) need() float64 {
 	if k.dip > 0 {
-		n := max(3, 4*k.doubt())
+		n := max(3, 8*k.doubt())
 		return math.Ceil(n/k.dip) * k.dip // places of a server that always takes the same time come in turns
+	}
+	if !k.known {
+		return max(8, min(k.limit, coldMost), 4*k.doubt())
 	}
 	return max(8, k.limit, 4*k.doubt())
 }
@@ -217,6 +224,9 @@ func (k *Knee) set(n float64) {
 func (k *Knee) move(from, to float64) {
 	k.now, k.left = gauge{}, 0
 	k.skip = to
+	if !k.known {
+		k.skip = min(to, coldMost)
+	}
 }
 
 // scatter learns how far answers scatter.
@@ -267,14 +277,16 @@ func (k *Knee) calm(win *Window) {
 	if late {
 		return
 	}
-	if !k.known || k.period.inside() < bent*k.workers {
-		memory := 3 * k.wanted()
-		if lately > before {
-			memory *= 10 // a queue that grows slowly looks like service that gets slower
-		}
-		k.low.add(n, win.Seconds, math.Exp(-n/memory))
+	inside := k.period.inside()
+	if k.usual == 0 {
+		k.usual = inside
+	}
+	// A queue that grows slowly looks like service that gets slower.
+	if inside <= 1.3*k.usual+1 && (!k.known || inside < k.workers/2) {
+		k.low.add(n, win.Seconds, math.Exp(-n/(3*k.wanted())))
 		k.service = k.low.mean()
 	}
+	k.usual += 0.05 * (inside - k.usual)
 	if k.moments[0] < firstFew && k.first {
 		return
 	}
@@ -282,7 +294,7 @@ func (k *Knee) calm(win *Window) {
 		k.first = false
 		k.limit = firstPlaces * float64(k.endpoints)
 	}
-	if peak := win.top(); 2*peak > k.limit { // what is used without harm
+	if peak := win.top(); !k.known && 2*peak > k.limit { // what is used without harm
 		k.limit = math.Ceil(2 * peak)
 		k.high, k.recent = gauge{}, gauge{}
 	}
@@ -339,8 +351,14 @@ func (k *Knee) conclude(now time.Duration, f Flow) {
 
 // leave gives way when most leave without an answer. Whatever the reason, too many are inside, and nothing that was learned holds.
 func (k *Knee) leave() {
-	k.ceiling, k.ceilingEnd = max(gives*min(k.limit, max(k.period.inside(), 1)), float64(k.endpoints)), ceilings
-	k.low, k.high, k.recent, k.deeper = latency{}, gauge{}, gauge{}, false
+	to := gives * min(k.limit, max(k.period.inside(), 1))
+	if k.known && k.limit > headroom*k.workers {
+		to = headroom * k.workers
+	} else {
+		k.low, k.known = latency{}, false
+	}
+	k.ceiling, k.ceilingEnd = max(to, float64(k.endpoints)), ceilings
+	k.high, k.recent, k.deeper = gauge{}, gauge{}, false
 	k.set(k.ceiling)
 }
 
@@ -351,9 +369,10 @@ const ceilings = 20
 // never done, and with more inside more is learned.
 func (k *Knee) judge(now time.Duration, f Flow) {
 	if k.low.count < 1 {
-		if k.ceilingEnd > 0 {
+		if k.ceilingEnd > 0 && k.limit > float64(k.endpoints) && k.limit > 1 {
 			k.startDip(now, k.limit)
 		} else {
+			k.ceilingEnd = 0
 			k.grow(grows, f) // nothing is known yet
 		}
 		return

@@ -70,6 +70,7 @@ func (g *Gate) ask(x *exchange.Exchange, ask *Waiter) (*waiting, *exchange.Refus
 	}
 	if a == Enter {
 		g.waiters.Put(w)
+		g.take(x.Shard, now)
 		g.admit(x, place)
 		return nil, nil
 	}
@@ -89,15 +90,7 @@ func (g *Gate) ask(x *exchange.Exchange, ask *Waiter) (*waiting, *exchange.Refus
 // admit notes that x has its place.
 func (g *Gate) admit(x *exchange.Exchange, place int64) {
 	x.Held, x.Place = g, int32(place)
-	began := x.Start
-	if !x.Begun.IsZero() {
-		began = x.Begun
-	}
-	// Of a client that sends slowly, the start was long ago.
-	since := max(int64(began.Sub(g.epoch)), g.recent.Load())
-	s := &g.shards[x.Shard&uint32(len(g.shards)-1)]
-	s.admitted[x.Class].Add(1)
-	s.area.Add(-since / int64(time.Microsecond))
+	g.shards[x.Shard&uint32(len(g.shards)-1)].admitted[x.Class].Add(1)
 }
 
 // refuse makes the answer to x. The lock is held.
@@ -190,6 +183,7 @@ func (g *Gate) dry(x *exchange.Exchange, n int64) *exchange.Refusal {
 	if g.off.Load()>>x.Class&1 != 0 || n > g.limit.Load()+g.bound.Load() {
 		g.would[x.Class].Add(1)
 	}
+	g.take(x.Shard, g.now())
 	g.admit(x, n)
 	return nil
 }

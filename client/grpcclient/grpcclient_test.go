@@ -1,0 +1,287 @@
+package grpcclient
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/interop/grpc_testing"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/test/bufconn"
+
+	"github.com/even-keel/evenkeel/client"
+	"github.com/even-keel/evenkeel/contain/retry"
+)
+
+// scripted answers one call after the other as it is told: "ok", "unavailable", "exhausted 20" (with a pushback), "internal", "hang".
+type scripted struct {
+	grpc_testing.UnimplementedTestServiceServer
+
+	mu     sync.Mutex
+	script []string
+	got    []metadata.MD
+	left   []time.Duration // until the deadline; 0: there was none
+	class  []client.Class
+}
+
+func (s *scripted) next(ctx context.Context, trailer func(metadata.MD)) error {
+	md, _ := metadata.FromIncomingContext(ctx)
+	s.mu.Lock()
+	line := s.script[min(len(s.got), len(s.script)-1)]
+	left := time.Duration(0)
+	if end, has := ctx.Deadline(); has {
+		left = time.Until(end)
+	}
+	s.got, s.left, s.class = append(s.got, md), append(s.left, left), append(s.class, client.ClassOf(ctx))
+	s.mu.Unlock()
+	word := strings.Fields(line)
+	if len(word) > 1 {
+		trailer(metadata.Pairs(retry.FieldPushback, word[1]))
+	}
+	switch word[0] {
+	case "unavailable":
+		return status.Error(codes.Unavailable, "told so")
+	case "exhausted":
+		return status.Error(codes.ResourceExhausted, "told so")
+	case "internal":
+		return status.Error(codes.Internal, "told so")
+	case "hang":
+		<-ctx.Done()
+		return status.FromContextError(ctx.Err()).Err()
+	}
+	return nil
+}
+
+func (s *scripted) calls() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.got)
+}
+
+func (s *scripted) UnaryCall(ctx context.Context, in *grpc_testing.SimpleRequest) (*grpc_testing.SimpleResponse, error) {
+	err := s.next(ctx, func(md metadata.MD) { _ = grpc.SetTrailer(ctx, md) })
+	return &grpc_testing.SimpleResponse{Username: string(in.GetPayload().GetBody())}, err
+}
+
+func (s *scripted) StreamingOutputCall(in *grpc_testing.StreamingOutputCallRequest, out grpc_testing.TestService_StreamingOutputCallServer) error {
+	if err := s.next(out.Context(), out.SetTrailer); err != nil {
+		return err
+	}
+	for range 3 {
+		if err := out.Send(&grpc_testing.StreamingOutputCallResponse{Payload: in.GetPayload()}); err != nil {
+			return err
+		}
+	}
+	if s.calls() > 1 && string(in.GetPayload().GetBody()) == "break" {
+		return status.Error(codes.Unavailable, "in the middle")
+	}
+	return nil
+}
+
+func (s *scripted) StreamingInputCall(in grpc_testing.TestService_StreamingInputCallServer) error {
+	if err := s.next(in.Context(), in.SetTrailer); err != nil {
+		return err
+	}
+	n := 0
+	for {
+		if _, err := in.Recv(); errors.Is(err, io.EOF) {
+			return in.SendAndClose(&grpc_testing.StreamingInputCallResponse{AggregatedPayloadSize: int32(n)})
+		} else if err != nil {
+			return err
+		}
+		n++
+	}
+}
+
+// serve is a server, and calls to it with a Client.
+func serve(t *testing.T, o Options, script ...string) (*scripted, grpc_testing.TestServiceClient, *Client) {
+	t.Helper()
+	l := bufconn.Listen(1 << 16)
+	s := &scripted{script: script}
+	server := grpc.NewServer(grpc.UnaryInterceptor(ReceiveUnary), grpc.StreamInterceptor(ReceiveStream))
+	grpc_testing.RegisterTestServiceServer(server, s)
+	done := make(chan struct{})
+	go func() { defer close(done); _ = server.Serve(l) }()
+	t.Cleanup(func() { server.Stop(); <-done })
+	calls, c := connect(t, o, func(ctx context.Context, _ string) (net.Conn, error) { return l.DialContext(ctx) })
+	return s, calls, c
+}
+
+func connect(t *testing.T, o Options, dial func(context.Context, string) (net.Conn, error)) (grpc_testing.TestServiceClient, *Client) {
+	t.Helper()
+	c := New(o)
+	for range 50 { // so that there are repeats to spend
+		c.hosts.Of("passthrough:///shop", time.Now())
+	}
+	cc, err := grpc.NewClient("passthrough:///shop", grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(dial),
+		grpc.WithUnaryInterceptor(c.Unary()), grpc.WithStreamInterceptor(c.Stream()), grpc.WithDisableRetry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cc.Close() })
+	return grpc_testing.NewTestServiceClient(cc), c
+}
+
+func TestUnary(t *testing.T) {
+	for name, c := range map[string]struct {
+		script []string
+		safe   bool
+		want   codes.Code
+		calls  int
+		kept   string
+	}{
+		"success":                   {[]string{"ok"}, false, codes.OK, 1, ""},
+		"unavailable":               {[]string{"unavailable", "ok"}, true, codes.OK, 2, ""},
+		"three at the most":         {[]string{"unavailable"}, true, codes.Unavailable, 3, "attempts"},
+		"not known to be safe":      {[]string{"unavailable"}, false, codes.Unavailable, 1, "unsafe"},
+		"exhausted with a time":     {[]string{"exhausted 20", "ok"}, true, codes.OK, 2, ""},
+		"exhausted without a time":  {[]string{"exhausted"}, true, codes.ResourceExhausted, 1, ""},
+		"exhausted for a long time": {[]string{"exhausted 60000"}, true, codes.ResourceExhausted, 1, "retry_after"},
+		"forbidden":                 {[]string{"unavailable -1"}, true, codes.Unavailable, 1, "forbidden"},
+		"internal never":            {[]string{"internal"}, true, codes.Internal, 1, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			last := client.Attempt{}
+			s, calls, _ := serve(t, Options{Idempotent: func(m string) bool { return c.safe && strings.HasSuffix(m, "/UnaryCall") },
+				Observe: func(a client.Attempt) { last = a }}, c.script...)
+			out, err := calls.UnaryCall(t.Context(), &grpc_testing.SimpleRequest{Payload: &grpc_testing.Payload{Body: []byte("order")}})
+			if status.Code(err) != c.want || s.calls() != c.calls || last.Number != c.calls || last.Kept != c.kept {
+				t.Errorf("%v after %d calls, the last was %+v", err, s.calls(), last)
+			}
+			if err == nil && out.Username != "order" {
+				t.Errorf("%v", out)
+			}
+		})
+	}
+}
+
+func TestWhatTravels(t *testing.T) {
+	s, calls, _ := serve(t, Options{Timeout: time.Minute}, "unavailable", "ok")
+	ctx := client.WithIdempotent(client.WithClass(t.Context(), client.Low))
+	if _, err := calls.UnaryCall(metadata.AppendToOutgoingContext(ctx, "x-own", "a"), &grpc_testing.SimpleRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []string{"", "2"} {
+		if have := strings.Join(s.got[i].Get(retry.FieldAttempt), ","); have != want || s.got[i].Get("x-own")[0] != "a" {
+			t.Errorf("call %d: attempt %q, want %q", i+1, have, want)
+		}
+		if s.class[i] != client.Low || s.left[i] <= 0 || s.left[i] > time.Minute {
+			t.Errorf("call %d: class %q, %v left", i+1, s.class[i], s.left[i])
+		}
+	}
+	if _, err := calls.UnaryCall(client.WithAttempt(t.Context(), 2), &grpc_testing.SimpleRequest{}); err != nil || s.got[2].Get(retry.FieldAttempt)[0] != "2" {
+		t.Errorf("%v, %v", err, s.got[2])
+	}
+}
+
+func TestAttemptTimeout(t *testing.T) {
+	s, calls, _ := serve(t, Options{AttemptTimeout: 50 * time.Millisecond}, "hang", "ok")
+	if _, err := calls.UnaryCall(client.WithIdempotent(t.Context()), &grpc_testing.SimpleRequest{}); err != nil || s.calls() != 2 || s.left[0] > 50*time.Millisecond {
+		t.Errorf("%v, %d calls, %v", err, s.calls(), s.left)
+	}
+}
+
+// What no server saw is tried again whatever it is.
+func TestNoConnection(t *testing.T) {
+	dials := make(chan struct{}, 1000)
+	calls, c := connect(t, Options{}, func(context.Context, string) (net.Conn, error) {
+		dials <- struct{}{}
+		return nil, errors.New("nobody there")
+	})
+	if _, err := calls.UnaryCall(t.Context(), &grpc_testing.SimpleRequest{}); status.Code(err) != codes.Unavailable {
+		t.Error(err)
+	}
+	if s := c.Status()[0]; s.Attempts != 3 || s.Repeats != 2 {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestRefusedHere(t *testing.T) {
+	s, calls, _ := serve(t, Options{NoBreaker: true, Random: func() float64 { return 0 }}, "exhausted 60000")
+	var err error
+	for range 10 {
+		_, err = calls.UnaryCall(t.Context(), &grpc_testing.SimpleRequest{})
+	}
+	var refused *client.Refused
+	if !errors.As(err, &refused) || refused.Stage != client.StageThrottle || status.Code(err) != codes.Unavailable || s.calls() != 5 {
+		t.Errorf("%v after %d calls", err, s.calls())
+	}
+	if _, err := calls.StreamingOutputCall(t.Context(), &grpc_testing.StreamingOutputCallRequest{}); !errors.As(err, &refused) {
+		t.Error(err)
+	}
+}
+
+// A stream with one request is tried again until its first answer, and never after it.
+func TestServerStream(t *testing.T) {
+	for name, c := range map[string]struct {
+		script []string
+		safe   bool
+		body   string
+		want   string
+		calls  int
+	}{
+		"success":              {[]string{"ok"}, false, "x", "xxx OK", 1},
+		"again":                {[]string{"unavailable", "exhausted 1", "ok"}, true, "x", "xxx OK", 3},
+		"not known to be safe": {[]string{"unavailable"}, false, "x", " Unavailable", 1},
+		"in the middle":        {[]string{"unavailable", "ok"}, true, "break", "breakbreakbreak Unavailable", 2},
+		"never":                {[]string{"unavailable"}, true, "x", " Unavailable", 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, calls, _ := serve(t, Options{Idempotent: func(string) bool { return c.safe }}, c.script...)
+			in, err := calls.StreamingOutputCall(t.Context(), &grpc_testing.StreamingOutputCallRequest{Payload: &grpc_testing.Payload{Body: []byte(c.body)}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			have := ""
+			for err == nil {
+				var m *grpc_testing.StreamingOutputCallResponse
+				if m, err = in.Recv(); err == nil {
+					have += string(m.GetPayload().GetBody())
+				}
+			}
+			if errors.Is(err, io.EOF) {
+				err = nil
+			}
+			if have += " " + status.Code(err).String(); have != c.want || s.calls() != c.calls {
+				t.Errorf("%s (%v) after %d calls, want %s after %d", have, err, s.calls(), c.want, c.calls)
+			}
+		})
+	}
+}
+
+// What a stream of many messages sent is not kept, and so not sent again.
+func TestClientStream(t *testing.T) {
+	for script, want := range map[string]string{"ok": "OK 3", "unavailable": "Unavailable 0"} {
+		var last client.Attempt
+		s, calls, _ := serve(t, Options{Idempotent: func(string) bool { return true }, Observe: func(a client.Attempt) { last = a }}, script)
+		out, err := calls.StreamingInputCall(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			_ = out.Send(&grpc_testing.StreamingInputCallRequest{})
+		}
+		sum, err := out.CloseAndRecv()
+		if have := status.Code(err).String() + " " + strconv.Itoa(int(sum.GetAggregatedPayloadSize())); have != want || s.calls() != 1 || last.Number != 1 {
+			t.Errorf("%s: %s after %d calls", script, have, s.calls())
+		}
+	}
+}
+
+func TestCancelledWait(t *testing.T) {
+	ctx, stop := context.WithCancel(client.WithIdempotent(t.Context()))
+	s, calls, _ := serve(t, Options{Observe: func(client.Attempt) { stop() }}, "exhausted 900")
+	if _, err := calls.UnaryCall(ctx, &grpc_testing.SimpleRequest{}); status.Code(err) != codes.Canceled || s.calls() != 1 {
+		t.Errorf("%v after %d calls", err, s.calls())
+	}
+}

@@ -1,0 +1,406 @@
+package e2e_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/interop/grpc_testing"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+)
+
+// heard is what an endpoint saw of requests.
+type heard struct {
+	mu   sync.Mutex
+	list []*http.Request
+	body []string
+}
+
+func (h *heard) add(r *http.Request, body []byte) {
+	h.mu.Lock()
+	h.list, h.body = append(h.list, r), append(h.body, string(body))
+	h.mu.Unlock()
+}
+
+func (h *heard) take() (list []*http.Request, body []string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	list, body = h.list, h.body
+	h.list, h.body = nil, nil
+	return list, body
+}
+
+// twoOf is a pool of an endpoint that answers busy and one that answers well; busy may change what it says.
+func twoOf(t *testing.T, speak, route string, busy http.HandlerFunc) (g *gateway, sick, well *heard) {
+	t.Helper()
+	sick, well = new(heard), new(heard)
+	one := service(t, func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		sick.add(r, body)
+		busy(w, r)
+	})
+	two := service(t, func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		well.add(r, body)
+		fmt.Fprint(w, "well")
+	})
+	g = runSite(t, fmt.Sprintf(`
+listeners: {web: {listen: "127.0.0.1:0"}}
+pools: {service: {endpoints: [%q, %q], http: %s, method: round_robin, retry_budget: 100%%, probe: {off: true}, outliers: {mode: "off"}}}
+routes: [{name: all, pool: service%s}]
+`, one, two, speak, route))
+	return g, sick, well
+}
+
+// answer makes a handler that says status. A 503 would make evenkeel send less to the endpoint, a 502 does not.
+func answer(status int) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(status)
+		fmt.Fprint(w, strings.Repeat("busy ", 200))
+	}
+}
+
+// TestRetryOfAnswers: an answer that says "not now" is not what the client sees while another endpoint can answer.
+func TestRetryOfAnswers(t *testing.T) {
+	for _, speak := range []string{"h1", "h2"} {
+		g, sick, well := twoOf(t, speak, "", answer(502))
+		for _, f := range fronts(t, g, nil) {
+			t.Run(f.name+" to "+speak, func(t *testing.T) {
+				for range 4 {
+					if resp, body := f.ask(t, f.request(t, "GET", "/", nil)); resp.StatusCode != 200 || body != "well" {
+						t.Fatalf("the client sees %d %q", resp.StatusCode, body)
+					}
+				}
+				again := 0
+				list, _ := well.take()
+				for _, r := range list {
+					if v := r.Header.Get("Evenkeel-Attempt"); v == "2" {
+						again++
+					} else if v != "" {
+						t.Errorf("Evenkeel-Attempt: %q", v)
+					}
+				}
+				busy, _ := sick.take()
+				if again == 0 || again != len(busy) || len(list) != 4 {
+					t.Errorf("of 4 requests the sick endpoint saw %d, the well one %d of which %d as second attempts", len(busy), len(list), again)
+				}
+			})
+			t.Run(f.name+" to "+speak+" changing something", func(t *testing.T) {
+				body := strings.Repeat("0123456789", 4000)
+				for _, c := range []struct {
+					method, key string
+					repeats     bool
+				}{{"POST", "", false}, {"POST", "\"a\"", true}, {"PUT", "", true}} {
+					seen := map[int]int{}
+					for range 4 {
+						r := f.request(t, c.method, "/", &slowly{rest: body})
+						r.ContentLength = int64(len(body))
+						if c.key != "" {
+							r.Header.Set("Idempotency-Key", c.key)
+						}
+						resp, _ := f.ask(t, r)
+						seen[resp.StatusCode]++
+					}
+					busy, _ := sick.take()
+					if want := len(busy); c.repeats && seen[502] != 0 || !c.repeats && seen[502] != want || seen[200]+seen[502] != 4 {
+						t.Errorf("%s with key %q was answered %v, the sick endpoint saw %d", c.method, c.key, seen, len(busy))
+					}
+					_, got := well.take()
+					for _, b := range got {
+						if b != body {
+							t.Errorf("%s: a body of %d bytes came, want %d", c.method, len(b), len(body))
+						}
+					}
+				}
+			})
+		}
+	}
+}
+
+// slowly is a body that comes in pieces.
+type slowly struct{ rest string }
+
+func (s *slowly) Read(p []byte) (int, error) {
+	if s.rest == "" {
+		return 0, io.EOF
+	}
+	n := copy(p[:min(len(p), 7000)], s.rest)
+	s.rest = s.rest[n:]
+	return n, nil
+}
+
+// TestRetryEnds: three attempts, then the answer as it is; who is told not to try again does not; and when the budget is spent nobody does.
+func TestRetryEnds(t *testing.T) {
+	var said atomic.Value
+	said.Store("")
+	tried := new(heard)
+	var ends []string
+	for range 3 {
+		ends = append(ends, strconv.Quote(service(t, func(w http.ResponseWriter, r *http.Request) {
+			tried.add(r, nil)
+			if name, value, ok := strings.Cut(said.Load().(string), ": "); ok {
+				w.Header().Set(name, value)
+			}
+			answer(503)(w, r)
+		})))
+	}
+	g := runSite(t, fmt.Sprintf(`
+listeners: {web: {listen: "127.0.0.1:0"}}
+pools: {service: {endpoints: [%s], probe: {off: true}, outliers: {mode: "off"}}}
+`, strings.Join(ends, ", ")))
+	f := fronts(t, g, nil)[0]
+	ask := func() (attempts int, told string) {
+		t.Helper()
+		resp, body := f.ask(t, f.request(t, "GET", "/", nil))
+		list, _ := tried.take()
+		if resp.StatusCode != 503 || !strings.HasPrefix(body, "busy") {
+			t.Errorf("the client sees %d %q", resp.StatusCode, body)
+		}
+		hosts := map[string]bool{}
+		for _, r := range list {
+			hosts[r.Context().Value(http.LocalAddrContextKey).(net.Addr).String()] = true
+		}
+		if len(hosts) != len(list) {
+			t.Errorf("%d attempts went to %d endpoints", len(list), len(hosts))
+		}
+		return len(list), resp.Header.Get("Evenkeel-No-Retry")
+	}
+	if n, told := ask(); n != 3 || told != "1" {
+		t.Errorf("%d attempts, and the client is told %q", n, told)
+	}
+	said.Store("Evenkeel-No-Retry: 1")
+	if n, told := ask(); n != 1 || told != "1" {
+		t.Errorf("%d attempts where the endpoint forbids more, and the client is told %q", n, told)
+	}
+	said.Store("Retry-After: 5")
+	if n, told := ask(); n != 1 || told != "" {
+		t.Errorf("%d attempts where the endpoint asks for 5 s, and the client is told %q", n, told)
+	}
+	said.Store("")
+	total, spent := 0, 0
+	for range 20 {
+		n, told := ask()
+		total += n
+		if n == 1 && told == "1" {
+			spent++
+		}
+	}
+	if total > 20+8 || spent < 10 {
+		t.Errorf("20 requests made %d attempts with 8 repeats left in the budget; %d were told that it is spent", total, spent)
+	}
+	seesRetries(t, g)
+}
+
+// seesRetries looks at what status and metrics say after TestRetryEnds.
+func seesRetries(t *testing.T, g *gateway) {
+	t.Helper()
+	var view struct {
+		Pools []struct {
+			Retries struct {
+				Attempts   uint64            `json:"attempts"`
+				Repeats    map[string]uint64 `json:"repeats"`
+				Denied     map[string]uint64 `json:"denied"`
+				BudgetLeft float64           `json:"budget_left"`
+			} `json:"retries"`
+		} `json:"pools"`
+		Events []struct{ Kind string } `json:"events"`
+	}
+	if err := json.Unmarshal([]byte(read(t, "http://"+g.at["console"]+"/api/v1/status")), &view); err != nil {
+		t.Fatal(err)
+	}
+	v := view.Pools[0].Retries
+	if v.Repeats["503"] != 10 || v.Denied["forbidden"] != 1 || v.Denied["retry_after"] != 1 || v.Denied["budget"] == 0 || v.BudgetLeft > 1 || v.Attempts != 33 {
+		t.Errorf("the status says %+v", v)
+	}
+	told := false
+	for _, e := range view.Events {
+		told = told || e.Kind == "retry_budget"
+	}
+	if !told {
+		t.Error("no event says that the budget is spent")
+	}
+	page := read(t, "http://"+g.at["console"]+"/metrics")
+	for _, want := range []string{`evenkeel_retries_total{pool="service",reason="503"} 10`, `evenkeel_attempts_total{pool="service"} 33`,
+		`evenkeel_retries_denied_total{pool="service",why="forbidden"} 1`, `evenkeel_retry_budget{pool="service"} 0`} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the metrics lack %s", want)
+		}
+	}
+}
+
+// read gets a page.
+func read(t *testing.T, url string) string {
+	t.Helper()
+	resp, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(body)
+}
+
+// TestDeadlines: what is left is told to the endpoint, and when nothing is, the client gets its 504 and the endpoint hears of it.
+func TestDeadlines(t *testing.T) {
+	for _, speak := range []string{"h1", "h2"} {
+		seen, left := new(heard), make(chan error, 10)
+		address := service(t, func(w http.ResponseWriter, r *http.Request) {
+			seen.add(r, nil)
+			if r.URL.Path == "/hang" {
+				<-r.Context().Done()
+				left <- r.Context().Err()
+			}
+		})
+		g := runSite(t, fmt.Sprintf(`
+listeners: {web: {listen: "127.0.0.1:0"}}
+pools: {service: {endpoints: [%q], http: %s}}
+routes: [{name: all, pool: service, deadline: 2s, tell_deadline: [evenkeel, envoy]}]
+`, address, speak))
+		for _, f := range fronts(t, g, nil) {
+			t.Run(f.name+" to "+speak, func(t *testing.T) {
+				for told, most := range map[string]int{"": 2000, "60000": 2000, "700": 700} {
+					r := f.request(t, "GET", "/", nil)
+					if told != "" {
+						r.Header.Set("Evenkeel-Deadline", told)
+					}
+					f.ask(t, r)
+					list, _ := seen.take()
+					for _, name := range []string{"Evenkeel-Deadline", "X-Envoy-Expected-Rq-Timeout-Ms"} {
+						if n, err := strconv.Atoi(list[0].Header.Get(name)); err != nil || n > most || n < most/2 || len(list[0].Header.Values(name)) != 1 {
+							t.Errorf("told %q, the endpoint gets %s: %v", told, name, list[0].Header.Values(name))
+						}
+					}
+				}
+				resp, body := f.ask(t, f.request(t, "GET", "/hang", nil, "Evenkeel-Deadline", "150"))
+				if resp.StatusCode != 504 || !strings.Contains(body, `"reason":"deadline"`) || resp.Header.Get("Evenkeel-No-Retry") != "1" {
+					t.Errorf("the client sees %d %v %s", resp.StatusCode, resp.Header, body)
+				}
+				select {
+				case <-left:
+				case <-time.After(patience):
+					t.Error("the endpoint works on")
+				}
+				seen.take()
+				if resp, _ := f.ask(t, f.request(t, "GET", "/", nil, "Evenkeel-Deadline", "0")); resp.StatusCode != 504 {
+					t.Errorf("a deadline that has passed is answered %d", resp.StatusCode)
+				}
+				if list, _ := seen.take(); len(list) != 0 {
+					t.Error("a deadline that has passed reached the endpoint")
+				}
+			})
+		}
+		page := read(t, "http://"+g.at["console"]+"/metrics")
+		for _, want := range []string{`evenkeel_deadline_expired_total{route="all",stage="send"} 2`, `evenkeel_deadline_expired_total{route="all",stage="deadline"} 2`} {
+			if !strings.Contains(page, want) {
+				t.Errorf("the metrics lack %s", want)
+			}
+		}
+	}
+}
+
+// TestAttemptTimeout: an endpoint that hangs costs one attempt, and the time of one.
+func TestAttemptTimeout(t *testing.T) {
+	for _, speak := range []string{"h1", "h2"} {
+		g, sick, well := twoOf(t, speak, ", retry: {attempt_timeout: 200ms}", func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+		for _, f := range fronts(t, g, nil) {
+			t.Run(f.name+" to "+speak, func(t *testing.T) {
+				for range 4 {
+					if resp, body := f.ask(t, f.request(t, "GET", "/", nil)); resp.StatusCode != 200 || body != "well" {
+						t.Errorf("the client sees %d %q", resp.StatusCode, body)
+					}
+				}
+				if list, _ := well.take(); len(list) != 4 {
+					t.Errorf("the endpoint that answers saw %d requests", len(list))
+				}
+			})
+		}
+		if hung, _ := sick.take(); len(hung) == 0 { // until it is ejected
+			t.Error("the endpoint that hangs saw no request")
+		}
+	}
+}
+
+// retryServer says that it is not available to the first calls.
+type retryServer struct {
+	grpc_testing.UnimplementedTestServiceServer
+	fails atomic.Int64
+	calls chan metadata.MD
+	says  metadata.MD
+}
+
+func (s *retryServer) UnaryCall(ctx context.Context, _ *grpc_testing.SimpleRequest) (*grpc_testing.SimpleResponse, error) {
+	md, _ := metadata.FromIncomingContext(ctx)
+	s.calls <- md
+	if s.fails.Add(-1) >= 0 {
+		_ = grpc.SetTrailer(ctx, s.says)
+		return nil, status.Error(codes.Unavailable, "not now")
+	}
+	return &grpc_testing.SimpleResponse{}, nil
+}
+
+// TestRetryOfGRPC: calls may have had their effect, so only those with a key are tried again.
+func TestRetryOfGRPC(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, server := grpc.NewServer(), &retryServer{calls: make(chan metadata.MD, 10)}
+	grpc_testing.RegisterTestServiceServer(s, server)
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(ln) }()
+	t.Cleanup(func() { s.Stop(); <-done })
+	g := run(t, "--listen", "127.0.0.1:0", "--to", "h2c://"+ln.Addr().String())
+	conn, err := grpc.NewClient("passthrough:///"+g.at["web"], grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDisableRetry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	client := grpc_testing.NewTestServiceClient(conn)
+	for _, c := range []struct {
+		name  string
+		send  metadata.MD
+		says  metadata.MD
+		fails int64
+		calls int
+		want  codes.Code
+	}{
+		{name: "well", calls: 1},
+		{name: "without a key", fails: 1, calls: 1, want: codes.Unavailable},
+		{name: "with a key", send: metadata.Pairs("idempotency-key", "a"), fails: 1, calls: 2},
+		{name: "with a key, thrice", send: metadata.Pairs("idempotency-key", "a"), fails: 3, calls: 3, want: codes.Unavailable},
+		{name: "pushed back a little", send: metadata.Pairs("idempotency-key", "a"), says: metadata.Pairs("grpc-retry-pushback-ms", "50"), fails: 1, calls: 2},
+		{name: "pushed back for good", send: metadata.Pairs("idempotency-key", "a"), says: metadata.Pairs("grpc-retry-pushback-ms", "-1"), fails: 1, calls: 1, want: codes.Unavailable},
+		{name: "the client tries again", send: metadata.Pairs("idempotency-key", "a", "grpc-previous-rpc-attempts", "1"), fails: 1, calls: 1, want: codes.Unavailable},
+	} {
+		server.fails.Store(c.fails)
+		server.says = c.says
+		ctx, stop := context.WithTimeout(metadata.NewOutgoingContext(t.Context(), c.send), patience)
+		_, err := client.UnaryCall(ctx, &grpc_testing.SimpleRequest{})
+		stop()
+		if status.Code(err) != c.want || len(server.calls) != c.calls {
+			t.Errorf("%s: %v after %d calls, want %v after %d", c.name, err, len(server.calls), c.want, c.calls)
+		}
+		for range len(server.calls) {
+			md := <-server.calls
+			if len(md.Get("evenkeel-deadline")) != 1 {
+				t.Errorf("%s: the server is told %v", c.name, md)
+			}
+		}
+	}
+}

@@ -1,0 +1,74 @@
+package proxy
+
+import (
+	"io"
+	"time"
+
+	"github.com/even-keel/evenkeel/exchange"
+	"github.com/even-keel/evenkeel/wire"
+)
+
+// refuseAgain is what Send returns after an answer that x.Judge wanted thrown away. No client sees it: the retry stage tries again.
+var refuseAgain = &exchange.Refusal{Stage: "send", Reason: "tried_again", Status: 502, Detail: "The service could not answer."}
+
+// discardMost is how much of an unwanted answer is read to keep its connection. Pages that say "unavailable" are short.
+const discardMost = 16 << 10
+
+// doubtful reports whether a status says that the endpoint could not answer.
+func doubtful(status int) bool { return status == 429 || status >= 502 && status <= 504 }
+
+// isGRPC reports whether x is a call of gRPC, whose failures are in other fields.
+func isGRPC(x *exchange.Exchange) bool {
+	if string(x.Request.Method) != "POST" {
+		return false
+	}
+	kind := x.Request.Field(wire.ContentType)
+	return len(kind) >= len(grpcType) && wire.EqualFold(kind[:len(grpcType)], grpcType)
+}
+
+// mind takes in what a failed answer says of trying again.
+func (a *attempt) mind(s *scratch) {
+	r := &a.x.Result
+	for i := range s.resp.Fields {
+		switch f := &s.resp.Fields[i]; f.ID {
+		case wire.EvenkeelNoRetry:
+			r.NoRetry = r.NoRetry || len(f.Value) > 0 && string(f.Value) != "0" && string(f.Value) != "?0"
+		case wire.GRPCStatus: // in the head it means that nothing follows
+			if n, ok := parseH2Length(f.Value); ok && n <= 16 {
+				r.Code = uint8(n)
+			}
+		case wire.GRPCPushback:
+			ms, ok := parseH2Length(f.Value)
+			if !ok { // negative, or no number: gRPC A6 has both forbid
+				r.NoRetry = true
+			}
+			r.RetryAfter = time.Duration(min(ms, int64(retryAfterMax/time.Millisecond))) * time.Millisecond
+		}
+	}
+}
+
+// discard ends an attempt whose answer is not wanted. What is there of a short body is read, so that the connection can go on.
+func (a *attempt) discard(s *scratch) *exchange.Refusal {
+	a.x.Endpoint.Link.(*Link).loadOf(a.x, &s.resp)
+	whole := false
+	for n := 0; n <= discardMost && a.b.ready(); {
+		p, _, err := a.b.body()
+		n += len(p)
+		if err != nil {
+			whole = err == io.EOF
+			break
+		}
+	}
+	a.finish(whole)
+	s.resp.Reset()
+	return refuseAgain
+}
+
+// firstByte is how long an endpoint may take from the whole request to the answer head.
+func (u *Upstream) firstByte(x *exchange.Exchange) time.Duration {
+	d := u.cfg().Timeouts.FirstByte
+	if x != nil && x.Route != nil && x.Route.AttemptTimeout > 0 {
+		d = min(d, x.Route.AttemptTimeout)
+	}
+	return d
+}
