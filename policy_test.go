@@ -19,13 +19,13 @@ const module = "github.com/even-keel/evenkeel"
 
 // floors is the house: a package imports packages of lower floors, and its neighbours only by sideways.
 var floors = map[string]int{
-	"site": 0, "wire": 0, "exchange": 0,
+	"site": 0, "wire": 0, "exchange": 0, "keep": 0,
 	"proxy": 1, "pool": 1, "admit": 1, "contain": 1, "queue": 1, "steer": 1, "vip": 1, "client": 1,
 	"probe": 1, "load": 1, "chaos": 1, "slo": 1,
 	"quorum": 1, "bus": 1, "monitor": 1,
-	"console": 1,
-	"node":    2,
-	"cmd":     3, "bench": 3, "script": 3, "e2e": 3,
+	"console": 1, "alert": 1,
+	"node": 2,
+	"cmd":  3, "bench": 3, "script": 3, "e2e": 3,
 }
 
 // sideways are the edges between neighbours, each with its reason.
@@ -59,10 +59,10 @@ var importers = map[string][]string{
 	"github.com/oschwald/":                     {"admit"},
 	"github.com/cilium/ebpf":                   {"vip", "chaos"},
 	"github.com/charmbracelet/":                {"console"},
-	"go.yaml.in/":                              {"site", "pool", "console"},
 	"google.golang.org/grpc":                   {"client"},
 	"github.com/cenkalti/backoff":              {"bench"},
 	"github.com/failsafe-go/failsafe-go":       {"bench"},
+	"go.yaml.in/":                              {"site", "pool", "console", "slo"},
 	"github.com/coder/websocket":               nil,
 	"github.com/santhosh-tekuri/jsonschema/v6": nil,
 	"github.com/rogpeppe/go-internal":          nil,

@@ -34,6 +34,13 @@ type Deps struct {
 	// Explain says which limits and quotas a request like the asked one meets, and changes nothing. An error means that the
 	// question makes no sense.
 	Explain func(q Question) (Explanation, error)
+	// Objectives is what the service promised, and how much of it was kept; nil: nothing.
+	Objectives func() Objectives
+	// Alerts is what needs a person; Silence keeps alerts from being told, EndSilence ends that, TestAlert sends a sample of an alert.
+	Alerts     func() Alerts
+	Silence    func(o SilenceOrder) (Silence, error)
+	EndSilence func(id string) error
+	TestAlert  func(name string) error
 	// Ready says whether the node should get traffic, and else why not.
 	Ready func() (ok bool, why string)
 
@@ -105,6 +112,10 @@ func New(deps Deps) http.Handler {
 	serve("GET", "/api/v1/events", c.events)
 	serve("GET", "/api/v1/limits/explain", c.explain)
 	serve("GET", "/api/v1/overload", c.overload)
+	serve("GET", "/objectives", c.objectivesPage)
+	serve("GET", "/live/objectives", c.liveObjectives)
+	serve("GET", "/api/v1/objectives", c.objectives)
+	c.alertRoutes(serve)
 	c.shedRoutes(mux)
 	c.monitorRoutes(mux, serve)
 	serve("GET", "/api/v1/stream", c.streamViews)

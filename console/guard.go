@@ -88,7 +88,7 @@ func open(path string) bool { return path == "/login" || strings.HasPrefix(path,
 
 // unauthorized sends people to the login form and tells programs what to show.
 func (c *console) unauthorized(w http.ResponseWriter, r *http.Request) {
-	if (r.URL.Path == "/" || r.URL.Path == "/overload") && strings.Contains(r.Header.Get("Accept"), "text/html") {
+	if (r.URL.Path == "/" || r.URL.Path == "/overload" || r.URL.Path == "/objectives") && strings.Contains(r.Header.Get("Accept"), "text/html") {
 		http.Redirect(w, r, "/login", http.StatusSeeOther)
 		return
 	}

@@ -86,6 +86,10 @@ func pageFuncs() template.FuncMap {
 		"loadText": func(state string) string { text, _ := loadWord(state); return text },
 		"loadTone": func(state string) string { _, tone := loadWord(state); return tone },
 		"because":  refusedWords, "keysText": keysText, "order": shedPath, "sentence": sentenceOf,
+		"promiseText": func(state string) string { word, _ := objectiveWord(state); return word },
+		"promiseTone": func(state string) string { _, tone := objectiveWord(state); return tone },
+		"budget":      budgetText, "target": shareText, "burn": burnText, "detect": detectText,
+		"bad":  func(o Objective) uint64 { return o.Total - min(o.GoodCount, o.Total) },
 		"part": partOf, "drawn": drawnOf, "whole": wholeOf,
 		"num": func(n int) uint64 { return uint64(max(n, 0)) },
 		"pair": func(p Pool, now time.Time) any {

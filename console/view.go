@@ -148,6 +148,7 @@ type Endpoint struct {
 type Verdict struct {
 	At      time.Time `json:"at"`
 	Healthy bool      `json:"healthy"`
+	Void    bool      `json:"void,omitempty"` // the probe could not be made; says nothing about the endpoint
 	Reason  string    `json:"reason,omitempty"`
 	TookMS  float64   `json:"took_ms"`
 }

@@ -120,8 +120,8 @@ func TestTimesOfTheAdmitted(t *testing.T) {
 	if n := s.latency[latencyBucket(3*time.Second)].Load(); n != 1 {
 		t.Errorf("a failed attempt counted %d times", n)
 	}
-	if s.away[exchange.Low].Load() != 1 || s.away[exchange.Critical].Load() != 0 || s.status[exchange.Low][5].Load() != 1 || s.failed.Load() != 1 || s.refused.Load() != 2 {
-		t.Errorf("counted %d and %d away, %d failed", s.away[exchange.Low].Load(), s.away[exchange.Critical].Load(), s.failed.Load())
+	if s.away[exchange.Low].Load() != 1 || s.away[exchange.Critical].Load() != 0 || s.status[exchange.Low][5].Load() != 1 || s.failed[exchange.Critical].Load() != 1 || s.refused.Load() != 2 {
+		t.Errorf("counted %d and %d away, %d failed", s.away[exchange.Low].Load(), s.away[exchange.Critical].Load(), s.failed[exchange.Critical].Load())
 	}
 }
 

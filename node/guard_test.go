@@ -264,11 +264,11 @@ func TestListenOverflows(t *testing.T) {
 		"good": "TcpExt: SyncookiesSent ListenOverflows ListenDrops\nTcpExt: 1 42 43\nIpExt: A\nIpExt: 7\n",
 		"cut":  "TcpExt: SyncookiesSent ListenOverflows\nTcpExt: 1\n",
 	})
-	if n, ok := listenOverflows(filepath.Join(dir, "good")); !ok || n != 42 {
+	if n, ok := tcpExt(filepath.Join(dir, "good"), "ListenOverflows"); !ok || n != 42 {
 		t.Errorf("%d, %v, want 42", n, ok)
 	}
 	for _, name := range []string{"cut", "none"} {
-		if n, ok := listenOverflows(filepath.Join(dir, name)); ok {
+		if n, ok := tcpExt(filepath.Join(dir, name), "ListenOverflows"); ok {
 			t.Errorf("%s: %d", name, n)
 		}
 	}

@@ -126,6 +126,8 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	out.overload(n.protections(pools))
 	out.monitor(n.monitor.Status())
+	out.objectives(n.promised.book.Status(time.Now()))
+	out.alerts(n.viewAlerts())
 }
 
 // tokens shows the sources of tokens. Two that have their keys from one place, for the customer and for the user, count together.
@@ -158,6 +160,8 @@ func (s sink) tally(key tallyKey, t *tally) {
 	if v.Requests == 0 {
 		return
 	}
+	s.counter(descTold, v.Told[0], key.listener, key.route, "429")
+	s.counter(descTold, v.Told[1], key.listener, key.route, "503")
 	s.counter(descBytesIn, v.BytesIn, key.listener, key.route)
 	s.counter(descBytesOut, v.BytesOut, key.listener, key.route)
 	buckets, total := v.cumulative(bounds)

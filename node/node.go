@@ -63,6 +63,8 @@ type Node struct {
 	switches switches
 	sampled  int // how often the sampler read counters; only it looks
 	events   events
+	promised *objectives
+	alerting *alerting
 	tasks    *tasks
 	admin    *admin
 	metrics  *metrics
@@ -141,6 +143,7 @@ func New(opts Options) (*Node, error) {
 	n.guard.event, n.guard.senses = n.event, newSenses("/proc", "/sys/fs/cgroup")
 	n.guard.update(opts.Site.Guard)
 	n.book = n.newBook(opts.Site)
+	n.promised, n.alerting = n.newObjectives(opts.Site), newAlerting(opts.Site)
 	n.wire()
 	n.metrics = newMetrics(n)
 	n.monitor = n.newMonitor(opts.Site)
@@ -192,6 +195,7 @@ func (n *Node) start(ctx context.Context) error {
 	n.tasks.start("guard", n.guard.run)
 	n.monitorTask = n.tasks.start("monitor", n.monitor.Run)
 	n.startQuotas()
+	n.useObjectives(n.site)
 	n.tasks.start("prober", n.prober)
 	pools := map[string]*runningPool{}
 	for _, name := range slices.Sorted(maps.Keys(n.site.Pools)) {
@@ -212,6 +216,8 @@ func (n *Node) start(ctx context.Context) error {
 	}
 	n.tasks.start("proxy", n.front.Run)
 	n.tasks.start("rates", n.sample)
+	n.useAlerts(n.site)
+	n.tasks.start("objectives", n.judge)
 	if n.opts.Load != nil {
 		n.tasks.start("watch", func(ctx context.Context) error {
 			site.Watch(ctx, n.files, watchEvery, func() { _ = n.Reload() })

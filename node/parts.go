@@ -103,7 +103,7 @@ func (p *realPool) view() console.Pool {
 			Picks: uint64(max(e.Picks, 0)), Failures: uint64(max(e.Failures, 0)), EWMAMS: e.EWMA,
 		}
 		for _, h := range e.Verdicts {
-			one.History = append(one.History, console.Verdict{At: h.At, Healthy: h.Healthy, Reason: h.Reason, TookMS: h.Took})
+			one.History = append(one.History, console.Verdict{At: h.At, Healthy: h.Healthy, Void: h.Void, Reason: h.Reason, TookMS: h.Took})
 		}
 		v.Endpoints = append(v.Endpoints, one)
 	}

@@ -202,6 +202,8 @@ func (n *Node) swap(next *site.Site, pools map[string]*runningPool) {
 	maps.DeleteFunc(n.cut, func(name string, _ *atomic.Uint64) bool { return !routes[name] })
 	n.mu.Unlock()
 	n.tallies.keep(func(key tallyKey) bool { return next.Listeners[key.listener] != nil && routes[key.route] })
+	n.useObjectives(next)
+	n.useAlerts(next)
 	n.guard.update(next.Guard)
 	n.monitor.Update(&next.Monitor)
 	n.screen.Keep(next)

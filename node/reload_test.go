@@ -30,6 +30,18 @@ type world struct {
 	failOpen bool          // the proxy cannot open a listener
 	drain    time.Duration // how long draining takes; more than it may: as long as it may
 	busy     map[string]int64
+	shown    map[string]console.Pool // instead of what it would show
+	fronts   map[string]console.Listener
+}
+
+// show makes a pool show endpoints.
+func (w *world) show(pool string, endpoints ...console.Endpoint) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.shown == nil {
+		w.shown = map[string]console.Pool{}
+	}
+	w.shown[pool] = console.Pool{Name: pool, HealthyShare: 1, Endpoints: slices.Clone(endpoints)}
 }
 
 func (w *world) say(text string) {
@@ -72,6 +84,9 @@ func (p *worldPool) Ready() bool                          { return true }
 func (p *worldPool) view() console.Pool {
 	p.w.mu.Lock()
 	defer p.w.mu.Unlock()
+	if e, is := p.w.shown[p.name]; is {
+		return e
+	}
 	return console.Pool{Endpoints: []console.Endpoint{{InFlight: p.w.busy[p.name]}}}
 }
 
@@ -106,7 +121,11 @@ func (f *worldFront) Drain(ctx context.Context) error {
 
 func (f *worldFront) Files() (map[string][]*os.File, error) { return nil, nil }
 func (f *worldFront) Addr(string) net.Addr                  { return nil }
-func (f *worldFront) views() map[string]console.Listener    { return nil }
+func (f *worldFront) views() map[string]console.Listener {
+	f.w.mu.Lock()
+	defer f.w.mu.Unlock()
+	return maps.Clone(f.w.fronts)
+}
 
 // pass lets fake time pass.
 func pass(d time.Duration) { <-time.After(d) }
@@ -123,8 +142,8 @@ func testSite(listener string, pools ...string) *site.Site {
 	return s
 }
 
-// newWorld makes a node that serves s.
-func newWorld(t *testing.T, s *site.Site) *world {
+// newWorld makes a node that serves s. prepare is called before it runs.
+func newWorld(t *testing.T, s *site.Site, prepare ...func(n *Node)) *world {
 	w := &world{busy: map[string]int64{}, drain: time.Second}
 	ready := make(chan struct{})
 	n, err := New(Options{Site: s, Log: slog.New(slog.DiscardHandler), Ready: func() { close(ready) },
@@ -140,6 +159,9 @@ func newWorld(t *testing.T, s *site.Site) *world {
 		}
 		w.say("build " + cfg.Name)
 		return &worldPool{w: w, name: cfg.Name}, nil
+	}
+	for _, f := range prepare {
+		f(n)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)

@@ -91,7 +91,7 @@ func (s *senses) sample(now time.Time) guard.Sample {
 	if s.turn--; s.turn < 0 || s.memory >= memoryNear {
 		s.turn = memoryEvery - 1
 		s.memory = s.memoryShare()
-		if n, ok := listenOverflows(filepath.Join(s.proc, "net/netstat")); ok {
+		if n, ok := tcpExt(filepath.Join(s.proc, "net/netstat"), "ListenOverflows"); ok {
 			if s.first == 0 {
 				s.first = n + 1
 			}
@@ -193,8 +193,9 @@ func (s *senses) memoryShare() float64 {
 	return float64(used) / float64(s.limit)
 }
 
-// listenOverflows reads how many clients found the accept queue of a listening socket full, of any program in this network namespace.
-func listenOverflows(path string) (n uint64, ok bool) {
+// tcpExt reads a counter of TCP, of all programs in this network namespace. ListenOverflows are clients that found the accept queue of a
+// listening socket full, ListenDrops all that were dropped before they were accepted.
+func tcpExt(path, counter string) (n uint64, ok bool) {
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return 0, false
@@ -210,7 +211,7 @@ func listenOverflows(path string) (n uint64, ok bool) {
 			continue
 		}
 		for i, name := range names[:min(len(names), len(f))] {
-			if string(name) == "ListenOverflows" {
+			if string(name) == counter {
 				n, err = strconv.ParseUint(string(f[i]), 10, 64)
 				return n, err == nil
 			}

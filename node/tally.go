@@ -3,6 +3,7 @@ package node
 import (
 	"maps"
 	"math/bits"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,7 +37,8 @@ type tallyShard struct {
 	status   [classCount][6]atomic.Uint64 // by class, and first digit of the status; 0: no answer, or not HTTP
 	away     [classCount]atomic.Uint64    // turned away before any endpoint was tried
 	refused  atomic.Uint64
-	failed   atomic.Uint64 // 5xx of endpoints and evenkeel, cut off answers
+	failed   [classCount]atomic.Uint64 // 5xx of endpoints and evenkeel, cut off answers
+	told     [2]atomic.Uint64          // answers with 429 and with 503, whoever gave them: the first signs of overload
 	bytesIn  atomic.Uint64
 	bytesOut atomic.Uint64
 	micros   atomic.Uint64 // sum of the latencies
@@ -61,6 +63,12 @@ func (s *tallyShard) count(x *exchange.Exchange, status int, refused bool, took 
 		code = 0
 	}
 	s.status[class][code].Add(1)
+	switch status {
+	case http.StatusTooManyRequests:
+		s.told[0].Add(1)
+	case http.StatusServiceUnavailable:
+		s.told[1].Add(1)
+	}
 	if refused {
 		s.refused.Add(1)
 		if x.Attempt == 0 {
@@ -72,7 +80,7 @@ func (s *tallyShard) count(x *exchange.Exchange, status int, refused bool, took 
 		}
 	}
 	if failed(x, status) {
-		s.failed.Add(1)
+		s.failed[class].Add(1)
 	}
 	if n := x.Outcome.BytesIn; n > 0 {
 		s.bytesIn.Add(uint64(n))
@@ -129,7 +137,8 @@ func bucketMiddle(i int) time.Duration {
 type sums struct {
 	Requests, Refused, Failed, BytesIn, BytesOut uint64
 	Status                                       [classCount][6]uint64
-	Away                                         [classCount]uint64
+	Away, FailedOf                               [classCount]uint64
+	Told                                         [2]uint64 // 429, 503
 	Micros                                       uint64
 	Latency                                      [latencyBuckets]uint64
 }
@@ -148,9 +157,14 @@ func (t *tally) addTo(s *sums) {
 				s.Requests += n
 			}
 			s.Away[class] += p.away[class].Load()
+			f := p.failed[class].Load()
+			s.FailedOf[class] += f
+			s.Failed += f
+		}
+		for i := range p.told {
+			s.Told[i] += p.told[i].Load()
 		}
 		s.Refused += p.refused.Load()
-		s.Failed += p.failed.Load()
 		s.BytesIn += p.bytesIn.Load()
 		s.BytesOut += p.bytesOut.Load()
 		s.Micros += p.micros.Load()

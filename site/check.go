@@ -31,6 +31,8 @@ func (c *checker) all() {
 	c.routes()
 	c.protection()
 	c.monitor()
+	c.objectives()
+	c.alerts()
 }
 
 // suspect says whether path or anything in it is a mistake already.

@@ -123,6 +123,10 @@ func named(v reflect.Value, f field) (map[string]reflect.Value, []string) {
 			name = x.Name
 		case Certificate:
 			name = x.Cert
+		case Objective:
+			name = x.Name
+		case Receiver:
+			name = x.Name
 		default:
 			name = format(e, f.each())
 		}

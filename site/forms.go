@@ -37,10 +37,12 @@ var forms = map[string]form{
 	"patterns":  {checkRegexp, "", "header name: regular expression"},
 	"headers":   {checkHeaderValue, "", "header name: value"},
 	"period":    {checkPeriod, `^(hour|day|week|month|year|lifetime|[0-9].*)$`, "hour, day, week, month, year, lifetime or a length"},
+	"window":    {checkWindow, `^(day|week|month|quarter|year|[0-9].*)$`, "day, week, month, quarter, year or a length"},
+	"url":       {checkURL, `^(https?://.+)?$`, "a URL"},
+	"mailbox":   {checkMailbox, `^[^@\s]+@[^@\s]+$`, "a mail address"},
 	"time":      {checkTime, `^[0-9]{4}-[0-9]{2}-[0-9]{2}T.*$`, "a time, 2026-01-31T00:00:00Z"},
 	"exclusion": {checkExclusion, `^([1-9][0-9]*(-[1-9][0-9]*)?|[A-Za-z][A-Za-z0-9_./:-]*)$`, "942100, 942000-942999 or a tag"},
 	"file":      {checkFile, "", "a path, relative to the file that names it"},
-	"url":       {checkURL, `^https?://`, "a URL that begins with http:// or https://"},
 	"place":     {checkPlace, "", "a URL, or a path relative to the file that names it"},
 }
 
@@ -333,18 +335,10 @@ func checkPlace(s string) (string, error) {
 	if !isURL(s) {
 		return checkFile(s)
 	}
-	u, err := checkURL(s)
-	if err != nil && strings.Contains(err.Error(), "is no URL") {
-		return s, fmt.Errorf("%s is no URL; write https://host/path, or the path of a file", quote(s))
-	}
-	return u, err
-}
-
-func checkURL(s string) (string, error) {
 	u, err := url.Parse(s)
 	switch {
 	case err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http":
-		return s, fmt.Errorf("%s is no URL; write https://host/path", quote(s))
+		return s, fmt.Errorf("%s is no URL; write https://host/path, or the path of a file", quote(s))
 	case u.User != nil:
 		return s, errors.New("a URL with a password in it would stand in logs; leave out what is before the @")
 	case u.Fragment != "":

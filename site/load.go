@@ -118,6 +118,9 @@ func finish(s *Site, given func(path string) bool) {
 	for _, p := range probeless {
 		p.Probe.Off = s.onlyUDP(p)
 	}
+	for _, o := range s.Objectives {
+		o.settle()
+	}
 }
 
 // anyRoute reports whether one of the routes that l may take is of a kind.

@@ -13,12 +13,12 @@ var otherWords = map[string][]string{
 	"domains": {"hosts"}, "entrypoints": {"listeners"}, "frontend": {"listeners"}, "frontends": {"listeners"},
 	"grpc": {"http", "h2"}, "h2c": {"h2"}, "health": {"probe"}, "healthcheck": {"probe"}, "host": {"hosts"}, "hosts": {"endpoints"},
 	"http1": {"h1"}, "http2": {"h2"}, "https": {"http"}, "includes": {"include"}, "interval": {"every"}, "iphash": {"hash"},
-	"key_file": {"key"}, "lb": {"method"}, "leastconn": {"least_requests"}, "leastconnections": {"least_requests"},
+	"goal": {"target"}, "key_file": {"key"}, "lb": {"method"}, "leastconn": {"least_requests"}, "leastconnections": {"least_requests"},
 	"leastrequest": {"least_requests"}, "maglev": {"hash"}, "match": {"paths"}, "maxconn": {"connections", "max"}, "nodes": {"endpoints"},
 	"p2c": {"least_requests"}, "path": {"paths"}, "peakewma": {"ewma"}, "period": {"every"}, "policy": {"method"}, "prefix": {"paths"},
 	"random": {"least_requests"}, "ringhash": {"hash"}, "rr": {"round_robin"}, "rules": {"routes"}, "server": {"endpoints"},
-	"servers": {"endpoints", "pools"}, "service": {"pool"}, "services": {"pools"}, "sni": {"server_name"}, "ssl": {"tls"},
-	"strategy": {"method"}, "target": {"pool"}, "targets": {"endpoints"}, "timeout": {"timeouts", "deadline"}, "type": {"protocol", "method"},
+	"servers": {"endpoints", "pools"}, "objective": {"target"}, "service": {"pool"}, "services": {"pools"}, "sni": {"server_name"}, "ssl": {"tls"},
+	"slo": {"objectives"}, "slos": {"objectives"}, "strategy": {"method"}, "mail": {"email"}, "target": {"pool"}, "targets": {"endpoints"}, "timeout": {"timeouts", "deadline"}, "type": {"protocol", "method"},
 	"unhealthy": {"fall"}, "upstream": {"pool"}, "upstreams": {"pools"}, "url": {"address"}, "vhosts": {"routes"}, "weighted_round_robin": {"weighted"},
 }
 

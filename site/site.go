@@ -40,6 +40,9 @@ type Site struct {
 	Stop      Stop                 `yaml:"stop" doc:"how long stopping may take"`
 	StateDir  string               `yaml:"state_dir" form:"file" doc:"folder for what must survive a restart; empty keeps nothing on disk"`
 
+	Objectives []*Objective `yaml:"objectives" doc:"what the service promises: shares of good requests over a window, their error budgets and burn rates"`
+	Alerts     Alerts       `yaml:"alerts" doc:"who is told when something needs a person; shipped alerts are on by default"`
+
 	// Files lists every file and included folder that the site was read from, secrets too, as absolute paths in reading
 	// order: what must be watched for changes. Certificates are not among them.
 	Files []string `yaml:"-"`

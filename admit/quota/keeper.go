@@ -12,11 +12,12 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/even-keel/evenkeel/keep"
 )
 
 // Names of files in the folder.
 const (
-	nameLock     = "lock"
 	nameSnapshot = "snapshot"
 	nameOld      = "snapshot.old"
 	journalMark  = "journal-"
@@ -270,15 +271,9 @@ func (k *keeper) followOne(id string, o *other) {
 // setAside renames a file that cannot be read, so that nothing overwrites it and people can look at it.
 func (k *keeper) setAside(name string, why error) {
 	path := filepath.Join(k.dir, name)
-	aside := path + ".corrupt-" + k.book.now().UTC().Format("20060102T150405Z")
-	for n := 2; ; n++ {
-		if _, err := os.Lstat(aside); err != nil {
-			break
-		}
-		aside = fmt.Sprintf("%s.corrupt-%s-%d", path, k.book.now().UTC().Format("20060102T150405Z"), n)
-	}
 	text := fmt.Sprintf("the quota file %s was not read, because it is damaged or foreign (%v)", path, why)
-	if err := os.Rename(path, aside); err != nil {
+	aside, err := keep.SetAside(path, k.book.now())
+	if err != nil {
 		k.stuck = k.stuck || name == nameSnapshot || name == nameOld
 		k.book.alarm(text + "; it could not be set aside, so no snapshot is written until it is moved away: " + err.Error())
 		return
@@ -331,15 +326,8 @@ func (k *keeper) takeLock() {
 	if k.lock != nil {
 		return
 	}
-	f, err := os.OpenFile(filepath.Join(k.dir, nameLock), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return // saving will say what is wrong
-	}
-	if syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil {
-		f.Close()
-		return
-	}
-	k.lock = f
+	// An error is said when saving.
+	k.lock, _ = keep.Lock(k.dir)
 }
 
 // unlocked says whether the process that wrote a journal has ended.
@@ -389,13 +377,4 @@ func readFrom(f *os.File, from int64) ([]byte, error) {
 		err = nil
 	}
 	return b[:read], err
-}
-
-// syncDir makes new names in the folder last.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"syscall"
 	"time"
+
+	"github.com/even-keel/evenkeel/keep"
 )
 
 // file is what writing needs of a file. Tests put full disks here.
@@ -161,7 +163,7 @@ func (k *keeper) openJournal() (*journal, error) {
 		err = os.Rename(path+".new", path)
 	}
 	if err == nil {
-		err = syncDir(k.dir)
+		err = keep.SyncDir(k.dir)
 	}
 	if err != nil {
 		f.Close()
@@ -203,7 +205,7 @@ func (k *keeper) snapshot() error {
 	if err := os.Rename(path, old); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("the old snapshot cannot be kept: %w", err)
 	}
-	if err := errors.Join(os.Rename(path+".new", path), syncDir(k.dir)); err != nil {
+	if err := errors.Join(os.Rename(path+".new", path), keep.SyncDir(k.dir)); err != nil {
 		return fmt.Errorf("the snapshot cannot be put in place: %w", err)
 	}
 	k.drop()

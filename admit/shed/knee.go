@@ -237,17 +237,27 @@ func (k *Knee) scatter(win *Window) {
 	m[0], m[1], m[2] = m[0]*keep+n, m[1]*keep+win.Seconds, m[2]*keep+win.Squares
 }
 
-// doubt is the variance of the number of answers for each one that is due.
+// noise is the squared coefficient of variation of answers, as far as known.
+func (k *Knee) noise() float64 { return k.variance(math.Inf(1)) }
+
+// doubt is the variance of the number of answers for each one that is due: noise, but relative to S, for an answer that queued at the endpoints scatters
+// as one that did not and takes longer.
 func (k *Knee) doubt() float64 {
+	if k.service > 0 {
+		return k.variance(k.service)
+	}
+	return k.noise()
+}
+
+// variance is that of answers in units of the square of their mean, or of most when that is less.
+func (k *Knee) variance(most float64) float64 {
 	m := &k.moments
 	if m[0] < 10 || m[1] <= 0 {
 		return noiseFirst
 	}
 	mean := m[1] / m[0]
 	v := m[2]/m[0] - mean*mean
-	if k.service > 0 {
-		mean = min(mean, k.service)
-	}
+	mean = min(mean, most)
 	return min(max(v/(mean*mean), noiseLeast), noiseMost)
 }
 
@@ -264,9 +274,10 @@ func (k *Knee) calm(win *Window) {
 	if n == 0 {
 		return
 	}
-	k.calmer.add(n, win.Seconds, math.Exp(-n/max(10, 20*k.doubt())))
+	noise := k.noise()
+	k.calmer.add(n, win.Seconds, math.Exp(-n/max(10, 20*noise)))
 	lately, before := k.calmer.mean(), k.low.mean()
-	late := k.low.count >= 8 && lately > 1.5*before+free/2 && apart(lately, before, k.doubt(), k.calmer.count, k.low.count)
+	late := k.low.count >= 8 && lately > 1.5*before+free/2 && apart(lately, before, noise, k.calmer.count, k.low.count)
 	if late && lately > 3*before+free {
 		// Answers come late though there is room: too much of it, it seems. A limit that holds will tell.
 		k.verified = false
@@ -337,13 +348,13 @@ func (k *Knee) conclude(now time.Duration, f Flow) {
 	k.recent.add(part, math.Exp(-part.count/max(20*doubt, 2*k.limit)))
 	surprise := false
 	if k.high.count > 0 && apart(k.recent.rate(), k.high.rate(), doubt, k.recent.count, k.high.count) {
-		surprise = k.recent.rate() < k.high.rate()
+		surprise = true
 		k.high, k.verified, k.nextDip = k.recent, false, now
 	} else {
 		k.high.add(part, math.Exp(-part.count/(100+200*doubt)))
 	}
-	if w := k.high.rate() * k.low.mean(); w > 0 && w < bent*k.limit && (surprise || now >= k.nextDip) {
-		k.startDip(now, w)
+	if w := k.high.rate() * k.low.mean(); w > 0 && (surprise || w < bent*k.limit && now >= k.nextDip) {
+		k.startDip(now, min(w, k.workers))
 		return
 	}
 	k.judge(now, f)
@@ -448,6 +459,9 @@ func (k *Knee) endDip(now time.Duration, f Flow) {
 	k.low.add(part.count, part.area, fades)
 	k.verified = true
 	k.deeper = part.rate() > 0.9*k.high.rate()
+	if k.deeper {
+		k.nextDip = now
+	}
 	w := k.high.rate() * k.low.mean()
 	if math.Abs(math.Log(w/k.workers)) < 0.2 && k.doubt()/k.low.count < 0.06 && !k.deeper {
 		k.nextDip = now + time.Duration(dipEvery*float64(took))

@@ -37,7 +37,8 @@ type command struct {
 func commands() []command {
 	return []command{
 		runCommand(), demoCommand(), checkCommand(),
-		statusCommand(), topCommand(), limitsCommand(), reloadCommand(), drainCommand(), stateCommand("up"), stateCommand("down"), shedCommand(), promqlCommand(),
+		statusCommand(), topCommand(), limitsCommand(), reloadCommand(), drainCommand(), stateCommand("up"), stateCommand("down"), shedCommand(),
+		sloCommand(), alertCommand(), promqlCommand(),
 		versionCommand(),
 	}
 }

@@ -1,0 +1,111 @@
+package console
+
+import (
+	"encoding/json"
+	"net/http"
+	"strings"
+)
+
+// objectivesShown is what the templates of the page about objectives see.
+type objectivesShown struct {
+	shown
+	Promised Objectives
+	Word     string // for all of them
+	Tone     string
+	Why      string
+	Firing   []Alert // and pending
+	Quiet    []Silence
+	Told     []AlertReceiver
+}
+
+// alertRows is how many alerts the page shows; the rest is in the API.
+const alertRows = 50
+
+// shownObjectives makes a view ready for the page about objectives.
+func (c *console) shownObjectives(v View) objectivesShown {
+	s := objectivesShown{shown: c.shown(v), Promised: c.objectivesNow()}
+	s.Place = "objectives"
+	s.Word, s.Tone, s.Why = s.Promised.judge()
+	if c.deps.Alerts == nil {
+		return s
+	}
+	a := c.deps.Alerts().settle(v.At)
+	s.Told = a.Receivers
+	for _, one := range a.Alerts {
+		if one.State != "resolved" && len(s.Firing) < alertRows {
+			s.Firing = append(s.Firing, one)
+		}
+	}
+	for _, x := range a.Silences {
+		if v.At.Before(x.End) {
+			s.Quiet = append(s.Quiet, x)
+		}
+	}
+	return s
+}
+
+// judge says how it stands with all promises, and in one sentence why.
+func (o Objectives) judge() (word, tone, why string) {
+	by := map[string][]string{}
+	for _, one := range o.Objectives {
+		by[one.State] = append(by[one.State], one.Name)
+	}
+	switch {
+	case len(o.Objectives) == 0:
+		return "nothing promised", "calm", "The site file names no objectives: write some under objectives, and their budgets are counted from then on."
+	case len(by[StatePaging]) > 0:
+		return "▲ burning fast", "bad", "The budget of " + strings.Join(by[StatePaging], ", ") + " burns so fast that somebody should look now."
+	case len(by[StateBurning]) > 0:
+		return "▲ burning", "warn", "The budget of " + strings.Join(by[StateBurning], ", ") + " burns faster than it may."
+	case len(by[StateSpent]) > 0:
+		return "▲ spent", "warn", "The budget of " + strings.Join(by[StateSpent], ", ") + " is spent, and does not burn now."
+	}
+	return "● kept", "good", "Every promise is kept, and no budget burns faster than it may."
+}
+
+// objectiveWord is a state with its sign, and its colour.
+func objectiveWord(state string) (word, tone string) {
+	switch state {
+	case StatePaging:
+		return "▲ burning fast", "bad"
+	case StateBurning:
+		return "▲ burning", "warn"
+	case StateSpent:
+		return "▲ spent", "warn"
+	}
+	return "● kept", "good"
+}
+
+// Acts says what the budget's policy asks for.
+func (o Objective) Acts() string { return o.acts() }
+
+// WindowWords says over which time the target holds.
+func (o Objective) WindowWords() string {
+	switch o.Window {
+	case "day", "week", "month", "quarter", "year":
+		return "this " + o.Window
+	}
+	return "last " + o.Window
+}
+
+// About says what an alert is about.
+func (a Alert) About() string { return matchersText(a.Labels) }
+
+// Match says the conditions of a silence in words.
+func (x Silence) Match() string { return matchersText(x.Matchers) }
+
+// objectivesPage is the page about objectives.
+func (c *console) objectivesPage(w http.ResponseWriter, _ *http.Request) {
+	c.html(w, http.StatusOK, "objectives.html", c.shownObjectives(c.now()))
+}
+
+// liveObjectives sends the inner part of the page once a second.
+func (c *console) liveObjectives(w http.ResponseWriter, r *http.Request) {
+	c.stream(w, r, "page", func() ([]byte, error) {
+		html, err := c.pages.part("promises", c.shownObjectives(c.now()))
+		if err != nil {
+			return nil, err
+		}
+		return json.Marshal(string(html))
+	})
+}
