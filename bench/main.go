@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"github.com/even-keel/evenkeel/bench/clients"
+	"github.com/even-keel/evenkeel/bench/contain"
 	"github.com/even-keel/evenkeel/bench/cost"
 	"github.com/even-keel/evenkeel/bench/history"
 	"github.com/even-keel/evenkeel/bench/limits"
@@ -25,6 +26,7 @@ const usage = `usage: bench cost [flags]              CPU and memory beside HAPr
        bench limit [flags]             a check of a rate limit beside other limiters
        bench shed [flags]              the shedder in random worlds, in fake time
        bench overload [flags]          more demand than the endpoints can work on, a verdict for each scenario
+       bench contain [flags]           a sick endpoint, a hung pool, a lost zone: one failure stays one
        bench clients [flags]           package client beside other ways to call a server that is overloaded
 
 Flags are shown by bench NAME -h.
@@ -51,6 +53,8 @@ func run(args []string) int {
 			return overload.Main(ctx, args[1:])
 		case "monitor":
 			return history.Main(ctx, args[1:])
+		case "contain":
+			return contain.Main(ctx, args[1:])
 		case "clients":
 			return clients.Main(ctx, args[1:])
 		case "limit":

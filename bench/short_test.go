@@ -30,7 +30,7 @@ func TestStressInSmall(t *testing.T) {
 	if out, err := exec.Command("go", "build", "-o", program, ".").CombinedOutput(); err != nil {
 		t.Fatalf("bench cannot be built: %v\n%s", err, out)
 	}
-	names := []string{"reloads", "rolling", "upgrade", "upgrade-short", "certificate", "kill", "malformed"}
+	names := []string{"reloads", "rolling", "upgrade", "upgrade-short", "certificate", "kill", "duplicates", "malformed"}
 	cmd := exec.Command(program, append([]string{"stress", "--short", "--json"}, names...)...)
 	var out, talk bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &talk

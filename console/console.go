@@ -20,6 +20,9 @@ type Deps struct {
 	// Shed refuses low requests, or standard and low ones, of a pool until a moment, of all pools when pool is ""; a zero until brings
 	// them back. The console has checked class and pool.
 	Shed func(pool, class string, until time.Time) error
+	// Break holds the breaker of a pool, or of its endpoint when that is not "", BreakerOpen or BreakerClosed until a moment; BreakerAuto leaves
+	// it to itself. The console has checked that the View knows both names.
+	Break func(pool, endpoint, state string, until time.Time) error
 	// Curves is the past of the node and its pools after a moment, the node first.
 	Curves func(since time.Time) []Series
 	// Reload reads the site file again. Its error is shown to the caller; it means that nothing changed.
@@ -118,6 +121,7 @@ func New(deps Deps) http.Handler {
 	c.alertRoutes(serve)
 	c.shedRoutes(mux)
 	c.monitorRoutes(mux, serve)
+	c.breakerRoutes(mux)
 	serve("GET", "/api/v1/stream", c.streamViews)
 	serve("POST", "/api/v1/pools/{pool}/endpoints/{address}/{state}", c.setEndpoint)
 	serve("POST", "/api/v1/reload", c.reload)

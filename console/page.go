@@ -73,6 +73,9 @@ func pageFuncs() template.FuncMap {
 	return template.FuncMap{
 		"rate": rateText, "count": countText, "bytes": bytesText, "ms": msText, "percent": percentText,
 		"share": shareOf, "due": dueOf, "latency": latencyOf, "glyph": glyph, "tone": tone, "upCount": upCount,
+		"broken":  func(p Pool) string { return breakerText(p.Breaker) },
+		"crowded": func(p Pool) string { return bulkheadText(p.Bulkhead) },
+		"leave":   func(p Pool) string { return breakerPath(p.Name, "", BreakerAuto) },
 		"reasons": reasons, "sum": refused, "ticks": ticksOf, "rows": rowsOf,
 		"word":     func(n Node) string { w, _ := nodeState(n); return w },
 		"mood":     func(n Node) string { _, t := nodeState(n); return t },

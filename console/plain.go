@@ -56,6 +56,12 @@ func poolText(p Pool) string {
 	if p.Panic {
 		s += "; too little is healthy: sick endpoints are used too"
 	}
+	if text := breakerText(p.Breaker); text != "" {
+		s += "; " + text
+	}
+	if text := bulkheadText(p.Bulkhead); text != "" {
+		s += "; " + text
+	}
 	if p.Held != "" {
 		s += "; the last good set is kept: " + clean(p.Held)
 	}

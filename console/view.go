@@ -94,6 +94,8 @@ type Pool struct {
 	Held         string     `json:"held,omitempty"` // why the last good set of endpoints is kept instead of what discovery brought; empty: it is not
 	Requests     uint64     `json:"requests"`
 	RPS          float64    `json:"rps"`
+	Breaker      *Breaker   `json:"breaker,omitempty"`  // nil: off
+	Bulkhead     *Bulkhead  `json:"bulkhead,omitempty"` // nil: off
 	Retries      Retries    `json:"retries"`
 	Endpoints    []Endpoint `json:"endpoints"`
 }
@@ -139,9 +141,12 @@ type Endpoint struct {
 	Picks           uint64    `json:"picks"`
 	RPS             float64   `json:"rps"`
 	Failures        uint64    `json:"failures"`
-	EWMAMS          float64   `json:"ewma_ms"`          // latency as the pool weighs it; 0: unknown
-	P50MS           float64   `json:"p50_ms,omitempty"` // 0: unknown
-	History         []Verdict `json:"history"`          // oldest first; at most 32
+	EWMAMS          float64   `json:"ewma_ms"`                  // latency as the pool weighs it; 0: unknown
+	P50MS           float64   `json:"p50_ms,omitempty"`         // 0: unknown
+	Breaker         string    `json:"breaker"`                  // closed, half-open (on probation) or open (ejected)
+	BreakerByHand   time.Time `json:"breaker_by_hand,omitzero"` // held by hand until then
+	Ejections       uint64    `json:"ejections"`                // since the node's start
+	History         []Verdict `json:"history"`                  // oldest first; at most 32
 }
 
 // Verdict is the result of one probe.

@@ -404,3 +404,78 @@ func TestRetryOfGRPC(t *testing.T) {
 		}
 	}
 }
+
+// TestHedge: who waits for long is answered by another endpoint, and the first hears that it need not go on. What changes something waits.
+func TestHedge(t *testing.T) {
+	for _, speak := range []string{"h1", "h2"} {
+		left := make(chan string, 100)
+		g, sick, well := twoOf(t, speak, ", hedge: {after: 50ms}", func(_ http.ResponseWriter, r *http.Request) {
+			wait := time.NewTimer(400 * time.Millisecond)
+			defer wait.Stop()
+			select {
+			case <-wait.C:
+			case <-r.Context().Done():
+				left <- r.Method
+			}
+		})
+		for _, f := range fronts(t, g, nil) {
+			t.Run(f.name+" to "+speak, func(t *testing.T) {
+				for range 6 {
+					if resp, body := f.ask(t, f.request(t, "GET", "/", nil)); resp.StatusCode != 200 || body != "well" {
+						t.Errorf("the client sees %d %q", resp.StatusCode, body)
+					}
+				}
+				hung, _ := sick.take()
+				for range hung {
+					select {
+					case <-left:
+					case <-time.After(patience):
+						t.Error("the endpoint works on")
+					}
+				}
+				if list, _ := well.take(); len(list) != 6 || len(hung) == 0 {
+					t.Errorf("of 6 requests the endpoint that answers saw %d, the other %d", len(list), len(hung))
+				}
+				for range 2 {
+					f.ask(t, f.request(t, "POST", "/", nil))
+				}
+				hung, _ = sick.take()
+				if list, _ := well.take(); len(list)+len(hung) != 2 {
+					t.Errorf("2 POSTs made %d attempts", len(list)+len(hung))
+				}
+			})
+		}
+		if page := read(t, "http://"+g.at["console"]+"/metrics"); !strings.Contains(page, `evenkeel_retries_total{pool="service",reason="hedge"}`) {
+			t.Error("the metrics lack the hedges")
+		}
+	}
+}
+
+// TestShortDeadlinesHurtNobody: a caller that gives endpoints no time does not get them ejected.
+func TestShortDeadlinesHurtNobody(t *testing.T) {
+	address := service(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/hang" {
+			<-r.Context().Done()
+		}
+	})
+	other := service(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/hang" {
+			<-r.Context().Done()
+		}
+	})
+	for _, speak := range []string{"h1", "h2"} {
+		g := runSite(t, fmt.Sprintf(`
+listeners: {web: {listen: "127.0.0.1:0"}}
+pools: {service: {endpoints: [%q, %q], http: %s}}
+`, address, other, speak))
+		f := fronts(t, g, nil)[0]
+		for range 20 {
+			if resp, _ := f.ask(t, f.request(t, "GET", "/hang", nil, "Evenkeel-Deadline", "10")); resp.StatusCode != 504 {
+				t.Fatalf("a request without time is answered %d", resp.StatusCode)
+			}
+		}
+		if said := read(t, "http://"+g.at["console"]+"/api/v1/status"); strings.Contains(said, `"state": "ejected"`) || strings.Contains(said, "without an answer") {
+			t.Errorf("an endpoint is blamed:\n%s", said)
+		}
+	}
+}

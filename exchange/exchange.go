@@ -142,6 +142,7 @@ type Exchange struct {
 	Held Holder
 	// Place is how many exchanges its pool had in flight with this one as it was let in (shed).
 	Place int32
+	Berth Berth // places that bulkheads gave it (bulkhead)
 	// Begun is when the first attempt began, when a stage before it waited for something; zero: at Start.
 	Begun time.Time
 
@@ -189,6 +190,13 @@ type Holder interface {
 	Answered(x *Exchange, long bool)
 }
 
+// Berth is what bulkheads gave an exchange. Only they look inside.
+type Berth struct {
+	Has  uint8
+	Seat [2]uint32
+	Prev Holder // who held something for the exchange before; is told by them
+}
+
 // MaxTried is how many endpoints an exchange remembers besides the last. Nothing is tried more than three times.
 const MaxTried = 2
 
@@ -197,6 +205,9 @@ type Judge interface {
 	// Again is called, on the goroutine of x, when the head of a failed answer is there and x.Result tells of it. true: nothing of it is
 	// passed on, and the send stage returns.
 	Again(x *Exchange) bool
+	// Hedge is called, on any goroutine, when the endpoint of a first attempt has no answer in time. x is a copy for a second attempt
+	// beside the first; true: its Endpoint is another, which the pool is to be told of by Done.
+	Hedge(x *Exchange) bool
 }
 
 // MaxCosts is how many different answer fields a site may name for costs.
@@ -301,7 +312,7 @@ func (x *Exchange) Reset() {
 	x.IP, x.Trusted, x.Route, x.Class = netip.Addr{}, false, nil, Standard
 	x.Customer, x.User, x.Region, x.Claim, x.Weight = nil, nil, nil, Claim{}, 0
 	x.Screened, x.RetryAfter, x.Allowed, x.Held = false, 0, 0, nil
-	x.Place, x.Begun = 0, time.Time{}
+	x.Place, x.Begun, x.Berth = 0, time.Time{}, Berth{}
 	x.Tried, x.Judge, x.Caller, x.Again, x.Anew, x.NoRetry = [MaxTried]*Endpoint{}, nil, 0, false, false, false
 	x.Deadline, x.Endpoint, x.Attempt, x.Beat, x.Replayable, x.SetCookie = time.Time{}, nil, 0, 0, false, nil
 	x.Result, x.Outcome, x.Work, x.Costs = Result{}, Outcome{}, 0, [MaxCosts]Cost{}

@@ -1,6 +1,7 @@
 package exchange
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/even-keel/evenkeel/wire"
@@ -16,6 +17,8 @@ type Route struct {
 	Deadline time.Duration
 	// AttemptTimeout is how long one attempt may take from the whole request sent to the answer head; 0: as the pool says.
 	AttemptTimeout time.Duration
+	// Hedge says when a second endpoint is asked beside the first; nil: never.
+	Hedge *Hedging
 	// TellDeadline says in which forms endpoints are told how long they may take.
 	TellDeadline DeadlineForms
 	MaxBody      int64 // bytes; 0: no limit
@@ -41,6 +44,11 @@ type DeadlineForms struct {
 	Own   bool // Evenkeel-Deadline
 	Envoy bool // X-Envoy-Expected-Rq-Timeout-Ms
 	GRPC  bool // grpc-timeout, for gRPC requests
+}
+
+// Hedging is when a request that only reads is sent to a second endpoint too.
+type Hedging struct {
+	After atomic.Int64 // ns from sending it to the first; 0: not known yet, never
 }
 
 // Picker chooses an endpoint and learns what became of it. Pools are pickers.

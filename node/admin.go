@@ -85,7 +85,7 @@ func (n *Node) closeAdmin(ctx context.Context) error {
 // console makes the console for a site.
 func (n *Node) console(s *site.Site) http.Handler {
 	deps := console.Deps{
-		View: n.View, SetEndpoint: n.SetEndpoint, Shed: n.Shed, Curves: n.curves.since, Drain: n.Stop, Metrics: n.metrics.handler(), Ready: n.ready,
+		View: n.View, SetEndpoint: n.SetEndpoint, Shed: n.Shed, Break: n.Break, Curves: n.curves.since, Drain: n.Stop, Metrics: n.metrics.handler(), Ready: n.ready,
 		Token: string(s.Admin.Token), ClientCerts: s.Admin.TLS != nil && s.Admin.TLS.ClientCA != "", Listen: s.Admin.Listen,
 	}
 	deps.Explain = n.Explain

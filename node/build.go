@@ -21,6 +21,7 @@ import (
 func (n *Node) handlers(s *site.Site, pools map[string]poolPart) map[string]exchange.Handler {
 	out := map[string]exchange.Handler{}
 	n.built = map[string]*stages{}
+	n.hull.update(s, n.guard.limit)
 	for name, cfg := range s.Listeners {
 		st := n.stages(s, cfg, pools)
 		n.built[name] = st
@@ -42,7 +43,8 @@ func (n *Node) stages(s *site.Site, cfg *site.Listener, pools map[string]poolPar
 	ret := &retrying{now: time.Now, random: rand.Float64, sleep: time.Sleep, gone: proxy.Gone}
 	dead := &deadline{now: time.Now}
 	keep := &replay{held: &n.held, peek: proxy.Peek}
-	gates := &shedding{}
+	gates, breakers := &shedding{}, make([]*poolBreaker, len(s.Routes))
+	bulk := &bulkheads{routes: make([]*berths, len(s.Routes))}
 	var all []*rule
 	for i, rc := range s.Routes {
 		rec.routes = append(rec.routes, nil)
@@ -55,6 +57,8 @@ func (n *Node) stages(s *site.Site, cfg *site.Listener, pools map[string]poolPar
 		name := routeName(i, rc)
 		rec.routes[i], rec.reasons[i] = n.tallies.get(cfg.Name, name), n.tallies.reasons(name)
 		if rc.Pool != "" {
+			breakers[i] = n.breaker(rc.Pool, s.Pools[rc.Pool])
+			bulk.routes[i] = n.hull.berths(s, i)
 			gates.gates[i] = n.gate(s, rc.Pool, pools[rc.Pool])
 			ret.routes[i] = n.retriedRoute(s, rc, gates.gates[i])
 			dead.cut[i] = n.cutOf(name)
@@ -62,9 +66,11 @@ func (n *Node) stages(s *site.Site, cfg *site.Listener, pools map[string]poolPar
 				keep.most[i] = int64(rc.Retry.BodyBytes)
 			}
 		}
+		hedge := n.hedgingOf(name, rc.Hedge)
 		all = append(all, rules(i, rc, func(pattern string) *exchange.Route {
 			r := newRoute(i, rc, cfg, pools, pattern)
 			r.CostHeaders = n.limits.CostHeaders()
+			r.Hedge = hedge
 			if g := gates.gates[i]; g != nil {
 				r.Overloaded = g.Overloaded
 			}
@@ -81,7 +87,10 @@ func (n *Node) stages(s *site.Site, cfg *site.Listener, pools map[string]poolPar
 		limit:    n.limits.Stage(),
 		screen:   n.screen.Stage(s),
 		quota:    n.quotas,
+		foresee:  &foresee{breakers},
 		shed:     gates,
+		bulk:     bulk,
+		breaking: &breaking{breakers},
 		retry:    ret,
 		deadline: dead,
 		replay:   keep,

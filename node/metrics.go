@@ -121,8 +121,12 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	out.guard(n.guard.Status())
 	for name, p := range pools {
-		out.pool(name, p.view())
+		v := p.view()
+		v.Breaker = n.viewBreaker(name, time.Now())
+		out.pool(name, v)
 		out.retries(name, n.retriesOf(name))
+		out.breakers(name, v)
+		out.bulkhead(name, n.hull.view(name))
 	}
 	out.overload(n.protections(pools))
 	out.monitor(n.monitor.Status())

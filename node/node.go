@@ -61,6 +61,7 @@ type Node struct {
 	rates    rates
 	curves   curves
 	switches switches
+	hull     hull
 	sampled  int // how often the sampler read counters; only it looks
 	events   events
 	promised *objectives
@@ -98,9 +99,11 @@ type Node struct {
 	chains     map[string]*stages        // in force, by listener
 	counted    *quota.Set                // quotas, in force
 	retried    map[string]*retries       // by pool
+	hedges     map[string]*hedging       // by route
 	cut        map[string]*atomic.Uint64 // by route
 	flights    map[string]*flight
 	gates      map[string]*shed.Gate
+	breakers   map[string]*poolBreaker
 	lastReload *console.Reload
 	reloads    [2]uint64 // failed, done
 	phase      phase

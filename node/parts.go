@@ -58,7 +58,7 @@ func (n *Node) wire() {
 			return nil, err
 		}
 		p, err := pool.New(cfg, pool.Deps{
-			Zone: n.opts.Site.Zone, Prober: prober, ProbeTLS: proxy.EndpointTLS,
+			Zone: n.opts.Site.Zone, Concurrency: func() int { return n.foundBy(cfg.Name) }, Prober: prober, ProbeTLS: proxy.EndpointTLS,
 			Attach: up.Attach, Detach: up.Detach, Log: n.log,
 			Event: func(kind, text string) { n.events.add(time.Now(), kind, text) },
 		})
@@ -101,6 +101,7 @@ func (p *realPool) view() console.Pool {
 			Address: e.Address, Zone: e.Zone, Priority: e.Priority, Weight: e.Weight, EffectiveWeight: e.EffectiveWeight,
 			State: shownState(e), Admin: e.Admin, Why: e.Why, Since: e.Since, InFlight: e.InFlight,
 			Picks: uint64(max(e.Picks, 0)), Failures: uint64(max(e.Failures, 0)), EWMAMS: e.EWMA,
+			Breaker: e.Breaker, BreakerByHand: e.BreakerByHand, Ejections: uint64(max(e.Ejected, 0)),
 		}
 		for _, h := range e.Verdicts {
 			one.History = append(one.History, console.Verdict{At: h.At, Healthy: h.Healthy, Void: h.Void, Reason: h.Reason, TookMS: h.Took})

@@ -21,20 +21,20 @@ func (*pick) Serve(x *exchange.Exchange, next *exchange.Next) *exchange.Refusal 
 		if !whole { // a panic says nothing about the endpoint, but must not leave a request in flight for ever
 			x.Result = exchange.Result{Kind: exchange.Cancelled}
 		}
-		settle(x, e)
+		settle(x)
 	}()
 	refusal = next.Do(x)
 	whole = true
 	return refusal
 }
 
-// settle notes and tells the pool what became of an attempt. It is not inlined, so that the copy of the result is not on the
+// settle notes and tells the pool what became of an attempt, at the endpoint that x.Endpoint is now: a hedged one may have won. It is not inlined, so that the copy of the result is not on the
 // stack of every exchange that waits for an endpoint.
 //
 //go:noinline
-func settle(x *exchange.Exchange, e *exchange.Endpoint) {
+func settle(x *exchange.Exchange) {
 	if !x.Result.Unsent {
 		x.Outcome.Reached = true
 	}
-	x.Route.Pool.Done(x, e, x.Result)
+	x.Route.Pool.Done(x, x.Endpoint, x.Result)
 }

@@ -188,6 +188,11 @@ func (n *Node) swap(next *site.Site, pools map[string]*runningPool) {
 			delete(n.gates, name)
 		}
 	}
+	for name := range n.breakers {
+		if next.Pools[name] == nil {
+			delete(n.breakers, name)
+		}
+	}
 	for name := range n.flights {
 		if next.Listeners[name] == nil {
 			delete(n.flights, name)
@@ -199,6 +204,7 @@ func (n *Node) swap(next *site.Site, pools map[string]*runningPool) {
 		routes[routeName(i, r)] = true
 	}
 	n.mu.Lock()
+	maps.DeleteFunc(n.hedges, func(name string, _ *hedging) bool { return !routes[name] })
 	maps.DeleteFunc(n.cut, func(name string, _ *atomic.Uint64) bool { return !routes[name] })
 	n.mu.Unlock()
 	n.tallies.keep(func(key tallyKey) bool { return next.Listeners[key.listener] != nil && routes[key.route] })

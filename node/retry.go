@@ -72,6 +72,31 @@ func (t *retrying) Again(x *exchange.Exchange) bool {
 	return true
 }
 
+// Hedge implements exchange.Judge: it takes a second attempt from the budget and picks its endpoint.
+func (t *retrying) Hedge(x *exchange.Exchange) bool {
+	r, first, now := t.routes[x.Route.Index], x.Endpoint, t.now()
+	if o := x.Route.Overloaded; o != nil && o() || requestOf(x).Caller > 1 || !x.Deadline.IsZero() && r.pool.late(x.Deadline.Sub(now)) {
+		return false
+	}
+	if !r.pool.take(now) {
+		r.pool.denied[retry.Spent].Add(1)
+		return false
+	}
+	e, refusal := x.Route.Pool.Pick(x)
+	if refusal != nil {
+		r.pool.budget.Return()
+		return false
+	}
+	if e == first { // there is no other
+		x.Route.Pool.Done(x, e, exchange.Result{Kind: exchange.Cancelled})
+		r.pool.budget.Return()
+		return false
+	}
+	x.Endpoint = e
+	r.pool.done[retry.Hedge].Add(1)
+	return true
+}
+
 // judge decides whether the attempt that x just had is made again, and takes it from the budget.
 func (t *retrying) judge(x *exchange.Exchange) bool {
 	r := t.routes[x.Route.Index]

@@ -17,8 +17,11 @@ type stages struct {
 	limit    *limit.Stage   // nil: nothing is limited
 	quota    *quota.Set     // nil: there are none
 	screen   exchange.Stage // nil: the site has no rules and screens nothing
+	foresee  *foresee
 	replay   *replay
 	shed     *shedding
+	bulk     *bulkheads
+	breaking *breaking
 	retry    *retrying
 	pick     pick
 }
@@ -35,8 +38,11 @@ func (s *stages) serveHTTP(send exchange.Handler) exchange.Handler {
 		s.limit,    // before all that costs more than it, and before retry, so that a request counts once
 		s.quota,    // after limits, so that what is too fast costs no quota; before all waiting
 		s.screen,   // behind the limits, because it costs most; before places at endpoints, so that attacks take none
+		s.foresee,  // before all waiting for places: who is refused by a breaker should know at once
 		s.replay,   // before places at endpoints, so that who sends a body slowly holds none; reads what may have to be sent again
 		s.shed,     // before retrying, so that an exchange holds one place for all of its attempts
+		s.bulk,     // behind the shedder, so that what waits there holds no place; refuses at once, so that nothing waits here
+		s.breaking, // behind the shedder, so that no trial waits; around retrying, as what another endpoint makes good is no failure
 		s.retry,    // around picking, so that a second attempt goes to another endpoint
 		&s.pick,    // last before the wire, so that the choice is as fresh as can be; learns from the result
 	)
@@ -49,6 +55,8 @@ func (s *stages) serveL4(send exchange.Handler) exchange.Handler {
 		s.entry,  // connections and sessions in flight count like requests
 		s.route,  // by listener and SNI
 		s.byClass,
+		s.foresee,
+		s.breaking,
 		s.retry, // only connecting is tried again
 		&s.pick,
 	)

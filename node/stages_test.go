@@ -1,6 +1,7 @@
 package node
 
 import (
+	"log/slog"
 	"net/netip"
 	"strings"
 	"sync/atomic"
@@ -60,7 +61,7 @@ func ok(x *exchange.Exchange) *exchange.Refusal {
 
 // newStages makes the stages of one listener with one pool.
 func newStages(p exchange.Picker, routes ...*site.Route) *stages {
-	n := &Node{tallies: newTallies(), flights: map[string]*flight{}, guard: newGuard(1 << 20)}
+	n := &Node{log: slog.New(slog.DiscardHandler), tallies: newTallies(), flights: map[string]*flight{}, guard: newGuard(1 << 20)}
 	n.answer = func(x *exchange.Exchange, status int, fields []wire.Field, body []byte) *exchange.Refusal {
 		x.Outcome = exchange.Outcome{Status: status, Started: true}
 		return nil

@@ -106,6 +106,7 @@ func (n *Node) viewPool(name string, p poolPart) console.Pool {
 	r := n.retriesOf(name)
 	v.Requests, v.Retries = r.budget.Requests(), r.view(time.Now())
 	v.RPS = n.rates.of("pool " + name)
+	v.Breaker, v.Bulkhead = n.viewBreaker(name, time.Now()), n.hull.view(name)
 	for i := range v.Endpoints {
 		e := &v.Endpoints[i]
 		e.RPS = n.rates.of("endpoint " + name + " " + e.Address)
@@ -147,7 +148,10 @@ func (n *Node) sample(ctx context.Context) error {
 		counters, now := n.counters(), time.Now()
 		n.rates.step(now, counters)
 		n.curves.step(now, n.loads(true))
+		n.learnHedges()
 		n.endSwitches(now)
+		n.tickBreakers(now)
+		n.tickBulkheads(now)
 		if trim.step(counters[nodeKey]) {
 			debug.FreeOSMemory()
 		}

@@ -27,6 +27,11 @@ type place struct {
 
 // compares says whether answers are compared at all.
 func compares(cfg *site.Pool) bool {
+	return judged(cfg) || cfg.Breaker.Endpoint.Any()
+}
+
+// judged says whether endpoints are judged beside one another.
+func judged(cfg *site.Pool) bool {
 	return cfg.Outliers.Mode == site.ModeOn || cfg.Outliers.Mode == site.ModeDryRun
 }
 
@@ -56,14 +61,21 @@ func (p *Pool) compare(now time.Time) time.Duration {
 	}
 	doubted := 0.0
 	for _, m := range p.members {
-		if !m.compared() || m.reluctant {
+		if !m.compared() || m.reluctant || m.held.state == BreakerClosed {
+			continue
+		}
+		if got := p.bounds(m, beat); got.grade == sure {
+			p.act(m, now, got, p.cfg.Breaker.Mode, 0)
+			continue
+		}
+		if !judged(p.cfg) {
 			continue
 		}
 		if got := p.judge(m, now); got.grade == clean {
 			p.believe(m, now, due)
 		} else {
 			doubted += float64(m.weight)
-			p.act(m, now, got, doubted)
+			p.act(m, now, got, p.cfg.Outliers.Mode, doubted)
 		}
 	}
 	if p.court.active.IsZero() || now.Sub(p.court.active) > idleFor {
@@ -199,11 +211,10 @@ func (p *Pool) believe(m *member, now time.Time, due bool) {
 	p.weigh(m, now)
 }
 
-// act lowers the share of m, or ejects it. doubted is the weight of what is doubted so far, m with it.
-func (p *Pool) act(m *member, now time.Time, got finding, doubted float64) {
-	o := p.cfg.Outliers
-	if o.Mode == site.ModeDryRun {
-		if got.grade == sure && (m.standing.told.IsZero() || now.Sub(m.standing.told) >= o.First) {
+// act lowers the share of m, or ejects it; in a dry run it only tells. doubted is the weight of what is doubted so far, m with it.
+func (p *Pool) act(m *member, now time.Time, got finding, mode string, doubted float64) {
+	if mode == site.ModeDryRun {
+		if got.grade == sure && (m.standing.told.IsZero() || now.Sub(m.standing.told) >= p.cfg.Outliers.First) {
 			m.standing.told = now
 			p.tell("endpoint_outlier", "endpoint %s would be ejected: %s", m.Address, got.why)
 		}
@@ -225,6 +236,9 @@ func (p *Pool) act(m *member, now time.Time, got finding, doubted float64) {
 func (p *Pool) eject(m *member, now time.Time, got finding) {
 	m.convict(now, p.cfg.Outliers, got, func() bool { return p.spares(m) })
 	m.standing.forget(&m.ledger, now)
+	if m.ejected {
+		m.ejections.Add(1)
+	}
 	if m.reluctant {
 		p.tell("endpoint_kept", "endpoint %s is not ejected: %s", m.Address, m.why)
 	}

@@ -144,10 +144,13 @@ func (p *Pool) unanswered(m *member, r *exchange.Result) {
 	p.mu.Lock()
 	defer p.unlock()
 	now := p.clock()
-	if !m.allowed() || !m.fail(now, r.Kind, int(row), func() bool { return p.spares(m) }) {
+	if !m.allowed() || m.held.state == BreakerClosed || !m.fail(now, r.Kind, int(row), func() bool { return p.spares(m) }) {
 		return
 	}
 	m.row.Store(0)
+	if m.ejected {
+		m.ejections.Add(1)
+	}
 	if m.reluctant {
 		p.tell("endpoint_kept", "endpoint %s is not ejected: %s", m.Address, m.why)
 	}
@@ -194,9 +197,12 @@ func (p *Pool) look(now time.Time) time.Duration {
 	p.mu.Lock()
 	defer p.unlock()
 	restless := len(p.leaving) > 0
-	soon := [...]time.Duration{p.compare(now), p.level(now)}
+	soon := [...]time.Duration{p.compare(now), p.level(now), p.overflow(now)}
 	for _, m := range p.members {
-		if m.tick(now, p.cfg.SlowStart) {
+		if held := m.held.state; m.tick(now, p.cfg.SlowStart) {
+			if held == BreakerClosed && m.held.state == "" {
+				p.tell("breaker", "endpoint %s: %s", m.Address, m.why)
+			}
 			m.before.Store(m.InFlight.Load())
 			m.standing.forget(&m.ledger, now)
 			p.dirty = true

@@ -110,7 +110,7 @@ func (e *estimate) follow(now int64, sample, part float64) {
 func failed(r *exchange.Result) bool {
 	switch r.Kind {
 	case exchange.Answered:
-		return r.Status >= 500 || r.Status == 429
+		return r.Status >= 500 || r.Status == 429 || r.Reason != ""
 	case exchange.Cancelled:
 		return false
 	}

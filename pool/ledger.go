@@ -45,12 +45,12 @@ func stepFloor(i int) time.Duration {
 	return time.Duration(float64(ledgerUnit) * math.Ldexp(1+float64(part)/stepsPerOctave, octave))
 }
 
-// atFault says whether a result counts as a failure when endpoints are compared: no answer, or a 5xx but for 501 and 505, which are about
+// atFault says whether a result counts as a failure when endpoints are compared: no answer, one that breaks off, or a 5xx but for 501 and 505, which are about
 // the request, and 503, by which an endpoint says that it has too much to do.
 func atFault(r *exchange.Result) bool {
 	switch r.Kind {
 	case exchange.Answered:
-		return r.Status >= 500 && r.Status != 501 && r.Status != 503 && r.Status != 505
+		return r.Status >= 500 && r.Status != 501 && r.Status != 503 && r.Status != 505 || broken(r)
 	case exchange.Broken:
 		return !r.Unsent
 	case exchange.TimedOut:
@@ -61,7 +61,7 @@ func atFault(r *exchange.Result) bool {
 
 // note writes a result down. It reports a failure that did not come alone, which is worth a look at once.
 func (l *ledger) note(r *exchange.Result) (look bool) {
-	if r.Kind == exchange.Answered && r.Status < 500 && r.Status != 429 { // nearly always
+	if r.Kind == exchange.Answered && r.Status < 500 && r.Status != 429 && r.Reason == "" { // nearly always
 		l.well(r.Latency)
 		return false
 	}

@@ -20,24 +20,28 @@ const whole = 1 << 16
 type member struct {
 	exchange.Endpoint // Zone is as when the endpoint was first met; a later change stands only in zone below
 
-	skip     atomic.Bool   // not to be picked, though the snapshot may still list it
-	alert    atomic.Bool   // on trial: the pool wants to know of the next answer
-	hush     atomic.Bool   // ejected, or should be: further failures tell nothing new
-	factor   atomic.Uint32 // part of the weight that counts now, of whole
-	inv      atomic.Uint64 // 1 / (weight × factor), a float64
-	bond     atomic.Pointer[bond]
-	id       uint64       // names the endpoint in cookies and tables
-	row      atomic.Int32 // exchanges in a row without an answer
-	done     atomic.Int64
-	failures atomic.Int64
-	calm     atomic.Int64 // ns on the pool's clock until which a further 429 or 503 changes nothing
-	took     atomic.Int64 // ns: mean latency, for people; a lost update between two cores is one sample of many
-	rtt      estimate     // ewma and prequal: latency
-	fault    estimate     // ewma and prequal: what failures cost
-	curve    [curveLen]estimate
+	skip      atomic.Bool   // not to be picked, though the snapshot may still list it
+	alert     atomic.Bool   // on trial: the pool wants to know of the next answer
+	hush      atomic.Bool   // ejected, or should be: further failures tell nothing new
+	factor    atomic.Uint32 // part of the weight that counts now, of whole
+	inv       atomic.Uint64 // 1 / (weight × factor), a float64
+	bond      atomic.Pointer[bond]
+	id        uint64       // names the endpoint in cookies and tables
+	row       atomic.Int32 // exchanges in a row without an answer
+	done      atomic.Int64
+	failures  atomic.Int64
+	ejections atomic.Int64
+	calm      atomic.Int64 // ns on the pool's clock until which a further 429 or 503 changes nothing
+	took      atomic.Int64 // ns: mean latency, for people; a lost update between two cores is one sample of many
+	rtt       estimate     // ewma and prequal: latency
+	fault     estimate     // ewma and prequal: what failures cost
+	curve     [curveLen]estimate
 	ledger
 	busy   estimate     // utilisation as the endpoint tells it
 	before atomic.Int64 // on probation: what was in flight already
+
+	room   atomic.Int64 // requests at once that may spill to it; 0: any number
+	spills spills
 
 	weight   int // guarded too: snapshots carry what they need of it
 	zone     string

@@ -36,6 +36,7 @@ type node struct {
 	fails   float64
 	failIn  time.Duration // 0: after the service
 	status  int
+	reason  string    // why an answer broke off
 	stall   time.Time // nothing is answered until then
 }
 
@@ -174,9 +175,9 @@ func (f *fleet) send(t testing.TB) {
 	r := exchange.Result{Status: 200}
 	at := start
 	if f.rnd.Float64() < n.fails {
-		r.Status = n.status
+		r.Status, r.Reason = n.status, n.reason
 	}
-	if r.Status != 200 && n.failIn > 0 {
+	if (r.Status != 200 || r.Reason != "") && n.failIn > 0 {
 		at = at.Add(n.failIn)
 	} else {
 		first := 0
@@ -198,7 +199,7 @@ func (f *fleet) send(t testing.TB) {
 		r = exchange.Result{Kind: exchange.Cancelled}
 	}
 	r.Latency = at.Sub(start)
-	if r.Status != 200 {
+	if r.Status != 200 || r.Reason != "" {
 		f.errors++
 	}
 	f.later(at, func() { f.p.Done(x, e, r) })

@@ -26,12 +26,14 @@ const adminMax = endpointsMax
 
 // Deps is what a pool needs of its surroundings. Nil functions, prober and log are allowed.
 type Deps struct {
-	Zone     string                                    // the node's own; empty: none
-	Prober   *probe.Prober                             // nil: no probes, and every endpoint counts as healthy
-	ProbeTLS func(cfg *site.Pool) (*tls.Config, error) // how probes speak TLS; nil: plain
-	Attach   func(*exchange.Endpoint)                  // called once before an endpoint is first picked
-	Detach   func(*exchange.Endpoint)                  // called once after it left and has ended what it had
-	Log      *slog.Logger                              // state changes; nil discards
+	// Concurrency is how many requests at once the endpoints in use were found to work on; nil or 0: nobody knows.
+	Concurrency func() int
+	Zone        string                                    // the node's own; empty: none
+	Prober      *probe.Prober                             // nil: no probes, and every endpoint counts as healthy
+	ProbeTLS    func(cfg *site.Pool) (*tls.Config, error) // how probes speak TLS; nil: plain
+	Attach      func(*exchange.Endpoint)                  // called once before an endpoint is first picked
+	Detach      func(*exchange.Endpoint)                  // called once after it left and has ended what it had
+	Log         *slog.Logger                              // state changes; nil discards
 	// Event gets state changes for people, with their cause: endpoint_ and the new state (up, down, drain, ejected,
 	// unknown, slow_start), endpoint_ with joined, left, drained or kept (not ejected, for want of capacity);
 	// pool_ready, pool_panic, pool_calm; membership_held, membership_applied. Attach, Detach and Event must not call the pool.
@@ -86,7 +88,12 @@ type Pool struct {
 	startBy  time.Time // Ready by then, whatever is missing
 	queue    []event
 	court    court
-	levelled time.Time // when shares were last moved by utilisation
+	spill    spillState
+	spilt    atomic.Int64 // refused for want of room
+	missed   atomic.Int64 // critical ones of them
+	// classRoom is the part of the room that a class may fill, a float32; not for critical.
+	classRoom [3]atomic.Uint32
+	levelled  time.Time // when shares were last moved by utilisation
 }
 
 // diceCount spreads random numbers over cores; a power of two.
@@ -103,6 +110,7 @@ var _ exchange.Picker = (*Pool)(nil)
 var (
 	errRunsAlready  = errors.New("pool runs already")
 	errUnknownState = errors.New("state is not one of up, down, drain")
+	errUnknownHold  = errors.New("state is not one of open, closed, auto")
 	errNoEndpoint   = errors.New("pool has no such endpoint")
 	errTooManyAdmin = fmt.Errorf("more than %d endpoints are down or draining by an operator", adminMax)
 )
@@ -173,6 +181,11 @@ func (p *Pool) Pick(x *exchange.Exchange) (*exchange.Endpoint, *exchange.Refusal
 	m := s.choose(q)
 	if m == nil {
 		return nil, refuseNone
+	}
+	if !p.roomy(m, x.Class) {
+		if m = p.elsewhere(x, s, q); m == nil {
+			return nil, refuseSpill
+		}
 	}
 	if s.affinity != nil {
 		bind(x, m)

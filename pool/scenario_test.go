@@ -30,6 +30,7 @@ var update = flag.Bool("update", false, "write what the scenarios print as what 
 //	answer NAME STATUS [times] [retry-after]
 //	hold NAME N, release NAME N   requests in flight
 //	set NAME up|down|drain
+//	breaker NAME open|closed|auto [DURATION]
 //	wait DURATION            time passes, looked at every 250ms
 //	show, picks N
 func TestScenarios(t *testing.T) {
@@ -137,6 +138,11 @@ func (w *world) do(f []string) {
 		w.member(name).InFlight.Add(int64(-times(2)))
 	case "set":
 		if err := w.p.SetState(name, arg(2, "")); err != nil {
+			fmt.Fprintln(&w.print, "error:", err)
+		}
+	case "breaker":
+		d, _ := time.ParseDuration(arg(3, "0s"))
+		if err := w.p.SetBreaker(name, arg(2, ""), w.now.UTC().Add(d)); err != nil {
 			fmt.Fprintln(&w.print, "error:", err)
 		}
 	case "wait":

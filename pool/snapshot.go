@@ -12,6 +12,7 @@ import (
 // the members.
 type snapshot struct {
 	groups  []group
+	beyond  chooser           // who else may take what spills; nil: nobody
 	refusal *exchange.Refusal // set when there is nothing to pick
 
 	affinity []byte // cookie name; nil: none
@@ -194,13 +195,27 @@ func (p *Pool) rebuild(now time.Time) {
 	if a := p.cfg.Affinity; a != nil {
 		s.affinity = []byte(a.Cookie)
 	}
-	used := make(map[*member]bool)
+	tiers := tally(p.members, p.deps.Zone)
+	used, spill := make(map[*member]bool), spillsNot
+	for _, m := range p.members {
+		m.spills = spillsNot
+	}
 	weight, sum, upTo := 0.0, 0.0, 0.0
 	for _, part := range do.parts {
 		sum += part.share
+		to := p.spillsTo(part, &tiers)
+		spill = max(spill, to)
 		for _, m := range part.list {
-			used[m] = true
+			used[m], m.spills = true, to
 			weight += float64(m.weight)
+		}
+	}
+	if last := do.parts; spill == spillsTier && p.cfg.Spill.Mode == site.ModeOn && len(last) > 0 {
+		if more := p.beyond(last[len(last)-1].slot / 2); len(more.list) > 0 {
+			s.beyond = p.chooserOf(more)
+			for _, m := range more.list {
+				used[m], m.spills = true, spillsTier
+			}
 		}
 	}
 	for _, m := range p.members {
@@ -215,6 +230,11 @@ func (p *Pool) rebuild(now time.Time) {
 		s.groups = append(s.groups, group{upTo: uint64(min(upTo, 0.9999999) * (1 << 63) * 2), by: p.chooserOf(part)})
 	}
 	s.inUse = len(used)
+	if spill != spillsNot && !p.spill.active {
+		p.spill.at = time.Time{} // at once: what fails over comes all together
+		p.overflow(now)
+		p.kick()
+	}
 	if len(s.groups) == 0 {
 		s.refusal = refuseDown
 		if do.capacity == 0 {

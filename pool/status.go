@@ -15,6 +15,7 @@ type Status struct {
 	Endpoints    []EndpointStatus `json:"endpoints"`     // members in the site file's order, then those that leave
 	HealthyShare float64          `json:"healthy_share"` // of the capacity of which something is known; 0 to 1
 	Panic        bool             `json:"panic"`         // all endpoints are used, sick ones too
+	Spilt        int64            `json:"spill_refused"` // for want of room at the endpoints that were left
 	Blind        bool             `json:"blind"`         // nothing is known yet, and all endpoints are used
 	Membership   MembershipStatus `json:"membership"`
 }
@@ -43,10 +44,14 @@ type EndpointStatus struct {
 	Since           time.Time       `json:"since"`             // in this state
 	InFlight        int64           `json:"in_flight"`
 	Picks           int64           `json:"picks"`
-	Failures        int64           `json:"failures"`              // no answer, 5xx or 429
-	Ejections       int             `json:"ejections"`             // in a row
-	EWMA            float64         `json:"ewma_ms"`               // latency: as ewma and prequal weigh it, with other methods the mean of about the last 16 answers; 0: unknown
-	Utilisation     float64         `json:"utilisation,omitempty"` // as the endpoint tells it, 1 for full; 0: it does not, or not lately
+	Failures        int64           `json:"failures"`                 // no answer, 5xx or 429
+	Ejections       int             `json:"ejections"`                // in a row
+	Ejected         int64           `json:"ejected"`                  // since it joined
+	Breaker         string          `json:"breaker"`                  // closed, half-open (on trial) or open (ejected)
+	BreakerByHand   time.Time       `json:"breaker_by_hand,omitzero"` // held by hand until then
+	EWMA            float64         `json:"ewma_ms"`                  // latency: as ewma and prequal weigh it, with other methods the mean of about the last 16 answers; 0: unknown
+	Utilisation     float64         `json:"utilisation,omitempty"`    // as the endpoint tells it, 1 for full; 0: it does not, or not lately
+	Room            int64           `json:"room,omitempty"`           // requests at once that may spill to it; 0: any number
 	Leaving         bool            `json:"leaving,omitempty"`
 	Verdicts        []VerdictStatus `json:"verdicts,omitempty"` // the last 32, oldest first
 }
@@ -68,7 +73,7 @@ func (p *Pool) Status() Status {
 	p.mu.Lock()
 	defer p.unlock()
 	now, s := p.clock(), p.snap.Load()
-	out := Status{Pool: p.name, Method: p.cfg.Method, Ready: p.ready.Load(), HealthyShare: s.share, Panic: s.panics, Blind: s.unknown,
+	out := Status{Pool: p.name, Method: p.cfg.Method, Ready: p.ready.Load(), HealthyShare: s.share, Panic: s.panics, Blind: s.unknown, Spilt: p.spilt.Load(),
 		Membership: p.found.status(p.cfg), Endpoints: make([]EndpointStatus, 0, len(p.members)+len(p.leaving))}
 	for _, m := range p.members {
 		out.Endpoints = append(out.Endpoints, p.statusOf(m, now))
@@ -83,7 +88,8 @@ func (p *Pool) statusOf(m *member, now time.Time) EndpointStatus {
 	busy := m.InFlight.Load()
 	out := EndpointStatus{Address: m.Address, Zone: m.zone, Priority: m.priority, Weight: m.weight, State: m.state(now),
 		Admin: m.admin, Why: m.why, Since: m.since, InFlight: busy, Picks: m.done.Load() + busy, Failures: m.failures.Load(),
-		Ejections: m.strikes + m.terms, Suspect: m.standing.suspect, Leaving: m.left}
+		Ejections: m.strikes + m.terms, Suspect: m.standing.suspect, Leaving: m.left,
+		Room: m.room.Load(), Ejected: m.ejections.Load(), Breaker: m.breaker(), BreakerByHand: m.held.until}
 	if !m.skip.Load() {
 		out.EffectiveWeight = float64(m.weight) * max(m.vitals.factor(now)*m.believed(), seldom)
 	}

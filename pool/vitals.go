@@ -54,6 +54,7 @@ type vitals struct {
 	probed bool // verdicts are expected; an endpoint without probes counts as healthy
 	admin  string
 	left   bool // no longer a member
+	held   hold // what people want of its breaker
 
 	ejected   bool
 	reluctant bool // should be ejected, but the pool cannot do without it
@@ -89,7 +90,7 @@ type vitals struct {
 func (v *vitals) known() bool { return !v.probed || v.health.Known() || v.ejected }
 
 // allowed says whether operator and membership let the endpoint be picked at all.
-func (v *vitals) allowed() bool { return v.admin == StateUp && !v.left }
+func (v *vitals) allowed() bool { return v.admin == StateUp && !v.left && v.held.state != BreakerOpen }
 
 // healthy says whether the endpoint counts as capacity.
 func (v *vitals) healthy() bool {
@@ -103,6 +104,8 @@ func (v *vitals) state(now time.Time) string {
 		return StateDrain
 	case v.admin == StateDown:
 		return StateDown
+	case v.held.state == BreakerOpen:
+		return StateEjected
 	case v.probed && v.health.Known() && !v.health.Up():
 		return StateDown
 	case v.ejected:
@@ -155,7 +158,7 @@ func (v *vitals) open(now time.Time) float64 {
 // restless says whether time alone will change what is picked, so that the pool must look again.
 func (v *vitals) restless(now time.Time) bool {
 	return v.ejected || v.reluctant || v.probation.on || v.doubt != 0 || v.ramping(now) || v.throttle != 0 ||
-		(v.left || v.admin == StateDrain) && !v.drained
+		v.held.state != "" || (v.left || v.admin == StateDrain) && !v.drained
 }
 
 // verdict takes the result of one probe in. fresh says that nothing is known of the pool yet: an
@@ -275,6 +278,9 @@ func (v *vitals) pushBack(now time.Time, after time.Duration) {
 func (v *vitals) tick(now time.Time, slow time.Duration) (changed bool) {
 	if v.throttle != 0 && v.open(now) >= 1 {
 		v.throttle = 0
+	}
+	if v.heldOver(now, slow) {
+		return true
 	}
 	if !v.ejected && !v.reluctant || now.Before(v.until) {
 		return false

@@ -26,6 +26,16 @@ func isGRPC(x *exchange.Exchange) bool {
 	return len(kind) >= len(grpcType) && wire.EqualFold(kind[:len(grpcType)], grpcType)
 }
 
+// unwanted reports whether the answer is to be thrown away, because x is tried again.
+func (a *attempt) unwanted(s *scratch) bool {
+	x := a.x
+	if !doubtful(s.resp.Status) && (s.resp.Status != 200 || !isGRPC(x)) {
+		return false
+	}
+	a.mind(s)
+	return x.Judge != nil && x.Judge.Again(x)
+}
+
 // mind takes in what a failed answer says of trying again.
 func (a *attempt) mind(s *scratch) {
 	r := &a.x.Result

@@ -55,6 +55,11 @@ func (s *scratch) addDeadline(x *exchange.Exchange, told deadlineForms) {
 	}
 }
 
+// callers reports whether the deadline of x is sooner than that of its route: then the client said so.
+func callers(x *exchange.Exchange) bool {
+	return x.Route == nil || x.Route.Deadline <= 0 || x.Deadline.Before(x.Start.Add(x.Route.Deadline))
+}
+
 // appendGRPCTimeout writes grpc-timeout, which has eight digits at the most, rounded down: who is told less gives up in time.
 func appendGRPCTimeout(dst []byte, left time.Duration) []byte {
 	unit, letter := time.Microsecond, byte('u')

@@ -32,11 +32,11 @@ func newH2Link(l *Link) *h2Link { return &h2Link{l: l, turn: make(chan struct{})
 
 // open reserves a stream, on a connection that has room or on a new one. It waits, for as long as the pool's
 // connect timeout and not beyond the deadline (zero: none), when the endpoint takes no more connections.
-func (h *h2Link) open(deadline time.Time) (back, error) {
+func (h *h2Link) open(ctx context.Context, deadline time.Time) (back, error) {
 	if b := h.pick(); b != nil {
 		return b, nil
 	}
-	ctx, stop := context.WithTimeout(context.Background(), until(deadline, h.l.up.cfg().Timeouts.Connect))
+	ctx, stop := context.WithTimeout(ctx, until(deadline, h.l.up.cfg().Timeouts.Connect))
 	defer stop()
 	h.waiting.Add(1)
 	defer h.waiting.Add(-1)

@@ -398,6 +398,11 @@ func (l *Link) idle() int {
 // reach returns a way to send x: an unused connection, a new one, or a stream. fresh asks for
 // a new connection. used says that the connection carried exchanges before.
 func (l *Link) reach(x *exchange.Exchange, fresh bool) (b back, used bool, err error) {
+	return l.reachWithin(context.Background(), x, fresh)
+}
+
+// reachWithin is reach that gives up with ctx.
+func (l *Link) reachWithin(ctx context.Context, x *exchange.Exchange, fresh bool) (b back, used bool, err error) {
 	now := l.up.now.Load()
 	h2 := (now.h2 || now.tls != nil && l.alpn.Load()) && x.Request.Upgrade == nil
 	if !fresh && !h2 {
@@ -406,9 +411,8 @@ func (l *Link) reach(x *exchange.Exchange, fresh bool) (b back, used bool, err e
 			return b, true, nil
 		}
 	}
-	ctx := context.Background()
 	if h2 {
-		s, err := l.h2.open(x.Deadline)
+		s, err := l.h2.open(ctx, x.Deadline)
 		return s, false, err
 	}
 	if !x.Deadline.IsZero() {
@@ -418,7 +422,7 @@ func (l *Link) reach(x *exchange.Exchange, fresh bool) (b back, used bool, err e
 	}
 	c, proto, err := l.dialTLS(ctx, x.Request.Upgrade != nil, true)
 	if errors.Is(err, errTooManyConnections) && l.alpn.Load() && x.Request.Upgrade == nil {
-		s, err := l.h2.open(x.Deadline) // meanwhile the endpoint was found to speak HTTP/2
+		s, err := l.h2.open(ctx, x.Deadline) // meanwhile the endpoint was found to speak HTTP/2
 		return s, false, err
 	}
 	if err != nil && connectReason(err) == "own_limit" {
@@ -432,7 +436,7 @@ func (l *Link) reach(x *exchange.Exchange, fresh bool) (b back, used bool, err e
 	if proto == "h2" {
 		l.alpn.Store(true)
 		l.h2.add(c)
-		s, err := l.h2.open(x.Deadline)
+		s, err := l.h2.open(ctx, x.Deadline)
 		return s, false, err
 	}
 	if v := now.pool.ProxyProtocol; v != "off" {

@@ -124,8 +124,13 @@ func (a *attempt) run() *exchange.Refusal {
 		x.Endpoint.Heard(x) // how long it waits now depends on the client too
 		a.pump = startPump(a.f, a.b, maxBody(x), x.Endpoint.Link.(*Link).up.proxy)
 	}
+	race := a.hedge(body, whole)
 	for n := 0; ; n++ {
 		unsent, err := a.b.head(x, &s.resp)
+		if race != nil {
+			unsent, err = race.end(a, s, unsent, err)
+			race = nil
+		}
 		if err != nil {
 			return a.fail(unsent, err)
 		}
@@ -151,11 +156,8 @@ func (a *attempt) run() *exchange.Refusal {
 		x.Result.RetryAfter = retryAfter(s.resp.Field(wire.RetryAfter), now)
 	}
 	length := a.b.length()
-	if doubtful(s.resp.Status) || s.resp.Status == 200 && isGRPC(x) {
-		a.mind(s)
-		if x.Judge != nil && x.Judge.Again(x) {
-			return a.discard(s)
-		}
+	if a.unwanted(s) {
+		return a.discard(s)
 	}
 	if x.Held != nil {
 		x.Held.Answered(x, length == -1 || length > longBody)
@@ -290,6 +292,9 @@ func (a *attempt) fail(unsent bool, err error) *exchange.Refusal {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		x.Result.Kind, x.Result.Reason = exchange.TimedOut, "timeout"
 		if !x.Deadline.IsZero() && !time.Now().Before(x.Deadline) {
+			if callers(x) { // who asks for too little must not make endpoints look dead
+				x.Result = exchange.Result{Kind: exchange.Cancelled, Latency: a.waited()}
+			}
 			return refuseDeadline
 		}
 		return refuseTimeout

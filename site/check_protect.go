@@ -13,6 +13,7 @@ import (
 // protection checks identify, limits, quotas, rules and screening: what names what, and what excludes what.
 func (c *checker) protection() {
 	c.identify(c.site.Identify)
+	c.bulkheads()
 	names := map[string]string{}
 	for i, l := range c.site.Limits {
 		path := fmt.Sprintf("limits[%d]", i)
@@ -278,6 +279,7 @@ func (c *checker) protections(p *Pool, path string) {
 	if o := p.Outliers; o.Max < o.First && !c.suspect(path+".outliers") {
 		c.wrong(path+".outliers.max", "%v is less than first, %v", o.Max, o.First)
 	}
+	c.breaker(p.Breaker, path+".breaker")
 	if s := p.Shed; s.ReserveLow+s.ReserveStd > 0.5 && !c.suspect(path+".shed") {
 		c.wrong(path+".shed.reserve_standard", "together with reserve_low it leaves less than half of the places to critical requests")
 	}

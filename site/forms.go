@@ -40,6 +40,7 @@ var forms = map[string]form{
 	"window":    {checkWindow, `^(day|week|month|quarter|year|[0-9].*)$`, "day, week, month, quarter, year or a length"},
 	"url":       {checkURL, `^(https?://.+)?$`, "a URL"},
 	"mailbox":   {checkMailbox, `^[^@\s]+@[^@\s]+$`, "a mail address"},
+	"after":     {checkAfter, `^(p[5-9][0-9]|[0-9].*)$`, "p50 to p99, or a length of time"},
 	"time":      {checkTime, `^[0-9]{4}-[0-9]{2}-[0-9]{2}T.*$`, "a time, 2026-01-31T00:00:00Z"},
 	"exclusion": {checkExclusion, `^([1-9][0-9]*(-[1-9][0-9]*)?|[A-Za-z][A-Za-z0-9_./:-]*)$`, "942100, 942000-942999 or a tag"},
 	"file":      {checkFile, "", "a path, relative to the file that names it"},

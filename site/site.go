@@ -34,6 +34,7 @@ type Site struct {
 	Quotas    []*Quota             `yaml:"quotas" doc:"how much may be asked in a period, by who asks"`
 	Rules     []*Rule              `yaml:"rules" doc:"own patterns that are blocked, allowed, counted or limited, in order, before screening"`
 	Screening Screening            `yaml:"screening" doc:"checking requests for attacks (WAF)"`
+	Bulkhead  Bulkheads            `yaml:"bulkhead" doc:"how many requests may be under way at once, which pools share"`
 	Guard     Guard                `yaml:"guard" doc:"how evenkeel protects itself from overload"`
 	Monitor   Monitor              `yaml:"monitor" doc:"what is remembered of figures, and who is asked for them"`
 	AccessLog AccessLog            `yaml:"access_log" doc:"one line per request or connection"`
@@ -151,6 +152,9 @@ type Pool struct {
 	Shed          Shed             `yaml:"shed" doc:"protect the endpoints from overload"`
 	RetryBudget   Percent          `yaml:"retry_budget" default:"10%" min:"0%" max:"100%" doc:"repeats of failed attempts and hedges, as a share of the pool's requests of the last ten seconds; ten are always allowed"`
 	Outliers      Outliers         `yaml:"outliers" doc:"take endpoints out that fail or are slow beside the others"`
+	Breaker       Breaker          `yaml:"breaker" doc:"refuse at once while everything behind the pool fails"`
+	Spill         Spill            `yaml:"spill" doc:"what endpoints of other zones and priorities take when ours fail"`
+	Bulkhead      PoolBulkhead     `yaml:"bulkhead" doc:"the pool's part of the node, and how it is shared"`
 	Metrics       *EndpointMetrics `yaml:"metrics" doc:"keep the metrics that each endpoint shows of itself; absent: they are not asked for any"`
 	ProxyProtocol string           `yaml:"proxy_protocol" default:"off" enum:"off|v1|v2" doc:"send a PROXY header on connections to endpoints (tcp; http connections are then not shared between clients)"`
 }
@@ -313,7 +317,9 @@ type Route struct {
 	Deadline  time.Duration     `yaml:"deadline" default:"0s" min:"0s" doc:"the whole request must be answered within this, time in queues and repeats included; clients may ask for less, never for more; 0s: no limit beyond the pool's timeouts"`
 	Tell      []string          `yaml:"tell_deadline" default:"evenkeel,grpc" enum:"evenkeel|envoy|grpc" doc:"forms in which endpoints are told how long they may still take: Evenkeel-Deadline, X-Envoy-Expected-Rq-Timeout-Ms, grpc-timeout (for gRPC only); those that the client used are told anyway"`
 	Retry     Retry             `yaml:"retry" doc:"trying again what failed, on another endpoint"`
+	Hedge     *Hedge            `yaml:"hedge" doc:"send GET and HEAD requests that wait for long to a second endpoint too; absent: never"`
 	Cost      int               `yaml:"cost" default:"1" min:"0" max:"1000000" doc:"what one request costs in limits that count requests; 0: nothing"`
+	Bulkhead  *RouteBulkhead    `yaml:"bulkhead" doc:"the route's part of its pool"`
 	Screen    *Screen           `yaml:"screen" doc:"check requests for attacks; absent: as screening.default says"`
 	BodyBytes Size              `yaml:"body_bytes" default:"0B" doc:"size of a request body; 0B: the listener's limit"`
 	Rewrite   Rewrite           `yaml:"rewrite" doc:"what is changed before the request is sent"`
@@ -329,6 +335,11 @@ type Retry struct {
 	AttemptTimeout time.Duration `yaml:"attempt_timeout" default:"0s" min:"0s" doc:"time for one attempt, from the request sent to the answer head; 0s: the pool's first_byte, after which nothing is tried again"`
 	MaxWait        time.Duration `yaml:"max_wait" default:"1s" min:"0s" max:"30s" doc:"longest Retry-After, or pushback of gRPC, that is waited for"`
 	BodyBytes      Size          `yaml:"body_bytes" default:"64KiB" max:"64KiB" doc:"request bodies up to this are read before they are sent on, so that they can be sent again"`
+}
+
+// Hedge is when a second endpoint is asked beside the first. The first answer counts; hedges are taken from the retry budget.
+type Hedge struct {
+	After string `yaml:"after" form:"after" default:"p95" doc:"time without an answer after which a second endpoint is asked: a length, or p50 to p99 of the route's answers of late"`
 }
 
 // Redirect sends the client elsewhere. Empty parts are kept as the client sent them.

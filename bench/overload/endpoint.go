@@ -1,6 +1,7 @@
 package overload
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -28,7 +29,8 @@ type works struct {
 	mean    time.Duration
 	kind    string
 	times   float64       // all work takes so many times as long; 0: 1
-	fails   float64       // this share is answered with 500
+	fails   float64       // this share is answered with status
+	status  int           // 0: 500
 	failIn  time.Duration // after this and without work; 0: after the work
 }
 
@@ -95,6 +97,13 @@ func (e *endpoint) counted() int {
 	return e.attempts
 }
 
+// failure is the status of failures.
+func (e *endpoint) failure() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return cmp.Or(e.can.status, http.StatusInternalServerError)
+}
+
 // lateness is the delay that one in a hundred answers exceeded.
 func (e *endpoint) lateness() time.Duration {
 	e.mu.Lock()
@@ -153,7 +162,7 @@ func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	e.late = append(e.late, time.Since(due))
 	e.mu.Unlock()
 	if fails {
-		w.WriteHeader(http.StatusInternalServerError)
+		w.WriteHeader(e.failure())
 	}
 }
 

@@ -14,9 +14,11 @@ import (
 
 // The proxies that can be measured.
 const (
-	evenkeel      = "evenkeel"       // not told what its endpoints can do
-	haproxyStock  = "haproxy"        // nor is this one
-	haproxyOracle = "haproxy oracle" // told the number of workers, a queue that fits, and what class means
+	evenkeel      = "evenkeel"        // not told what its endpoints can do
+	haproxyStock  = "haproxy"         // nor is this one
+	haproxyRetry  = "haproxy retries" // with retries as its manual shows them
+	nginxRetry    = "nginx retries"   // likewise
+	haproxyOracle = "haproxy oracle"  // told the number of workers, a queue that fits, and what class means
 )
 
 // front is a running proxy with two listeners: one before a single endpoint, one before a pool.
@@ -46,6 +48,12 @@ func (l *lab) start(name, dir, single string, pool []string, workers int) (*fron
 		text = evenkeelSite(f, single, pool)
 	case haproxyStock:
 		text = haproxyConf(f, single, pool, "  balance roundrobin\n", "")
+	case haproxyRetry:
+		text = haproxyConf(f, single, pool, "  balance roundrobin\n  retries 3\n  option redispatch 1\n  retry-on all-retryable-errors\n  option httpchk GET /healthz\n", " check")
+	case nginxRetry:
+		file = filepath.Join(dir, "nginx.conf")
+		argv = []string{"nginx", "-p", dir, "-c", file, "-e", "stderr"}
+		text = nginxConf(f, single, pool)
 	case haproxyOracle:
 		text = haproxyConf(f, single, pool, "  balance leastconn\n  timeout queue 300ms\n  option httpchk GET /healthz\n"+
 			"  http-request set-priority-class int(1) if { req.hdr(x-class) critical }\n"+
@@ -103,6 +111,24 @@ func haproxyConf(f *front, single string, pool []string, told, server string) st
 	return text
 }
 
+// nginxConf has retries as nginx's manual shows them: another server after errors, timeouts and answers that say "not now".
+func nginxConf(f *front, single string, pool []string) string {
+	text := "daemon off;\nmaster_process off;\npid nginx.pid;\nerror_log stderr crit;\nevents { worker_connections 8192; }\nhttp {\n  access_log off;\n" +
+		"  client_body_temp_path body;\n  proxy_temp_path proxy;\n  fastcgi_temp_path fastcgi;\n  uwsgi_temp_path uwsgi;\n  scgi_temp_path scgi;\n" +
+		"  proxy_http_version 1.1;\n  proxy_set_header Connection \"\";\n  proxy_next_upstream error timeout http_502 http_503 http_504;\n"
+	for _, one := range []struct {
+		name, listen string
+		servers      []string
+	}{{"single", f.single, []string{single}}, {"pool", f.of, pool}} {
+		text += "  upstream " + one.name + " {\n    keepalive 256;\n"
+		for _, s := range one.servers {
+			text += "    server " + s + ";\n"
+		}
+		text += fmt.Sprintf("  }\n  server {\n    listen %s;\n    location / { proxy_pass http://%s; }\n  }\n", one.listen, one.name)
+	}
+	return text + "}\n"
+}
+
 // rivals are the proxies beside evenkeel that were asked for, and why there are none.
 func rivals(against string) ([]string, error) {
 	switch against {
@@ -114,5 +140,13 @@ func rivals(against string) ([]string, error) {
 		}
 		return []string{haproxyOracle, haproxyStock}, nil
 	}
-	return nil, fmt.Errorf("there is no rival %q; known is haproxy", against)
+	if against == "retries" {
+		for _, name := range []string{"haproxy", "nginx"} {
+			if _, err := exec.LookPath(name); err != nil {
+				return nil, fmt.Errorf("%s cannot be compared with: %w", name, err)
+			}
+		}
+		return []string{haproxyRetry, nginxRetry}, nil
+	}
+	return nil, fmt.Errorf("there is no rival %q; known are haproxy and retries", against)
 }

@@ -37,6 +37,7 @@ func scenarios() []scenario {
 			return sick(ctx, t, works{workers: workers, mean: workFor, kind: fixed, fails: 1, failIn: time.Millisecond})
 		}},
 		{"fair", "one of ten tenants sends 50 times its part, the others half of theirs", fair},
+		{"storm", "30% and 100% of the answers of all endpoints are 503 and then none, with clients that try again twice at once", storm},
 		{"errors", "30% and 100% of the answers of all endpoints are errors", failing},
 	}
 }

@@ -70,6 +70,9 @@ type status struct {
 	Pools []struct {
 		Name      string         `json:"name"`
 		Endpoints []endpointView `json:"endpoints"`
+		Retries   struct {
+			Repeats map[string]int `json:"repeats"`
+		} `json:"retries"`
 	} `json:"pools"`
 }
 
@@ -160,6 +163,7 @@ func (g *gateway) writeSite(generation int) error {
 		fmt.Fprintf(&b, "    shed: {mode: off}\n")
 		fmt.Fprintf(&b, "  slept: {probe: {http: {path: /healthz}}, endpoints: [%q]}\n", g.endpoints[0].address)
 	}
+	b.WriteString(g.setup.pools)
 	fmt.Fprint(&b, "routes:\n")
 	if generation%3 == 1 {
 		fmt.Fprint(&b, "  - {name: gone, paths: [/gone/*], respond: {status: 410, body: gone}}\n")

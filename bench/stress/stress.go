@@ -44,6 +44,7 @@ type setup struct {
 	files     int    // ulimit -n of evenkeel; 0: as it is
 	short     bool   // the bystander opens a connection for each request
 	memory    int64  // bytes of resident memory that evenkeel may have at its peak
+	pools     string // more pools; lines of a site file
 	routes    string // more routes, before the one for all; lines of a site file
 	site      string // more of the site file
 }
@@ -66,6 +67,7 @@ func experiments() []experiment {
 		{"upgrade-short", "the same with a connection for each request, the bystander's too", setup{endpoints: 2, memory: 128 * mib, short: true}, upgrade},
 		{"certificate", "certificate files replaced under TLS load", setup{endpoints: 2, memory: 192 * mib}, certificate},
 		{"kill", "an endpoint killed by SIGKILL under load", setup{endpoints: 4, memory: 128 * mib}, kill},
+		{"duplicates", "a million requests, those that must not be repeated too, to endpoints that end connections at every moment", setup{memory: 256 * mib}, duplicates},
 		{"idle-20k", "20,000 idle connections", setup{memory: 384 * mib}, idleMany},
 		{"slow-headers", "clients that send a byte of a head now and then", setup{memory: 192 * mib}, slowHeaders},
 		{"slow-body", "clients that send a byte of a body now and then", setup{memory: 384 * mib}, slowBody},

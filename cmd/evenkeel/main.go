@@ -37,7 +37,7 @@ type command struct {
 func commands() []command {
 	return []command{
 		runCommand(), demoCommand(), checkCommand(),
-		statusCommand(), topCommand(), limitsCommand(), reloadCommand(), drainCommand(), stateCommand("up"), stateCommand("down"), shedCommand(),
+		statusCommand(), topCommand(), limitsCommand(), reloadCommand(), drainCommand(), stateCommand("up"), stateCommand("down"), shedCommand(), breakerCommand(),
 		sloCommand(), alertCommand(), promqlCommand(),
 		versionCommand(),
 	}

@@ -199,6 +199,17 @@ func (b *Breaker) allowFew(word uint64, now time.Time, shard uint32) (Ticket, bo
 	return Ticket{}, false
 }
 
+// Refuses says whether Allow would refuse at now, and changes nothing.
+func (b *Breaker) Refuses(now time.Time) bool {
+	switch b.State() {
+	case Open:
+		return b.nanos(now) < b.until.Load()
+	case HalfOpen:
+		return b.places.Load() <= 0 && b.nanos(now) < b.until.Load()
+	}
+	return false
+}
+
 // Done tells what became of a request that was allowed. What was allowed before the last change of state says nothing any more: requests
 // that waited for something dead end long after it has come back.
 func (b *Breaker) Done(t Ticket, now time.Time, r Result) {

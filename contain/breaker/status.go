@@ -75,6 +75,13 @@ func (b *Breaker) Wait(now time.Time) time.Duration {
 	return 0
 }
 
+// Forced says whether it is held by hand.
+func (b *Breaker) Forced() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.forced
+}
+
 // Force keeps the breaker open or closed until a moment, whatever happens. After an order to be open trials decide.
 func (b *Breaker) Force(now time.Time, to State, until time.Time) {
 	b.mu.Lock()

@@ -1,0 +1,172 @@
+package stress
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// Of the search for duplicates.
+const (
+	wildEndpoints = 3   // for each protocol
+	wildClients   = 32  // connections
+	wildReads     = 4   // every so many-th request is a GET, which may be repeated, so that there are repeats
+	wildServed    = 0.5 // of the requests must be answered with 200, or not much was tried
+)
+
+// wildPools are pools of wild endpoints by protocol, and routes to them.
+func wildPools(list []*wild) (pools, routes string) {
+	for _, speak := range []string{"h1", "h2"} {
+		var at []string
+		for _, w := range list {
+			if w.h2 == (speak == "h2") {
+				at = append(at, fmt.Sprintf("%q", w.address))
+			}
+		}
+		pools += fmt.Sprintf("  %s: {http: %s, method: round_robin, retry_budget: 100%%, panic: 100%%, probe: {off: true}, outliers: {mode: \"off\"}, endpoints: [%s]}\n",
+			speak, speak, strings.Join(at, ", "))
+		routes += fmt.Sprintf("  - {name: %s, paths: [/%s/*], pool: %s}\n", speak, speak, speak)
+	}
+	return pools, routes
+}
+
+// duplicates sends requests that must not be repeated to endpoints that end connections at every moment and are killed again and again, and
+// looks for one that reached endpoints twice.
+func duplicates(ctx context.Context, t *trial) error {
+	n := pick(t.lab, 1_000_000, 10_000)
+	reached := make([]atomic.Uint32, n)
+	var list []*wild
+	for i := range 2 * wildEndpoints {
+		w := &wild{h2: i >= wildEndpoints, reached: reached}
+		if err := w.start(); err != nil {
+			return err
+		}
+		defer w.kill()
+		list = append(list, w)
+	}
+	t.setup.pools, t.setup.routes = wildPools(list)
+	if err := t.writeSite(0); err != nil {
+		return err
+	}
+	if err := t.signal(syscall.SIGHUP); err != nil {
+		return err
+	}
+	client := &http.Client{Timeout: patience, Transport: &http.Transport{MaxIdleConnsPerHost: wildClients, DisableCompression: true}}
+	defer client.CloseIdleConnections()
+	if err := wait(changePatience, func() error {
+		answer, err := client.Get("http://" + t.web + "/h1/ready")
+		if err != nil {
+			return err
+		}
+		defer answer.Body.Close()
+		if text, _ := io.ReadAll(answer.Body); string(text) != "ok\n" {
+			return fmt.Errorf("%w: %d", errWild, answer.StatusCode)
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancel(ctx)
+	var killing sync.WaitGroup
+	kills := 0
+	killing.Go(func() { kills = killAll(ctx, list) })
+	sent, served := sendAll(ctx, client, "http://"+t.web, n)
+	stop()
+	killing.Wait()
+	t.countDuplicates(reached, sent, served, kills)
+	return nil
+}
+
+// killAll kills one endpoint after the other and starts it again, until ctx ends.
+func killAll(ctx context.Context, list []*wild) (kills int) {
+	for ; ; kills++ {
+		select {
+		case <-ctx.Done():
+			return kills
+		case <-time.After(time.Duration(50+rand.IntN(200)) * time.Millisecond):
+		}
+		w := list[rand.IntN(len(list))]
+		w.kill()
+		time.Sleep(time.Duration(rand.IntN(30)) * time.Millisecond)
+		if w.start() != nil {
+			return kills
+		}
+	}
+}
+
+// sendAll sends n requests and returns how many went out and how many were answered well.
+func sendAll(ctx context.Context, client *http.Client, url string, n int) (sent, served int64) {
+	var next, out, good atomic.Int64
+	body := strings.Repeat("0123456789abcdef", 4096)
+	var clients sync.WaitGroup
+	for range wildClients {
+		clients.Go(func() {
+			for {
+				id := next.Add(1) - 1
+				if id >= int64(n) || ctx.Err() != nil {
+					return
+				}
+				method, size := http.MethodPost, []int{0, 100, 5000, 60_000}[rand.IntN(4)>>rand.IntN(3)]
+				if id%wildReads == 0 {
+					method, size = http.MethodGet, 0
+				}
+				q, err := http.NewRequestWithContext(ctx, method, fmt.Sprintf("%s/h%d/x", url, 1+id%2), strings.NewReader(body[:size]))
+				if err != nil {
+					return
+				}
+				q.Header.Set("X-Id", fmt.Sprint(id))
+				out.Add(1)
+				answer, err := client.Do(q)
+				if err != nil {
+					continue
+				}
+				_, err = io.Copy(io.Discard, answer.Body)
+				answer.Body.Close()
+				if err == nil && answer.StatusCode == http.StatusOK {
+					good.Add(1)
+				}
+			}
+		})
+	}
+	clients.Wait()
+	return out.Load(), good.Load()
+}
+
+// countDuplicates looks at what reached the endpoints.
+func (t *trial) countDuplicates(reached []atomic.Uint32, sent, served int64, kills int) {
+	once, more := 0, 0
+	for i := range reached {
+		switch reached[i].Load() {
+		case 0:
+		case 1:
+			once++
+		default:
+			more++
+		}
+	}
+	if more > 0 {
+		t.fail("%d requests that must not be repeated reached endpoints more than once", more)
+	}
+	s, err := t.status()
+	if err != nil {
+		t.fail("%v", err)
+	}
+	repeats := map[string]int{}
+	for _, p := range s.Pools {
+		for why, n := range p.Retries.Repeats {
+			repeats[why] += n
+		}
+	}
+	if float64(served) < wildServed*float64(sent) || len(repeats) == 0 {
+		t.fail("of %d requests %d were answered well and %v were repeated: too little was tried", sent, served, repeats)
+	}
+	t.say("%d requests, %d answered well; %d POSTs reached an endpoint once, %d more than once; %d kills", sent, served, once, more, kills)
+	t.say("repeats by what had failed: %v", repeats)
+}

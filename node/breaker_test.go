@@ -1,0 +1,226 @@
+package node
+
+import (
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/even-keel/evenkeel/console"
+	"github.com/even-keel/evenkeel/exchange"
+	"github.com/even-keel/evenkeel/site"
+)
+
+// breakerBench is one route to one pool with a breaker, whose endpoints do as told.
+type breakerBench struct {
+	t    *testing.T
+	n    *Node
+	h    exchange.Handler
+	does exchange.Result // what endpoints do
+	asks int             // how often one was asked
+	hold chan struct{}   // nil: answers come at once
+}
+
+func newBreakerBench(t *testing.T, mode string, stages ...exchange.Stage) *breakerBench {
+	b := &breakerBench{t: t, does: exchange.Result{Status: 200}}
+	cfg := &site.Pool{Name: "shop", Breaker: site.Breaker{Mode: mode, Row: 20, RowFor: 2 * time.Second, Failures: 1, Samples: 50, Window: 10 * time.Second,
+		Open: 500 * time.Millisecond, OpenMax: 1500 * time.Millisecond, RetryAfter: 10 * time.Second, Trials: 3}}
+	b.n = &Node{log: slog.New(slog.DiscardHandler), site: &site.Site{Pools: map[string]*site.Pool{"shop": cfg}}, pools: map[string]*runningPool{"shop": {}}}
+	list := []*poolBreaker{b.n.breaker("shop", cfg)}
+	b.h = exchange.Chain(func(x *exchange.Exchange) *exchange.Refusal {
+		b.asks++
+		x.Attempt, x.Result = 1, b.does
+		if b.does.Kind != exchange.Answered {
+			return &exchange.Refusal{Stage: "send", Reason: "broken", Status: 502}
+		}
+		x.Outcome = exchange.Outcome{Status: b.does.Status, Started: true, FirstByte: time.Since(x.Start)}
+		if x.Held != nil {
+			x.Held.Answered(x, false)
+		}
+		if b.hold != nil {
+			<-b.hold
+		}
+		return nil
+	}, append([]exchange.Stage{&foresee{list}}, append(stages, &breaking{list})...)...)
+	return b
+}
+
+// send sends one request, and says what refused it.
+func (b *breakerBench) send() string {
+	x := request(b.t, "GET / HTTP/1.1\nHost: shop.example")
+	x.Route = &exchange.Route{}
+	if r := b.h(x); r != nil {
+		if r.Stage == "breaker" && x.RetryAfter < time.Second {
+			b.t.Errorf("refused with Retry-After %v, want at least 1s", x.RetryAfter)
+		}
+		return r.Stage
+	}
+	return ""
+}
+
+// sends sends n requests, one every 100ms, and counts those that the breaker refused.
+func (b *breakerBench) sends(n int) (refused int) {
+	for range n {
+		if b.send() == "breaker" {
+			refused++
+		}
+		<-time.After(100 * time.Millisecond)
+	}
+	return refused
+}
+
+func (b *breakerBench) state() string { return b.n.viewBreaker("shop", time.Now()).State }
+
+// A pool behind which everything fails is not asked but for trials, and is back within two seconds.
+func TestPoolBreaker(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBreakerBench(t, "on")
+		b.sends(50)
+		b.does = exchange.Result{Kind: exchange.ConnectFailed}
+		if n := b.sends(20); n != 0 || b.state() != console.BreakerClosed {
+			t.Fatalf("%d of the first 20 failures were refused, and it is %s", n, b.state())
+		}
+		b.sends(2) // the row has lasted 2s now
+		if b.state() != console.BreakerOpen {
+			t.Fatalf("it is %s, want open", b.state())
+		}
+		b.asks = 0
+		if refused := b.sends(600); b.asks > 60 || refused+b.asks != 600 {
+			t.Errorf("%d requests reached the dead pool in a minute, want at most 60; %d were refused", b.asks, refused)
+		}
+		b.does = exchange.Result{Status: 200}
+		b.sends(20)
+		if b.state() != console.BreakerClosed || b.sends(100) != 0 {
+			t.Errorf("2s after the pool is well the breaker is %s: %s", b.state(), b.n.viewBreaker("shop", time.Now()).Why)
+		}
+		kinds := map[string]int{}
+		for _, e := range b.n.events.newest(eventLimit) {
+			kinds[e.Kind]++
+		}
+		if kinds["breaker"] < 4 {
+			t.Errorf("events %v, want each change", kinds)
+		}
+	})
+}
+
+// What a healthy pool does in bad times opens nothing: some failures, all of one kind of request, 429 to an eager caller, callers that leave.
+func TestPoolBreakerHarmsNoHealthyPool(t *testing.T) {
+	for name, bad := range map[string]exchange.Result{
+		"failures":  {Status: 500},
+		"unsent":    {Kind: exchange.Broken, Unsent: true},
+		"pushback":  {Status: 503},
+		"timeouts":  {Kind: exchange.TimedOut},
+		"limited":   {Status: 429, RetryAfter: time.Hour},
+		"cancelled": {Kind: exchange.Cancelled},
+		"501":       {Status: 501},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBreakerBench(t, "on")
+			for i := range 2000 {
+				b.does = bad
+				if i%19 == 0 && name != "limited" && name != "cancelled" && name != "501" { // of those three none need be good
+					b.does = exchange.Result{Status: 200}
+				}
+				if b.send() == "breaker" {
+					t.Fatalf("%s: request %d was refused: %s", name, i, b.n.viewBreaker("shop", time.Now()).Why)
+				}
+				<-time.After(100 * time.Millisecond)
+			}
+		})
+	}
+}
+
+// A trial has gone well when its answer begins, and a Holder before it is still told.
+func TestPoolBreakerTrialOfLongAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		told := &countingHolder{}
+		b := newBreakerBench(t, "on", told)
+		if err := b.n.Break("shop", "", console.BreakerOpen, time.Now().Add(time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		if b.send() != "breaker" || b.asks != 0 {
+			t.Fatal("a breaker held open let a request through")
+		}
+		<-time.After(time.Minute)
+		b.hold = make(chan struct{})
+		for range 3 {
+			go b.send()
+		}
+		synctest.Wait()
+		if b.asks != 3 || told.answered != 3 || told.inside != 0 || b.state() != console.BreakerClosed {
+			t.Errorf("%d trials asked, %d answered, %d unanswered, and it is %s", b.asks, told.answered, told.inside, b.state())
+		}
+		close(b.hold)
+	})
+}
+
+// countingHolder is a stage that holds something for each exchange, as the shedder does.
+type countingHolder struct{ answered, inside int }
+
+func (h *countingHolder) Serve(x *exchange.Exchange, next *exchange.Next) *exchange.Refusal {
+	x.Held = h
+	r := next.Do(x)
+	if x.Held != nil {
+		h.inside++
+	}
+	return r
+}
+
+func (h *countingHolder) Answered(x *exchange.Exchange, _ bool) {
+	x.Held = nil
+	h.answered++
+}
+
+func TestPoolBreakerByHand(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBreakerBench(t, "dry_run")
+		until := time.Now().Add(10 * time.Minute)
+		b.does = exchange.Result{Status: 500}
+		b.sends(100)
+		if v := b.n.viewBreaker("shop", time.Now()); v.State == console.BreakerClosed || v.Refused == 0 || b.asks != 100 {
+			t.Errorf("a dry run is %s, would have refused %d, and %d of 100 were asked", v.State, v.Refused, b.asks)
+		}
+		if err := b.n.Break("shop", "", console.BreakerOpen, until); err != nil {
+			t.Fatal(err)
+		}
+		if n := b.sends(10); n != 10 {
+			t.Errorf("%d of 10 were refused while it was held open in a dry run, want all", n)
+		}
+		if err := b.n.Break("shop", "", console.BreakerClosed, until); err != nil {
+			t.Fatal(err)
+		}
+		if n := b.sends(100); n != 0 || !strings.Contains(b.n.viewBreaker("shop", time.Now()).Why, "closed by hand for") {
+			t.Errorf("%d of 100 were refused while it was held closed: %+v", n, b.n.viewBreaker("shop", time.Now()))
+		}
+		<-time.After(10 * time.Minute)
+		b.n.tickBreakers(time.Now())
+		if e := b.n.events.newest(1)[0]; !strings.Contains(e.Text, "no longer held by hand") {
+			t.Errorf("the last event is %q", e.Text)
+		}
+		if err := b.n.Break("nothing", "", console.BreakerOpen, until); err == nil {
+			t.Error("a pool that is not there was held open")
+		}
+		if err := b.n.Break("shop", "10.0.0.1:80", console.BreakerOpen, until); err == nil {
+			t.Error("an endpoint of a pool without breakers was held open")
+		}
+	})
+}
+
+func TestPoolBreakerAllocatesNothing(t *testing.T) {
+	b := newBreakerBench(t, "on")
+	x := request(t, "GET / HTTP/1.1\nHost: shop.example")
+	r, route := x.Request, &exchange.Route{}
+	send := func() {
+		x.Request, x.Route = r, route
+		b.h(x)
+		x.Reset()
+	}
+	closed := testing.AllocsPerRun(500, send)
+	if err := b.n.Break("shop", "", console.BreakerOpen, time.Now().Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	if open := testing.AllocsPerRun(500, send); closed != 0 || open != 0 {
+		t.Errorf("%v allocations while closed, %v while open", closed, open)
+	}
+}

@@ -1,0 +1,260 @@
+package node
+
+import (
+	"net/netip"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/even-keel/evenkeel/exchange"
+	"github.com/even-keel/evenkeel/site"
+)
+
+// bulkBench sends requests through the bulkheads of a site to endpoints that hang until told.
+type bulkBench struct {
+	t     *testing.T
+	h     hull
+	run   exchange.Handler
+	does  func(x *exchange.Exchange)
+	asked atomic.Int64
+}
+
+func newBulkBench(t *testing.T, s *site.Site) *bulkBench {
+	b := &bulkBench{t: t, does: func(*exchange.Exchange) {}}
+	b.h.update(s, 1<<20)
+	b.build(s)
+	return b
+}
+
+func (b *bulkBench) build(s *site.Site) {
+	st := &bulkheads{}
+	for i := range s.Routes {
+		st.routes = append(st.routes, b.h.berths(s, i))
+	}
+	b.run = exchange.Chain(func(x *exchange.Exchange) *exchange.Refusal {
+		b.asked.Add(1)
+		b.does(x)
+		return nil
+	}, st)
+}
+
+// send sends one request on route i, and says why it was refused.
+func (b *bulkBench) send(i int, change ...func(*exchange.Exchange)) string {
+	x := &exchange.Exchange{Route: &exchange.Route{Index: i}, IP: netip.MustParseAddr("192.0.2.1"), Start: time.Now()}
+	for _, f := range change {
+		f(x)
+	}
+	if r := b.run(x); r != nil {
+		return r.Reason
+	}
+	if x.Berth.Has&hasAll != 0 {
+		b.t.Errorf("an exchange that has ended still has places %b", x.Berth.Has)
+	}
+	return ""
+}
+
+func (b *bulkBench) used(pool string) int { return b.h.pools.Part(pool).Status().Used }
+
+func twoPools(places int) *site.Site {
+	return &site.Site{
+		Bulkhead: site.Bulkheads{Mode: site.ModeOn, Concurrency: places},
+		Pools:    map[string]*site.Pool{"hung": {Name: "hung"}, "well": {Name: "well"}},
+		Routes:   []*site.Route{{Name: "hung", Pool: "hung"}, {Name: "well", Pool: "well"}},
+	}
+}
+
+// A pool that hangs takes its most and no more; beside it the other goes on, and when it wakes up nothing is left over.
+func TestBulkheadHungPool(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBulkBench(t, twoPools(1000))
+		wake := make(chan struct{})
+		b.does = func(x *exchange.Exchange) {
+			if x.Route.Index == 0 {
+				<-wake
+			}
+		}
+		reasons := map[string]int{}
+		ended := make(chan string)
+		for range 3000 {
+			go func() { ended <- b.send(0) }()
+		}
+		for range 2200 {
+			reasons[<-ended]++
+		}
+		synctest.Wait()
+		if reasons["pool_full"] != 2200 || b.used("hung") != 800 {
+			t.Errorf("%v were refused and %d hang, want 2200 and 800", reasons, b.used("hung"))
+		}
+		for range 1000 {
+			if r := b.send(1); r != "" {
+				t.Fatalf("a request of the healthy pool was refused: %s", r)
+			}
+		}
+		close(wake)
+		for range 800 {
+			if r := <-ended; r != "" {
+				t.Errorf("one that hung ended with %s", r)
+			}
+		}
+		if b.used("hung")+b.used("well") != 0 {
+			t.Errorf("%d and %d places are left over", b.used("hung"), b.used("well"))
+		}
+		v := b.h.view("hung")
+		if v.Refused != 2200 || v.Parts[0].Refused != 2200 || v.Parts[0].Most != 800 {
+			t.Errorf("shown is %+v", v)
+		}
+	})
+}
+
+// Shares of routes, classes and customers are given back as the answer begins, the pool's place at the end.
+func TestBulkheadShares(t *testing.T) {
+	s := twoPools(100)
+	s.Pools["well"].Bulkhead = site.PoolBulkhead{Concurrency: 40, Critical: 0.25, Customer: 0.1}
+	s.Routes = append(s.Routes, &site.Route{Name: "reports", Pool: "well", Bulkhead: &site.RouteBulkhead{Most: 0.25, Share: 0.1}})
+	synctest.Test(t, func(t *testing.T) {
+		b := newBulkBench(t, s)
+		answer, end := make(chan struct{}), make(chan struct{})
+		b.does = func(x *exchange.Exchange) {
+			<-answer
+			if x.Held != nil {
+				x.Held.Answered(x, true)
+			}
+			<-end
+		}
+		reasons := map[string]int{}
+		ended := make(chan string, 500)
+		burst := func(n, route int, change func(int, *exchange.Exchange)) {
+			for i := range n {
+				go func() { ended <- b.send(route, func(x *exchange.Exchange) { change(i, x) }) }()
+			}
+			synctest.Wait()
+			clear(reasons)
+			for range len(ended) {
+				reasons[<-ended]++
+			}
+		}
+		someone := func(i int, x *exchange.Exchange) { x.Customer = []byte{byte(i), byte(i >> 8), 1} }
+		if burst(20, 2, someone); reasons["route_full"] != 10 {
+			t.Errorf("of 20 reports %v were refused, want 10: a quarter of 40 places", reasons)
+		}
+		if burst(100, 1, func(_ int, x *exchange.Exchange) { x.Customer = []byte("greedy") }); reasons["customer_full"] != 85 {
+			t.Errorf("of 100 of one customer %v were refused, want all but half of the 30 idle places", reasons)
+		}
+		if burst(100, 1, someone); reasons["class_full"] != 95 {
+			t.Errorf("of 100 standard ones %v were refused, want all but 5: a quarter is kept for critical ones", reasons)
+		}
+		if burst(100, 1, func(i int, x *exchange.Exchange) { someone(i, x); x.Class = exchange.Critical }); reasons["pool_full"] != 90 {
+			t.Errorf("of 100 critical ones %v were refused, want all but the 10 that are kept", reasons)
+		}
+		close(answer)
+		synctest.Wait()
+		in := b.h.inside["well"]
+		if n := in.parts[ofRoutes].Idle(); n != 40 || in.customers.Used() != 0 || b.used("well") != 40 {
+			t.Errorf("as answers began, %d of 40 route places are idle, customers hold %d and the pool %d; want 40, 0, 40", n, in.customers.Used(), b.used("well"))
+		}
+		close(end)
+		synctest.Wait()
+		if b.used("well") != 0 {
+			t.Errorf("%d places are left over", b.used("well"))
+		}
+	})
+}
+
+func TestBulkheadAnsweredTellsWhoHeldBefore(t *testing.T) {
+	s := twoPools(100)
+	b := newBulkBench(t, s)
+	before := &countingHolder{}
+	inner := b.run
+	b.run = exchange.Chain(inner, before)
+	b.does = func(x *exchange.Exchange) {}
+	b.send(1)
+	if before.inside != 1 {
+		t.Error("without an answer the holder before was not left in place")
+	}
+	b.does = func(x *exchange.Exchange) {
+		x.Result.Status = 101
+		x.Held.Answered(x, true)
+		if b.used("well") != 0 {
+			t.Error("an upgraded connection still has a place")
+		}
+	}
+	b.send(1)
+	if before.answered != 1 {
+		t.Errorf("the holder before was told %d times of the answer, want once", before.answered)
+	}
+	func() {
+		defer func() { _ = recover() }()
+		b.does = func(*exchange.Exchange) { panic("endpoint") }
+		b.send(1)
+	}()
+	if b.used("well") != 0 {
+		t.Errorf("after a panic %d places are left over", b.used("well"))
+	}
+}
+
+// A site with one pool parts nothing, and one in dry run refuses nothing; the shedder's limit is what routes share.
+func TestBulkheadModes(t *testing.T) {
+	s := twoPools(0)
+	s.Routes = s.Routes[:1]
+	b := newBulkBench(t, s)
+	if b.h.berths(s, 0) != nil {
+		t.Error("the only pool has a bulkhead")
+	}
+	s = twoPools(2)
+	s.Bulkhead.Mode = site.ModeDryRun
+	b = newBulkBench(t, s)
+	b.does = func(*exchange.Exchange) {
+		if b.asked.Load() < 10 {
+			if r := b.send(0); r != "" {
+				t.Errorf("a dry run refused: %s", r)
+			}
+		}
+	}
+	b.send(0)
+	if v := b.h.view("hung"); b.asked.Load() != 10 || v.Refused == 0 || !v.DryRun {
+		t.Errorf("%d asked, shown is %+v", b.asked.Load(), v)
+	}
+	s = twoPools(1000)
+	s.Routes[1].Bulkhead = &site.RouteBulkhead{Share: 0.2, Most: 0.5}
+	b = newBulkBench(t, s)
+	b.h.tick(time.Now(), func(string) int { return 40 })
+	if p := b.h.inside["well"].parts[ofRoutes].Part("well").Status(); p.Most != 20 || p.Due != 8 {
+		t.Errorf("with 40 requests at once found right, the route gets %+v, want 8 to 20", p)
+	}
+	s.Bulkhead.Mode = site.ModeOff
+	b.h.update(s, 1<<20)
+	if b.h.berths(s, 1) != nil || b.h.view("well") != nil {
+		t.Error("a bulkhead that is off has places")
+	}
+}
+
+func TestFlightPlaces(t *testing.T) {
+	s := &site.Site{Listeners: map[string]*site.Listener{
+		"a": {Protocol: site.ProtocolHTTP, Limits: site.Limits{Connections: 30}},
+		"b": {Protocol: site.ProtocolHTTP, Limits: site.Limits{Connections: 20}}, "c": {Protocol: site.ProtocolTCP, Limits: site.Limits{Connections: 1000}}}}
+	if n := flightPlaces(s, 1<<20); n != 50 {
+		t.Errorf("%d places, want one for each connection of an http listener", n)
+	}
+	if n := flightPlaces(s, 7); n != 7 {
+		t.Errorf("%d places, want what memory allows", n)
+	}
+}
+
+func TestBulkheadAllocatesNothing(t *testing.T) {
+	s := twoPools(100)
+	s.Pools["well"].Bulkhead = site.PoolBulkhead{Critical: 0.25, Customer: 0.5}
+	b := newBulkBench(t, s)
+	b.does = func(x *exchange.Exchange) { x.Held.Answered(x, false) }
+	x, route := &exchange.Exchange{}, &exchange.Route{Index: 1}
+	customer := []byte("someone")
+	if n := testing.AllocsPerRun(500, func() {
+		x.Route, x.Customer = route, customer
+		if r := b.run(x); r != nil {
+			t.Fatal(r)
+		}
+		x.Reset()
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}

@@ -1,0 +1,89 @@
+package pool
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/even-keel/evenkeel/exchange"
+	"github.com/even-keel/evenkeel/site"
+)
+
+// An answer that breaks off is a failure, whatever its status: an endpoint that resets every body must not look the best of all.
+func TestOutlierBrokenOff(t *testing.T) {
+	for _, method := range httpMethods {
+		f := newFleet(t, method, 5, 5, 3, fixed(20*time.Millisecond))
+		f.run(t, 200, 5*time.Second)
+		f.nth(2).fails, f.nth(2).reason, f.nth(2).status, f.nth(2).failIn = 1, "truncated", 200, time.Millisecond
+		f.begin()
+		f.run(t, 200, time.Minute)
+		if part := float64(f.errors) / float64(f.sent); part > 0.003 {
+			t.Errorf("%s: %.4f of the answers of a minute broke off, want at most 0.003\n%s", method, part, f.log.String())
+		}
+	}
+}
+
+// Fixed bounds hold without others to compare with, and obey what the pool can do without.
+func TestBounds(t *testing.T) {
+	for name, c := range map[string]struct {
+		set  func(*site.Pool)
+		sick func(*node)
+		want string
+	}{
+		"row": {func(p *site.Pool) { p.Breaker.Endpoint.Row = 5 }, func(n *node) { n.fails = 1 }, "answers fail: 5 in a row; ejected for 30s"},
+		"share": {func(p *site.Pool) { p.Breaker.Endpoint.Failures = 0.4 }, func(n *node) { n.fails = 0.6 },
+			"answers fail: "},
+		"slow":  {func(p *site.Pool) { p.Breaker.Endpoint.Slow = 200 * time.Millisecond }, func(n *node) { n.service = fixed(300 * time.Millisecond) }, "took 200ms or longer"},
+		"hangs": {func(p *site.Pool) { p.Breaker.Endpoint.Slow = 200 * time.Millisecond }, func(n *node) { n.service = fixed(time.Hour) }, "took 200ms or longer"},
+		"dry":   {func(p *site.Pool) { p.Breaker.Mode, p.Breaker.Endpoint.Row = site.ModeDryRun, 5 }, func(n *node) { n.fails = 1 }, "would be ejected: answers fail: 5 in a row"},
+	} {
+		f := newFleet(t, site.MethodRoundRobin, 3, 50, 3, fixed(20*time.Millisecond))
+		cfg := *f.p.cfg
+		cfg.Outliers.Mode = site.ModeOff
+		cfg.Breaker.Mode = site.ModeOn
+		cfg.Breaker.Endpoint = site.EndpointBreaker{Samples: 20, SlowShare: 0.5}
+		c.set(&cfg)
+		if err := f.p.Update(&cfg); err != nil {
+			t.Fatal(err)
+		}
+		f.run(t, 100, 5*time.Second)
+		if f.count("endpoint_ejected") != 0 {
+			t.Fatalf("%s: ejected while all were well\n%s", name, f.log.String())
+		}
+		c.sick(f.nth(1))
+		f.run(t, 100, 10*time.Second)
+		if !strings.Contains(f.log.String(), c.want) {
+			t.Errorf("%s: no %q in\n%s", name, c.want, f.log.String())
+		}
+		if want := map[bool]string{false: BreakerOpen, true: BreakerClosed}[name == "dry"]; f.p.members[1].breaker() != want {
+			t.Errorf("%s: its breaker is %s, want %s", name, f.p.members[1].breaker(), want)
+		}
+	}
+	// Of two, both sick, one stays.
+	f := newFleet(t, site.MethodRoundRobin, 2, 50, 3, fixed(20*time.Millisecond))
+	cfg := *f.p.cfg
+	cfg.Breaker = site.Breaker{Mode: site.ModeOn, Endpoint: site.EndpointBreaker{Row: 3, Samples: 20}}
+	if err := f.p.Update(&cfg); err != nil {
+		t.Fatal(err)
+	}
+	f.nth(0).fails, f.nth(1).fails = 1, 1
+	f.run(t, 100, 10*time.Second)
+	if n := f.p.InService(); n != 1 {
+		t.Errorf("%d of two sick endpoints are in service, want 1\n%s", n, f.log.String())
+	}
+}
+
+// A pool of tcp connections brings an endpoint back that was held open by hand: there are no answers to try it by.
+func TestHeldOpenComesBackWithoutRequests(t *testing.T) {
+	f := newFleet(t, site.MethodRoundRobin, 2, 5, 3, fixed(time.Millisecond))
+	m := f.p.members[0]
+	if err := f.p.SetBreaker(m.Address, BreakerOpen, f.now.Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	f.now = f.now.Add(time.Minute)
+	f.p.look(f.now)
+	f.p.Done(&exchange.Exchange{}, &m.Endpoint, exchange.Result{})
+	if m.breaker() != BreakerClosed {
+		t.Errorf("its breaker is %s after a good connection, want closed", m.breaker())
+	}
+}

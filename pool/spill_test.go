@@ -1,0 +1,240 @@
+package pool
+
+import (
+	"container/heap"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/even-keel/evenkeel/exchange"
+	"github.com/even-keel/evenkeel/probe"
+	"github.com/even-keel/evenkeel/site"
+	"github.com/even-keel/evenkeel/wire"
+)
+
+// zones simulates three zones, each with a node and endpoints of its own, in simulated time. Endpoints work on a few requests at once and
+// queue the rest; clients leave after a second, which endpoints do not notice; probes are answered behind what waits, so that who drowns fails
+// them too.
+type zones struct {
+	now   time.Time
+	rnd   *rand.Rand
+	pools []*Pool
+	ends  map[string]*zoneEnd
+	queue happenings
+	ok    [3]int // by class
+	sent  [3]int
+	no    [3]int // refused at once
+	most  int    // in flight at one endpoint
+}
+
+type zoneEnd struct {
+	free   []time.Time
+	flight int
+	lost   bool
+}
+
+const (
+	zoneWorkers = 10
+	zoneService = 50 * time.Millisecond
+	zonePatient = time.Second
+)
+
+func newZones(t *testing.T, mode string, prioritised bool, seed uint64) *zones {
+	w := &zones{now: time.Unix(1_700_000_000, 0), rnd: rand.New(rand.NewPCG(seed, 9)), ends: map[string]*zoneEnd{}}
+	names := []string{"a", "b", "c"}
+	for here, zone := range names {
+		cfg := &site.Pool{Name: "p", Method: site.MethodLeastRequests, Panic: 0.5, Overprovision: 1.4, SlowStart: 0,
+			Outliers: site.Outliers{Mode: site.ModeOn, Slow: 4, First: 30 * time.Second, Max: 5 * time.Minute}, Spill: site.Spill{Mode: mode}}
+		for i, z := range names {
+			for n := range 2 {
+				e := site.Endpoint{Address: fmt.Sprint(z, n), Zone: z, Weight: 1, Priority: 1}
+				if prioritised {
+					e.Priority = 1 + (i-here+3)%3
+				}
+				cfg.Endpoints = append(cfg.Endpoints, e)
+				if w.ends[e.Address] == nil {
+					w.ends[e.Address] = &zoneEnd{free: make([]time.Time, zoneWorkers)}
+				}
+			}
+		}
+		p, err := newPool(cfg, Deps{Seed: seed + uint64(here), Zone: zone, Prober: probe.New(nil)}, func() time.Time { return w.now })
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.pools = append(w.pools, p)
+	}
+	return w
+}
+
+func (w *zones) later(d time.Duration, do func()) {
+	heap.Push(&w.queue, happening{w.now.Add(d), do})
+}
+
+// work is when an endpoint has done one more request.
+func (e *zoneEnd) work(now time.Time) time.Time {
+	first := 0
+	for i := range e.free {
+		if e.free[i].Before(e.free[first]) {
+			first = i
+		}
+	}
+	at := now
+	if e.free[first].After(at) {
+		at = e.free[first]
+	}
+	e.free[first] = at.Add(zoneService)
+	return e.free[first]
+}
+
+// send sends one request of a class from the node of a zone.
+func (w *zones) send(here int, class exchange.Class) {
+	p := w.pools[here]
+	x := &exchange.Exchange{Shard: uint32(w.rnd.Uint32()), Request: &wire.Request{}, Class: class}
+	w.sent[class]++
+	e, no := p.Pick(x)
+	if no != nil {
+		w.no[class]++
+		return
+	}
+	end, start := w.ends[e.Address], w.now
+	if end.lost {
+		w.later(time.Millisecond, func() { p.Done(x, e, exchange.Result{Kind: exchange.ConnectFailed, Unsent: true}) })
+		return
+	}
+	end.flight++
+	w.most = max(w.most, end.flight)
+	took := end.work(w.now).Sub(start)
+	w.later(took, func() { end.flight-- })
+	if took > zonePatient {
+		w.later(zonePatient, func() { p.Done(x, e, exchange.Result{Kind: exchange.Cancelled, Latency: zonePatient}) })
+		return
+	}
+	w.ok[class]++
+	w.later(took, func() { p.Done(x, e, exchange.Result{Status: 200, Latency: took}) })
+}
+
+// run lets each zone's clients send rate requests a second, and nodes look and probe, for a time.
+func (w *zones) run(rate float64, long time.Duration) {
+	end := w.now.Add(long)
+	var client, look, ask func(here int)
+	client = func(here int) {
+		class := [...]exchange.Class{exchange.Critical, exchange.Standard, exchange.Standard, exchange.Standard, exchange.Low}[w.rnd.IntN(5)]
+		w.send(here, class)
+		if next := time.Duration(w.rnd.ExpFloat64() / rate * float64(time.Second)); w.now.Add(next).Before(end) {
+			w.later(next, func() { client(here) })
+		}
+	}
+	look = func(here int) {
+		w.pools[here].look(w.now)
+		if w.now.Add(100 * time.Millisecond).Before(end) {
+			w.later(100*time.Millisecond, func() { look(here) })
+		}
+	}
+	ask = func(here int) {
+		p := w.pools[here]
+		for _, m := range p.members {
+			e := w.ends[m.Address]
+			waits := e.free[0].Sub(w.now)
+			for _, at := range e.free {
+				waits = min(waits, at.Sub(w.now))
+			}
+			p.heard(m, m.born, probe.Verdict{At: w.now, Healthy: !e.lost && waits < zonePatient})
+		}
+		if w.now.Add(time.Second).Before(end) {
+			w.later(time.Second, func() { ask(here) })
+		}
+	}
+	for here := range w.pools {
+		ask(here)
+		look(here)
+		client(here)
+	}
+	for len(w.queue) > 0 && !w.queue[0].at.After(end) {
+		h := heap.Pop(&w.queue).(happening)
+		w.now = h.at
+		h.do()
+	}
+	w.now = end
+}
+
+func (w *zones) begin() { w.ok, w.sent, w.no, w.most = [3]int{}, [3]int{}, [3]int{}, 0 }
+
+func (w *zones) lose(zone string) {
+	for name, e := range w.ends {
+		if name[:1] == zone {
+			e.lost = true
+		}
+	}
+}
+
+// good is the share of what came that was answered in time.
+func (w *zones) good() float64 {
+	return float64(w.ok[0]+w.ok[1]+w.ok[2]) / float64(w.sent[0]+w.sent[1]+w.sent[2])
+}
+
+// Three zones at 65 %, one is lost, and its traffic goes to the next by priority. Without a bound that one drowns, and the last one too; with
+// it both go on, what does not fit is refused at once, and critical requests fit.
+func TestSpillDrownsNobody(t *testing.T) {
+	const rate = 0.65 * 2 * zoneWorkers / 0.05 // of one zone
+	for seed := range uint64(3) {
+		plain := newZones(t, site.ModeOff, true, seed)
+		plain.run(rate, 20*time.Second)
+		plain.lose("a")
+		plain.run(rate, 10*time.Second)
+		plain.begin()
+		plain.run(rate, time.Minute)
+
+		w := newZones(t, site.ModeOn, true, seed)
+		w.run(rate, 20*time.Second)
+		if w.no != [3]int{} || w.good() < 1 {
+			t.Fatalf("seed %d: before anything was lost, %v were refused and %.3f answered", seed, w.no, w.good())
+		}
+		w.lose("a")
+		w.run(rate, 10*time.Second)
+		w.begin()
+		w.run(rate, time.Minute)
+		t.Logf("seed %d: plain %.2f answered, most in flight %d; bounded %.2f answered, most in flight %d, refused %v of %v", seed, plain.good(), plain.most, w.good(), w.most, w.no, w.sent)
+		if plain.good() > 0.7 {
+			t.Errorf("seed %d: plain failover answered %.2f in time, so the world shows nothing", seed, plain.good())
+		}
+		if w.good() < 0.8 {
+			t.Errorf("seed %d: %.2f were answered in time, want at least 0.8", seed, w.good())
+		}
+		if c := exchange.Critical; float64(w.ok[c]) < 0.999*float64(w.sent[c]) {
+			t.Errorf("seed %d: of %d critical requests %d were answered, want 99.9%%", seed, w.sent[c], w.ok[c])
+		}
+		if w.most > 8*zoneWorkers {
+			t.Errorf("seed %d: an endpoint had %d in flight that works on %d", seed, w.most, zoneWorkers)
+		}
+	}
+}
+
+// With room everywhere nothing is refused: neither at little load, nor when the others idle.
+func TestSpillHarmsNobody(t *testing.T) {
+	for name, c := range map[string]struct {
+		rate        float64
+		prioritised bool
+	}{"little load, by priority": {40, true}, "little load, by zone": {40, false}, "by zone": {200, false}} {
+		w := newZones(t, site.ModeOn, c.prioritised, 5)
+		w.run(c.rate, 10*time.Second)
+		w.lose("a")
+		w.run(c.rate, 5*time.Second)
+		w.begin()
+		w.run(c.rate, 20*time.Second)
+		if w.no != [3]int{} || w.good() < 1 {
+			t.Errorf("%s: %v of %v were refused, %.3f answered", name, w.no, w.sent, w.good())
+		}
+	}
+	// One node alone, whose second zone has nothing else to do.
+	w := newZones(t, site.ModeOn, true, 6)
+	w.pools = w.pools[:1]
+	w.run(260, 10*time.Second)
+	w.lose("a")
+	w.run(260, 5*time.Second)
+	w.begin()
+	w.run(260, 20*time.Second)
+	if sum := w.no[0] + w.no[1] + w.no[2]; float64(sum) > 0.002*float64(w.sent[0]+w.sent[1]+w.sent[2]) {
+		t.Errorf("alone: %v of %v were refused though the next zone was idle", w.no, w.sent)
+	}
+}

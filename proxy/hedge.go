@@ -1,0 +1,201 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/even-keel/evenkeel/exchange"
+)
+
+// race is an attempt with a second one beside it, at another endpoint, that begins when the first has no answer in time. The first that
+// answers wins; the other is called off. The second runs on a goroutine of its own with a copy of the exchange, and end waits for it, so that nothing of the
+// exchange is used after its end.
+type race struct {
+	of    *exchange.Exchange // the first
+	f     front
+	first back
+	timer *time.Timer
+	ctx   context.Context // of connecting for the second
+	stop  context.CancelFunc
+	done  chan struct{} // closed when the second has ended
+
+	mu    sync.Mutex // guards what follows
+	over  bool       // the second is not wanted any more
+	begun bool
+	b     back // of the second while it may be cancelled
+	won   bool
+
+	x     exchange.Exchange // of the second
+	s     scratch
+	start time.Time
+}
+
+// hedge starts a race, if the route asks for it and x only reads; nil: there is none.
+func (a *attempt) hedge(body []byte, whole bool) *race {
+	x := a.x
+	if x.Route == nil || x.Route.Hedge == nil || x.Judge == nil || x.Attempt != 1 || !whole || len(body) > 0 || x.Request.Upgrade != nil {
+		return nil
+	}
+	if m := string(x.Request.Method); m != "GET" && m != "HEAD" {
+		return nil
+	}
+	after := time.Duration(x.Route.Hedge.After.Load())
+	if after <= 0 {
+		return nil
+	}
+	r := &race{of: x, f: a.f, first: a.b, done: make(chan struct{})} // without a, which would be on the heap then for all
+	r.ctx, r.stop = context.WithCancel(context.Background())
+	r.timer = time.AfterFunc(after, r.second)
+	return r
+}
+
+// second is the second attempt.
+func (r *race) second() {
+	defer close(r.done)
+	defer r.recovered()
+	if !r.begin() {
+		return
+	}
+	x := &r.x
+	b, _, err := x.Endpoint.Link.(*Link).reachWithin(r.ctx, x, false)
+	if err != nil {
+		x.Result = exchange.Result{Kind: exchange.ConnectFailed, Reason: connectReason(err), Unsent: true}
+		if r.ctx.Err() != nil || x.Result.Reason == "connections" || x.Result.Reason == "own_limit" {
+			x.Result.Kind = exchange.Cancelled
+		}
+		r.lose(nil)
+		return
+	}
+	r.start = time.Now()
+	r.mu.Lock()
+	over := r.over
+	r.b = b
+	r.mu.Unlock()
+	if over {
+		x.Result = exchange.Result{Kind: exchange.Cancelled}
+		r.lose(b)
+		return
+	}
+	r.s.requestFields(x)
+	unsent, err := b.send(x, &r.s, nil, true)
+	for n := 0; err == nil && n <= maxInformational; n++ {
+		if unsent, err = b.head(x, &r.s.resp); err != nil || r.s.resp.Status >= 200 {
+			break
+		}
+	}
+	if err == nil && r.win() {
+		return
+	}
+	r.judge(unsent, err)
+	r.lose(b)
+}
+
+// begin makes the copy of the exchange and picks another endpoint. It fails when the first has answered meanwhile.
+func (r *race) begin() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.over {
+		return false
+	}
+	x := &r.x
+	*x = *r.of
+	x.Tried, x.Attempt, x.Beat = [exchange.MaxTried]*exchange.Endpoint{x.Endpoint}, 2, 0
+	x.Held, x.Judge, x.Result = nil, nil, exchange.Result{}
+	r.begun = r.of.Judge.Hedge(x)
+	return r.begun
+}
+
+// win ends the first attempt, unless it has answered or this answer is worth nothing.
+func (r *race) win() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.over || r.s.resp.Status >= 500 || r.s.resp.Status == 429 {
+		return false
+	}
+	r.won = true
+	r.first.cancel()
+	return true
+}
+
+// judge says what the second attempt, which lost, showed of its endpoint.
+func (r *race) judge(unsent bool, err error) {
+	res, took := &r.x.Result, time.Since(r.start)
+	r.mu.Lock()
+	over := r.over
+	r.mu.Unlock()
+	switch {
+	case err == nil:
+		*res = exchange.Result{Kind: exchange.Answered, Status: r.s.resp.Status, Latency: took}
+	case over || errors.Is(err, errClientGone):
+		*res = exchange.Result{Kind: exchange.Cancelled, Latency: took}
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		*res = exchange.Result{Kind: exchange.TimedOut, Reason: "timeout"}
+	default:
+		*res = exchange.Result{Kind: exchange.Broken, Reason: "broken", Unsent: unsent}
+	}
+}
+
+// lose gives back what the second attempt had.
+func (r *race) lose(b back) {
+	r.mu.Lock()
+	r.b = nil
+	r.mu.Unlock()
+	if b != nil {
+		b.release(false)
+	}
+	r.x.Route.Pool.Done(&r.x, r.x.Endpoint, r.x.Result)
+}
+
+// recovered makes a panic cost the second attempt, not the process.
+func (r *race) recovered() {
+	if v := recover(); v != nil && r.begun {
+		r.x.Result = exchange.Result{Kind: exchange.Cancelled}
+		r.lose(r.b)
+		r.x.Endpoint.Link.(*Link).up.proxy.panicked("a second attempt panicked", v)
+	}
+}
+
+// end ends the race when the first attempt has a head, or failed with err. It returns what is to be gone on with: after a victory of the
+// second all of the attempt is its.
+func (r *race) end(a *attempt, s *scratch, unsent bool, err error) (bool, error) {
+	stopped := r.timer.Stop()
+	r.mu.Lock()
+	failed := err != nil && !r.won && !errors.Is(err, errClientGone)
+	if failed && r.begun { // the second may still answer
+		if r.b != nil {
+			r.f.watchCancel(r.b)
+		}
+		r.mu.Unlock()
+		<-r.done
+		r.mu.Lock()
+	}
+	r.over = true
+	if !r.won {
+		r.stop()
+		if r.b != nil {
+			r.b.cancel()
+		}
+	}
+	r.mu.Unlock()
+	if !stopped {
+		<-r.done
+	}
+	r.stop()
+	if !r.won {
+		return unsent, err
+	}
+	x := r.of
+	lost := exchange.Result{Kind: exchange.Cancelled, Latency: time.Since(a.start)}
+	if failed {
+		lost = exchange.Result{Kind: exchange.Broken, Reason: "broken", Unsent: unsent}
+	}
+	a.b.release(false)
+	x.Route.Pool.Done(x, x.Endpoint, lost)
+	x.Endpoint, x.Beat = r.x.Endpoint, r.x.Beat
+	a.b, a.start, s.resp = r.b, r.start, r.s.resp
+	a.f.watchCancel(a.b)
+	return false, nil
+}
