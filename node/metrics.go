@@ -129,6 +129,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		out.bulkhead(name, n.hull.view(name))
 	}
 	out.overload(n.protections(pools))
+	out.monitor(n.monitor.Status())
 	out.objectives(n.promised.book.Status(time.Now()))
 	out.alerts(n.viewAlerts())
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/even-keel/evenkeel/admit/shed"
 	"github.com/even-keel/evenkeel/console"
 	"github.com/even-keel/evenkeel/exchange"
+	"github.com/even-keel/evenkeel/monitor"
 	"github.com/even-keel/evenkeel/site"
 )
 
@@ -68,10 +69,14 @@ type Node struct {
 	tasks    *tasks
 	admin    *admin
 	metrics  *metrics
+	monitor  *monitor.Monitor
 	stopping chan struct{} // closed by Stop
 	abort    chan struct{} // closed by Abort
 	stopOnce sync.Once
 	cutOnce  sync.Once
+
+	monitorTask *task
+	handed      atomic.Bool // a successor serves
 
 	accessLog  atomic.Pointer[accessLog]
 	logDropped atomic.Uint64
@@ -144,6 +149,7 @@ func New(opts Options) (*Node, error) {
 	n.promised, n.alerting = n.newObjectives(opts.Site), newAlerting(opts.Site)
 	n.wire()
 	n.metrics = newMetrics(n)
+	n.monitor = n.newMonitor(opts.Site)
 	return n, nil
 }
 
@@ -190,6 +196,7 @@ func (n *Node) start(ctx context.Context) error {
 	n.tasks.start("facts", n.facts.Run)
 	n.checkMachine()
 	n.tasks.start("guard", n.guard.run)
+	n.monitorTask = n.tasks.start("monitor", n.monitor.Run)
 	n.startQuotas()
 	n.useObjectives(n.site)
 	n.tasks.start("prober", n.prober)

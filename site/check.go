@@ -30,6 +30,7 @@ func (c *checker) all() {
 	}
 	c.routes()
 	c.protection()
+	c.monitor()
 	c.objectives()
 	c.alerts()
 }
