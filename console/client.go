@@ -130,6 +130,11 @@ func (c *Client) refusal(a *http.Response, body []byte) error {
 	if strings.HasPrefix(a.Header.Get("Content-Type"), "application/problem+json") && json.Unmarshal(body, &p) == nil && p.Reason != "" {
 		return &RefusedError{Admin: c.shown, Problem: p}
 	}
+	// Below /prometheus/ errors have the form of Prometheus.
+	var other struct{ ErrorType, Error string }
+	if json.Unmarshal(body, &other) == nil && other.ErrorType != "" {
+		return &RefusedError{Admin: c.shown, Problem: Problem{Status: a.StatusCode, Reason: other.ErrorType, Detail: other.Error}}
+	}
 	return fmt.Errorf("what answers at %s does not speak like evenkeel: status %s", c.shown, a.Status)
 }
 

@@ -34,6 +34,10 @@ type Deps struct {
 	// Drain starts the orderly stop of the node and returns at once.
 	Drain   func()
 	Metrics http.Handler
+	// Prometheus answers the part of Prometheus' API that lies below /prometheus/.
+	Prometheus http.Handler
+	// Monitor is what keeps the history, as data for JSON.
+	Monitor func() any
 	// Explain says which limits and quotas a request like the asked one meets, and changes nothing. An error means that the
 	// question makes no sense.
 	Explain func(q Question) (Explanation, error)
@@ -121,6 +125,7 @@ func New(deps Deps) http.Handler {
 	c.alertRoutes(serve)
 	c.shedRoutes(mux)
 	c.degradeRoutes(mux)
+	c.monitorRoutes(mux, serve)
 	c.breakerRoutes(mux)
 	serve("GET", "/api/v1/stream", c.streamViews)
 	serve("POST", "/api/v1/pools/{pool}/endpoints/{address}/{state}", c.setEndpoint)

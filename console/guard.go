@@ -39,9 +39,10 @@ func (c *console) guard(next http.Handler) http.Handler {
 		if r.TLS != nil {
 			h.Set("Strict-Transport-Security", "max-age=31536000")
 		}
-		r.Body = http.MaxBytesReader(w, r.Body, bodyLimit)
-		if r.ContentLength > bodyLimit {
-			problem(w, http.StatusRequestEntityTooLarge, "body_too_large", "the body may have "+strconv.Itoa(bodyLimit)+" bytes")
+		limit := bodyLimitOf(r.URL.Path)
+		r.Body = http.MaxBytesReader(w, r.Body, limit)
+		if r.ContentLength > limit {
+			problem(w, http.StatusRequestEntityTooLarge, "body_too_large", "the body may have "+strconv.FormatInt(limit, 10)+" bytes")
 			return
 		}
 		if r.URL.Path == "/healthz" || r.URL.Path == "/readyz" {

@@ -13,7 +13,7 @@ import (
 )
 
 // get asks for a path and returns the answer with its body.
-func ask(t testing.TB, base, path string, fields ...string) (*http.Response, string) {
+func getWith(t testing.TB, base, path string, fields ...string) (*http.Response, string) {
 	t.Helper()
 	req, err := http.NewRequest("GET", base+path, nil)
 	if err != nil {
@@ -73,7 +73,7 @@ routes: [{name: all, pool: shop, cache: {wait: 60s}}]
 		})
 	}
 	until(t, "all others wait", func() bool {
-		_, text := ask(t, "http://"+g.at["console"], "/metrics")
+		_, text := getWith(t, "http://"+g.at["console"], "/metrics")
 		return strings.Contains(text, fmt.Sprintf("\nevenkeel_cache_waiting %d\n", clients-1))
 	})
 	close(enough)
@@ -136,7 +136,7 @@ pools: {shop: {endpoints: [%q], affinity: {cookie: at}}}
 routes: [{name: all, pool: shop, cache: {}}]
 `, service.address()))
 	base := "http://" + g.at["web"]
-	first, body := ask(t, base, "/x")
+	first, body := getWith(t, base, "/x")
 	if body != large || first.Header.Get("Cache-Status") != "evenkeel; fwd=uri-miss; stored" || first.Header.Get("Set-Cookie") == "" {
 		t.Errorf("%v", first.Header)
 	}
@@ -188,7 +188,7 @@ routes:
   - {name: c, pool: shop, fallback: {pool: spare, on: [down, failed]}}
 `, service.address(), spare.address()))
 	base := "http://" + g.at["web"]
-	if _, body := ask(t, base, "/a"); body != "fresh" {
+	if _, body := getWith(t, base, "/a"); body != "fresh" {
 		t.Fatalf("body %q", body)
 	}
 	service.CloseClientConnections()
@@ -196,7 +196,7 @@ routes:
 	began := time.Now()
 	stale := 0
 	until(t, "the fallback answers", func() bool {
-		r, body := ask(t, base, "/a")
+		r, body := getWith(t, base, "/a")
 		switch {
 		case body == "sorry":
 			if r.Header.Get("Evenkeel-Fallback") == "" || r.Header.Get("X-Kind") != "text" {
@@ -250,9 +250,9 @@ pools: {shop: {endpoints: [%q]}}
 routes: [{name: all, pool: shop, cache: {}}]
 `, service.address()))
 	base := "http://" + g.at["web"]
-	ask(t, base, "/x")
+	getWith(t, base, "/x")
 	until(t, "something is stale", func() bool {
-		r, body := ask(t, base, "/x")
+		r, body := getWith(t, base, "/x")
 		if body == "1" && strings.Contains(r.Header.Get("Cache-Status"), "fwd") {
 			t.Fatalf("a client waited for a refresh: %v", r.Header)
 		}
@@ -277,10 +277,10 @@ routes:
   - {name: all, pool: shop, cache: {}}
 `, service.address()))
 	base := "http://" + g.at["web"]
-	if _, body := ask(t, base, "/x"); body != "fresh" {
+	if _, body := getWith(t, base, "/x"); body != "fresh" {
 		t.Fatalf("body %q", body)
 	}
-	ask(t, base, "/slow/1", "Evenkeel-Degrade", "everything")
+	getWith(t, base, "/slow/1", "Evenkeel-Degrade", "everything")
 	if told := service.told.Load(); told != "" {
 		t.Errorf("the endpoint was told %q, which a client made up", told)
 	}
@@ -306,29 +306,29 @@ routes:
 		})
 	}
 	until(t, "something stale stands in for a refusal", func() bool {
-		r, body := ask(t, base, "/x")
+		r, body := getWith(t, base, "/x")
 		if r.StatusCode != 200 || body != "fresh" {
 			t.Fatalf("%s %q %v", r.Status, body, r.Header)
 		}
 		return strings.Contains(r.Header.Get("Cache-Status"), "detail=stale-if-overloaded")
 	})
 	until(t, "the switch is on", func() bool {
-		_, text := ask(t, "http://"+g.at["console"], "/api/v1/switches")
+		_, text := getWith(t, "http://"+g.at["console"], "/api/v1/switches")
 		return strings.Contains(text, `"on": true`)
 	})
 	service.answer.Store(page("fresh", "Cache-Control", "max-age=1"))
 	close(hold)
 	until(t, "the endpoint is told", func() bool {
-		ask(t, base, "/slow/1")
+		getWith(t, base, "/slow/1")
 		return service.told.Load() == "extras"
 	})
 	close(stop)
 	wg.Wait()
 	until(t, "the switch goes off by itself", func() bool {
-		_, text := ask(t, "http://"+g.at["console"], "/api/v1/switches")
+		_, text := getWith(t, "http://"+g.at["console"], "/api/v1/switches")
 		return strings.Contains(text, `"on": false`)
 	})
-	ask(t, base, "/slow/1")
+	getWith(t, base, "/slow/1")
 	if told := service.told.Load(); told != "" {
 		t.Errorf("the endpoint is told %q", told)
 	}

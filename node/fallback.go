@@ -29,11 +29,12 @@ type fallback struct {
 
 // fallbackPlan is the fallback of one route.
 type fallbackPlan struct {
-	on       [causeCount]bool
-	pool     exchange.Picker
-	respond  *exchange.Answer
-	redirect *exchange.Redirect
-	tally    *fallbackTally
+	on         [causeCount]bool
+	pool       exchange.Picker
+	overloaded func() bool // whether that is; nil: nobody knows
+	respond    *exchange.Answer
+	redirect   *exchange.Redirect
+	tally      *fallbackTally
 }
 
 // nameFallback tells clients that a fallback answered, and why.
@@ -55,8 +56,8 @@ func (n *Node) fallbacks(s *site.Site, listener string, pools map[string]poolPar
 		}
 		switch {
 		case cfg.Pool != "":
-			p.pool = pools[cfg.Pool]
 			n.lead(&f.way, s, i, cfg.Pool, pools[cfg.Pool])
+			p.pool, p.overloaded = pools[cfg.Pool], f.way.overloaded(i)
 		case cfg.Respond != nil:
 			p.respond = newAnswer(cfg.Respond)
 		default:
@@ -126,7 +127,7 @@ func (f *fallback) take(x *exchange.Exchange, p *fallbackPlan, why cache.Cause, 
 	}
 	was, wait, noRetry := x.Route, x.RetryAfter, x.NoRetry
 	other := *was
-	other.Pool, other.Overloaded = p.pool, f.way.overloaded(was.Index)
+	other.Pool, other.Overloaded = p.pool, p.overloaded
 	other.Response.Add = append(slices.Clip(was.Response.Add), told)
 	x.Route = &other
 	anew(x)

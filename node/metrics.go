@@ -132,6 +132,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	out.cache(n.cache.Status())
 	out.switches(n.knobs.Status(time.Now()))
 	out.fallbacks(&n.fellBack)
+	out.monitor(n.monitor.Status())
 	out.objectives(n.promised.book.Status(time.Now()))
 	out.alerts(n.viewAlerts())
 }

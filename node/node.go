@@ -21,6 +21,7 @@ import (
 	"github.com/even-keel/evenkeel/contain/cache"
 	"github.com/even-keel/evenkeel/contain/degrade"
 	"github.com/even-keel/evenkeel/exchange"
+	"github.com/even-keel/evenkeel/monitor"
 	"github.com/even-keel/evenkeel/site"
 )
 
@@ -74,10 +75,14 @@ type Node struct {
 	tasks    *tasks
 	admin    *admin
 	metrics  *metrics
+	monitor  *monitor.Monitor
 	stopping chan struct{} // closed by Stop
 	abort    chan struct{} // closed by Abort
 	stopOnce sync.Once
 	cutOnce  sync.Once
+
+	monitorTask *task
+	handed      atomic.Bool // a successor serves
 
 	accessLog  atomic.Pointer[accessLog]
 	logDropped atomic.Uint64
@@ -153,6 +158,7 @@ func New(opts Options) (*Node, error) {
 	n.promised, n.alerting = n.newObjectives(opts.Site), newAlerting(opts.Site)
 	n.wire()
 	n.metrics = newMetrics(n)
+	n.monitor = n.newMonitor(opts.Site)
 	return n, nil
 }
 
@@ -199,6 +205,7 @@ func (n *Node) start(ctx context.Context) error {
 	n.tasks.start("facts", n.facts.Run)
 	n.checkMachine()
 	n.tasks.start("guard", n.guard.run)
+	n.monitorTask = n.tasks.start("monitor", n.monitor.Run)
 	n.startQuotas()
 	n.useObjectives(n.site)
 	n.tasks.start("prober", n.prober)

@@ -215,6 +215,7 @@ func (n *Node) swap(next *site.Site, pools map[string]*runningPool) {
 	n.useObjectives(next)
 	n.useAlerts(next)
 	n.guard.update(next.Guard)
+	n.monitor.Update(&next.Monitor)
 	n.screen.Keep(next)
 	n.admin.use(n.console(next))
 }

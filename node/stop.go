@@ -30,6 +30,8 @@ func (n *Node) stop() error {
 	for _, s := range []step{
 		// A reload under way would open what is about to be closed.
 		{"reload", partStop, true, n.awaitReload},
+		// Only after a successor took over: it waits for the history, which one process at a time can have.
+		{"history", partStop, false, n.releaseStore},
 		// First nothing new comes in, and what came in is answered.
 		{"drain", drain, true, n.drain},
 		// Listeners, connections, pools, prober, access log: nobody needs them any more.

@@ -34,6 +34,7 @@ func (n *Node) Upgrade(ctx context.Context, command []string) error {
 	}
 	notify(fmt.Sprintf("MAINPID=%d", pid))
 	n.event("upgrade", fmt.Sprintf("process %d serves; this one drains", pid))
+	n.handed.Store(true)
 	n.Stop()
 	return nil
 }

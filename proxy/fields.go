@@ -116,6 +116,14 @@ func (s *scratch) requestFields(x *exchange.Exchange) {
 		s.fields = append(s.fields, *f)
 	}
 	s.addForwarded(x, forwardedFor, hasHost)
+	s.addOwn(x, told)
+	if route != nil {
+		s.fields = append(s.fields, route.Request.Add...)
+	}
+}
+
+// addOwn adds what evenkeel says of the request to endpoints that listen.
+func (s *scratch) addOwn(x *exchange.Exchange, told deadlineForms) {
 	if x.Class != exchange.Standard {
 		s.addClass(x)
 	}
@@ -127,9 +135,6 @@ func (s *scratch) requestFields(x *exchange.Exchange) {
 	}
 	if len(x.Degrade) > 0 {
 		s.fields = append(s.fields, wire.Field{Name: nameDegrade, Value: x.Degrade, ID: wire.EvenkeelDegrade})
-	}
-	if route != nil {
-		s.fields = append(s.fields, route.Request.Add...)
 	}
 }
 

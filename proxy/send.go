@@ -168,6 +168,12 @@ func (a *attempt) run() *exchange.Refusal {
 	if x.Tap != nil && a.tapped(s, length) {
 		return a.takeAll()
 	}
+	return a.pass(s, length)
+}
+
+// pass gives the client the answer, whose fields are prepared in s.
+func (a *attempt) pass(s *scratch, length int64) *exchange.Refusal {
+	x := a.x
 	if err := a.f.begin(x, s.resp.Status, s.fields, length); err != nil {
 		return a.clientLeft()
 	}

@@ -31,6 +31,7 @@ func (c *checker) all() {
 	c.routes()
 	c.protection()
 	c.containment()
+	c.monitor()
 	c.objectives()
 	c.alerts()
 }

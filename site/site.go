@@ -38,6 +38,7 @@ type Site struct {
 	Switches  map[string]*Switch   `yaml:"switches" form:"name" doc:"features that an application can give up, by name; routes name those that they have"`
 	Bulkhead  Bulkheads            `yaml:"bulkhead" doc:"how many requests may be under way at once, which pools share"`
 	Guard     Guard                `yaml:"guard" doc:"how evenkeel protects itself from overload"`
+	Monitor   Monitor              `yaml:"monitor" doc:"what is remembered of figures, and who is asked for them"`
 	AccessLog AccessLog            `yaml:"access_log" doc:"one line per request or connection"`
 	Stop      Stop                 `yaml:"stop" doc:"how long stopping may take"`
 	StateDir  string               `yaml:"state_dir" form:"file" doc:"folder for what must survive a restart; empty keeps nothing on disk"`
@@ -135,28 +136,29 @@ const (
 
 // Pool is a named set of endpoints and how one of them is chosen.
 type Pool struct {
-	Name          string        `yaml:"-"`
-	Endpoints     []Endpoint    `yaml:"endpoints" doc:"fixed endpoints: an address, or a mapping with address, weight, zone, priority"`
-	Discover      *Discover     `yaml:"discover" doc:"find endpoints by DNS or from a file"`
-	Method        string        `yaml:"method" default:"least_requests" enum:"round_robin|weighted|least_requests|ewma|hash|prequal" doc:"how an endpoint is chosen"`
-	Hash          Hash          `yaml:"hash" doc:"what the hash method looks at"`
-	Affinity      *Affinity     `yaml:"affinity" doc:"keep a client on its endpoint by a cookie"`
-	SlowStart     time.Duration `yaml:"slow_start" default:"30s" min:"0s" doc:"time in which an endpoint that came back or is new gets up to its full share; not at start-up"`
-	Panic         Percent       `yaml:"panic" default:"50%" min:"0%" max:"100%" doc:"when less than this share of the pool's capacity (weights) is healthy, all endpoints are used, sick ones too; 0%: never"`
-	Overprovision Percent       `yaml:"overprovision" default:"140%" min:"100%" doc:"a priority or the local zone keeps all traffic while its healthy share times this is 100% or more"`
-	DrainTimeout  time.Duration `yaml:"drain_timeout" default:"30s" min:"0s" doc:"how long a draining endpoint may finish what it has"`
-	Probe         *Probe        `yaml:"probe" doc:"how health is found out; absent: by tcp connect"`
-	HTTP          string        `yaml:"http" default:"auto" enum:"auto|h1|h2" doc:"what is spoken to endpoints: auto is h2 when TLS negotiates it, else HTTP/1.1; h2 without tls is prior knowledge; gRPC needs h2"`
-	TLS           *EndpointTLS  `yaml:"tls" doc:"speak TLS to endpoints"`
-	Timeouts      Timeouts      `yaml:"timeouts" doc:"how long endpoints may take"`
-	Connections   Connections   `yaml:"connections" doc:"connections to each endpoint"`
-	Shed          Shed          `yaml:"shed" doc:"protect the endpoints from overload"`
-	RetryBudget   Percent       `yaml:"retry_budget" default:"10%" min:"0%" max:"100%" doc:"repeats of failed attempts and hedges, as a share of the pool's requests of the last ten seconds; ten are always allowed"`
-	Outliers      Outliers      `yaml:"outliers" doc:"take endpoints out that fail or are slow beside the others"`
-	Breaker       Breaker       `yaml:"breaker" doc:"refuse at once while everything behind the pool fails"`
-	Spill         Spill         `yaml:"spill" doc:"what endpoints of other zones and priorities take when ours fail"`
-	Bulkhead      PoolBulkhead  `yaml:"bulkhead" doc:"the pool's part of the node, and how it is shared"`
-	ProxyProtocol string        `yaml:"proxy_protocol" default:"off" enum:"off|v1|v2" doc:"send a PROXY header on connections to endpoints (tcp; http connections are then not shared between clients)"`
+	Name          string           `yaml:"-"`
+	Endpoints     []Endpoint       `yaml:"endpoints" doc:"fixed endpoints: an address, or a mapping with address, weight, zone, priority"`
+	Discover      *Discover        `yaml:"discover" doc:"find endpoints by DNS or from a file"`
+	Method        string           `yaml:"method" default:"least_requests" enum:"round_robin|weighted|least_requests|ewma|hash|prequal" doc:"how an endpoint is chosen"`
+	Hash          Hash             `yaml:"hash" doc:"what the hash method looks at"`
+	Affinity      *Affinity        `yaml:"affinity" doc:"keep a client on its endpoint by a cookie"`
+	SlowStart     time.Duration    `yaml:"slow_start" default:"30s" min:"0s" doc:"time in which an endpoint that came back or is new gets up to its full share; not at start-up"`
+	Panic         Percent          `yaml:"panic" default:"50%" min:"0%" max:"100%" doc:"when less than this share of the pool's capacity (weights) is healthy, all endpoints are used, sick ones too; 0%: never"`
+	Overprovision Percent          `yaml:"overprovision" default:"140%" min:"100%" doc:"a priority or the local zone keeps all traffic while its healthy share times this is 100% or more"`
+	DrainTimeout  time.Duration    `yaml:"drain_timeout" default:"30s" min:"0s" doc:"how long a draining endpoint may finish what it has"`
+	Probe         *Probe           `yaml:"probe" doc:"how health is found out; absent: by tcp connect"`
+	HTTP          string           `yaml:"http" default:"auto" enum:"auto|h1|h2" doc:"what is spoken to endpoints: auto is h2 when TLS negotiates it, else HTTP/1.1; h2 without tls is prior knowledge; gRPC needs h2"`
+	TLS           *EndpointTLS     `yaml:"tls" doc:"speak TLS to endpoints"`
+	Timeouts      Timeouts         `yaml:"timeouts" doc:"how long endpoints may take"`
+	Connections   Connections      `yaml:"connections" doc:"connections to each endpoint"`
+	Shed          Shed             `yaml:"shed" doc:"protect the endpoints from overload"`
+	RetryBudget   Percent          `yaml:"retry_budget" default:"10%" min:"0%" max:"100%" doc:"repeats of failed attempts and hedges, as a share of the pool's requests of the last ten seconds; ten are always allowed"`
+	Outliers      Outliers         `yaml:"outliers" doc:"take endpoints out that fail or are slow beside the others"`
+	Breaker       Breaker          `yaml:"breaker" doc:"refuse at once while everything behind the pool fails"`
+	Spill         Spill            `yaml:"spill" doc:"what endpoints of other zones and priorities take when ours fail"`
+	Bulkhead      PoolBulkhead     `yaml:"bulkhead" doc:"the pool's part of the node, and how it is shared"`
+	Metrics       *EndpointMetrics `yaml:"metrics" doc:"keep the metrics that each endpoint shows of itself; absent: they are not asked for any"`
+	ProxyProtocol string           `yaml:"proxy_protocol" default:"off" enum:"off|v1|v2" doc:"send a PROXY header on connections to endpoints (tcp; http connections are then not shared between clients)"`
 }
 
 // Endpoint is one address that does the work.

@@ -10,7 +10,7 @@ import (
 // Bounds of waiting. The queue is bounded in time, not in number: a wait that is right for 400 requests a second is an hour for one
 // a minute.
 const (
-	calmServices   = 3.0 // service times that a request may wait while the queue is empty now and then, so that bursts pass…
+	calmServices   = 2.5 // service times that a request may wait while the queue is empty now and then, so that bursts pass…
 	calmLeast      = 100 * time.Millisecond
 	calmMost       = time.Second
 	behindServices = 1.0 // …and while it never is: more waiting would add to every latency and win nothing

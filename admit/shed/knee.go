@@ -29,7 +29,7 @@ const (
 	lookLeast   = 20 * time.Millisecond
 	lookFirst   = 50 * time.Millisecond
 	lookMost    = 2 * time.Second
-	scattered   = 500.0 // answers that are looked at for how they scatter
+	scattered   = 100.0 // answers that are looked at for how they scatter
 )
 
 // Flow is what happened since the last look, beside the answers.
@@ -349,7 +349,7 @@ func (k *Knee) conclude(now time.Duration, f Flow) {
 	surprise := false
 	if k.high.count > 0 && apart(k.recent.rate(), k.high.rate(), doubt, k.recent.count, k.high.count) {
 		surprise = true
-		k.high, k.verified, k.nextDip = k.recent, false, now
+		k.high, k.recent, k.verified, k.nextDip = part, part, false, now
 	} else {
 		k.high.add(part, math.Exp(-part.count/(100+200*doubt)))
 	}
@@ -413,6 +413,9 @@ func (k *Knee) grow(by float64, f Flow) {
 		return
 	}
 	k.workers = k.limit
+	if k.known {
+		k.nextDip = k.at // more places, or quicker work? A dip tells
+	}
 	if k.high.count > 0 {
 		k.low.add(hasty*k.high.count, hasty*k.high.area, 1)
 		k.verified = true

@@ -45,9 +45,16 @@ func Main(ctx context.Context, args []string) int {
 	n := flags.Int("worlds", 1000, "how many worlds are played")
 	seed := flags.Uint64("seed", 1, "of the first world; the others follow")
 	replay := flags.Bool("replay", false, "play the world of -seed alone and tell its story")
+	grid := flags.Bool("grid", false, "play overload, spikes and changes of capacity before servers of very different sizes, instead of random worlds")
 	worst := flags.Int("worst", 10, "how many of the worst worlds are shown")
 	if flags.Parse(args) != nil {
 		return 2
+	}
+	if *grid {
+		if Grid(os.Stdout, *seed) < 0.85 {
+			return 1
+		}
+		return 0
 	}
 	if *replay {
 		Tell(os.Stdout, *seed)

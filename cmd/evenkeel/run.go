@@ -77,7 +77,7 @@ func run(t terminal, f runFlags, args []string) int {
 		opts.Load = load
 	}
 	var n *node.Node
-	opts.Ready = func() { greet(t.err, n.View(), s.Admin, n.AdminAddr()) }
+	opts.Ready = func() { greet(t.err, n.View(), s, n.AdminAddr()) }
 	if n, err = node.New(opts); err != nil {
 		fmt.Fprintf(t.err, "evenkeel run: %v\n", err)
 		return notRun
@@ -175,7 +175,7 @@ func obey(ctx context.Context, cancel context.CancelFunc, n *node.Node, signals 
 const greetLines = 4
 
 // greet says what serves where, once.
-func greet(w io.Writer, v console.View, admin site.Admin, at net.Addr) {
+func greet(w io.Writer, v console.View, s *site.Site, at net.Addr) {
 	for i, l := range v.Listeners {
 		if i == greetLines {
 			fmt.Fprintf(w, "          and %s more\n", count(len(v.Listeners)-i, "listener"))
@@ -199,6 +199,10 @@ func greet(w io.Writer, v console.View, admin site.Admin, at net.Addr) {
 			}
 		}
 		fmt.Fprintf(w, "pool      %s: %d of %s healthy, %s\n", p.Name, up, count(len(p.Endpoints), "endpoint"), strings.ReplaceAll(p.Method, "_", " "))
+	}
+	admin := s.Admin
+	if s.StateDir == "" && !s.Monitor.Off && s.Monitor.Prometheus == nil {
+		fmt.Fprintln(w, "history   ends with this process; state_dir in a site file keeps it")
 	}
 	if admin.Listen == "off" {
 		return

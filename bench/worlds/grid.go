@@ -1,0 +1,94 @@
+package worlds
+
+import (
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+)
+
+// situation is one that every server of the grid meets.
+type situation struct {
+	name     string
+	steps    func(second time.Duration) []Step
+	from, to int     // seconds that count
+	critical float64 // demand, in capacities of the beginning
+}
+
+// situations are those of `bench overload`, in fake time: a calm start, too much, a spike, and capacity that changes meanwhile.
+func situations() []situation {
+	over := func(m float64) situation {
+		return situation{fmt.Sprintf("%gx", m), func(s time.Duration) []Step { return []Step{{Demand: 0.7}, {At: 2 * s, Demand: m}} }, 7, 32, 0.4}
+	}
+	return []situation{
+		over(1.5), over(2), over(5), over(10),
+		{"spike", func(s time.Duration) []Step {
+			return []Step{{Demand: 0.7}, {At: 5 * s, Demand: 5}, {At: 11 * s, Demand: 0.7}}
+		}, 12, 26, 0.4},
+		{"workers x 0.4", func(s time.Duration) []Step {
+			return []Step{{Demand: 0.7}, {At: 2 * s, Demand: 1.5}, {At: 10 * s, Workers: 0.4}}
+		}, 10, 30, 0.16},
+		{"workers x 2", func(s time.Duration) []Step {
+			return []Step{{Demand: 0.7}, {At: 2 * s, Demand: 3}, {At: 10 * s, Workers: 2}}
+		}, 10, 30, 0.4},
+		{"calm", func(time.Duration) []Step { return []Step{{Demand: 0.8}} }, 3, 28, 0.32},
+	}
+}
+
+// Grid plays the situations before servers of very different sizes, and prints good answers in parts of those of a gate that is told the truth; when calm,
+// the share that was refused. It returns the least.
+func Grid(out io.Writer, seed uint64) float64 {
+	least := 1.0
+	t := tabwriter.NewWriter(out, 2, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprint(t, "workers\tservice\tdistribution\t")
+	for _, s := range situations() {
+		fmt.Fprint(t, s.name, "\t")
+	}
+	fmt.Fprintln(t)
+	for _, workers := range []int{5, 20, 400} {
+		for _, service := range []time.Duration{2 * time.Millisecond, 100 * time.Millisecond, 400 * time.Millisecond} {
+			if float64(workers)/service.Seconds() > 5000 {
+				continue // as many requests as that take too long to play
+			}
+			for _, dist := range []string{fixed, exp, heavy} {
+				fmt.Fprintf(t, "%d\t%v\t%s\t", workers, service, dist)
+				for _, s := range situations() {
+					share, calm := s.play(seed, workers, service, dist)
+					if calm {
+						fmt.Fprintf(t, "%.1f %%\t", 100*share)
+						continue
+					}
+					least = min(least, share)
+					fmt.Fprintf(t, "%.2f\t", share)
+				}
+				fmt.Fprintln(t)
+			}
+		}
+	}
+	t.Flush()
+	fmt.Fprintf(out, "least: %.2f\n", least)
+	return least
+}
+
+// play is one cell of the grid. A second lasts ten service times, and no less than 200 ms.
+func (s *situation) play(seed uint64, workers int, service time.Duration, dist string) (share float64, calm bool) {
+	second := max(10*service, 200*time.Millisecond)
+	w := World{Seed: seed, Endpoints: 1, Workers: workers, Service: service, Dist: dist, Timeout: second, Critical: s.critical, Low: 0.5,
+		Tenants: 1, Length: time.Duration(s.to) * second, Steps: s.steps(second)}
+	count := func(told bool) (good, refused float64, sent int) {
+		every := second / 8
+		r := run(&w, told, every)
+		for _, m := range r.Story {
+			if m.At > time.Duration(s.from)*second {
+				good, refused = good+m.Good*every.Seconds(), refused+m.Refused*every.Seconds()
+			}
+		}
+		return good, refused, r.Sent
+	}
+	good, refused, sent := count(false)
+	if s.name == "calm" {
+		return refused / float64(sent), true
+	}
+	best, _, _ := count(true)
+	return good / max(best, 1), false
+}
