@@ -258,3 +258,61 @@ func TestBulkheadAllocatesNothing(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+// Places that went back with an answer that is thrown away are asked for again before the next attempt, which is refused when others have them.
+func TestBulkheadRetry(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		mode  string
+		taken bool // by another request, while this one waits for its second attempt
+		want  string
+		asked int
+	}{
+		{"free", site.ModeOn, false, "", 2},
+		{"taken", site.ModeOn, true, "route_full", 1},
+		{"dry run", site.ModeDryRun, true, "", 2},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := twoPools(100)
+			s.Bulkhead.Mode = c.mode
+			s.Routes[1].Retry, s.Routes[1].Bulkhead = defaults(), &site.RouteBulkhead{Concurrency: 1}
+			b := newBulkBench(t, s)
+			of := b.h.berths(s, 1, "well")
+			used := func() int { return of.route.Status().Used }
+			other, asked := &exchange.Exchange{Route: &exchange.Route{Index: 1}}, 0
+			rules := &retried{rules: rulesOf(s.Routes[1].Retry), pool: newRetries("well", time.Now(), nil), berths: of}
+			try := &retrying{routes: []*retried{nil, rules}, now: time.Now, random: func() float64 { return 0.5 }, gone: func(*exchange.Exchange) bool { return false }}
+			try.sleep = func(time.Duration) {
+				if c.taken && other.Berth.Has == 0 {
+					if r := of.enter(other); r != nil {
+						t.Fatalf("the place of an attempt that was answered is taken: %s", r.Reason)
+					}
+				}
+			}
+			h := exchange.Chain(func(x *exchange.Exchange) *exchange.Refusal {
+				if asked++; used() != 1 {
+					t.Errorf("attempt %d is made with %d places taken, want 1", asked, used())
+				}
+				if asked == 1 {
+					x.Result = exchange.Result{Status: 503, Latency: time.Millisecond}
+					if !x.Judge.Again(x) {
+						t.Error("503 is not tried again")
+					}
+					return refuseTest
+				}
+				x.Result = exchange.Result{Status: 200, Latency: time.Millisecond}
+				return nil
+			}, &bulkheads{[]*berths{nil, of}}, try)
+			x := request(t, "GET / HTTP/1.1\nHost: a")
+			x.Route, x.Replayable = &exchange.Route{Index: 1}, true
+			reason := ""
+			if r := h(x); r != nil {
+				reason = r.Reason
+			}
+			of.leave(other, hasAll)
+			if reason != c.want || asked != c.asked || x.Held != nil || x.Berth.Has != 0 || used() != 0 || b.used("well") != 0 {
+				t.Errorf("%q after %d attempts, want %q after %d; %b is held, %d and %d places are left over", reason, asked, c.want, c.asked, x.Berth.Has, used(), b.used("well"))
+			}
+		})
+	}
+}

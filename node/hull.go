@@ -2,6 +2,7 @@ package node
 
 import (
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -70,31 +71,39 @@ func flightPlaces(s *site.Site, memory int64) int {
 	return int(max(places, 1))
 }
 
-// poolShares are the parts of the node's places that pools get which http routes lead to. With one pool there is nothing to part.
+// poolShares are the parts of the node's places that pools get which http routes lead to, or fall back on. With one pool there is nothing to part.
 func poolShares(s *site.Site) (out []bulkhead.Share) {
-	used, count := map[string]bool{}, 0
-	for _, r := range s.Routes {
-		if s.Pools[r.Pool] != nil && !used[r.Pool] {
-			used[r.Pool] = true
-			count++
+	used := usedPools(s)
+	for _, name := range used {
+		cfg := s.Pools[name].Bulkhead
+		one := bulkhead.Share{Name: name, Kept: float64(cfg.Share), Most: float64(cfg.Most), Cap: cfg.Concurrency}
+		if len(used) > 1 && one.Kept == 0 {
+			one.Kept = min(poolShare, poolsShare/float64(len(used)))
 		}
-	}
-	for _, r := range s.Routes {
-		if !used[r.Pool] {
-			continue
-		}
-		used[r.Pool] = false
-		cfg := s.Pools[r.Pool].Bulkhead
-		one := bulkhead.Share{Name: r.Pool, Kept: float64(cfg.Share), Most: float64(cfg.Most), Cap: cfg.Concurrency}
-		if count > 1 && one.Kept == 0 {
-			one.Kept = min(poolShare, poolsShare/float64(count))
-		}
-		if count > 1 && one.Most == 0 {
+		if len(used) > 1 && one.Most == 0 {
 			one.Most = max(poolMost, one.Kept)
 		}
 		out = append(out, one)
 	}
 	return out
+}
+
+// usedPools are the pools of a site's routes, in their order, and then those that stand in for them.
+func usedPools(s *site.Site) (names []string) {
+	add := func(name string) {
+		if s.Pools[name] != nil && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	for _, r := range s.Routes {
+		add(r.Pool)
+	}
+	for _, r := range s.Routes {
+		if r.Fallback != nil {
+			add(r.Fallback.Pool)
+		}
+	}
+	return names
 }
 
 // update makes the settings of s those in force.
