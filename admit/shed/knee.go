@@ -281,7 +281,7 @@ func (k *Knee) calm(win *Window) {
 	if late && lately > 3*before+free {
 		// Answers come late though there is room: too much of it, it seems. A limit that holds will tell.
 		k.verified = false
-		k.set(max(headroom*k.period.rate()*before*math.Exp(math.Sqrt(k.doubt()/k.low.count)), k.period.inside()/4))
+		k.set(max(headroom*k.period.rate()*before*math.Exp(math.Sqrt(k.doubt()/k.low.count)), k.period.inside()))
 		k.calmer = latency{}
 		return
 	}
@@ -293,7 +293,7 @@ func (k *Knee) calm(win *Window) {
 		k.usual = inside
 	}
 	// A queue that grows slowly looks like service that gets slower.
-	if inside <= 1.3*k.usual+1 && (!k.known || inside < k.workers/2) {
+	if k.low.count < 8 || inside <= 1.3*k.usual+1 && (!k.known || inside < k.workers/2) {
 		k.low.add(n, win.Seconds, math.Exp(-n/(3*k.wanted())))
 		k.service = k.low.mean()
 	}
