@@ -46,7 +46,7 @@ func (n *Node) newMonitor(s *site.Site) *monitor.Monitor {
 	deps := monitor.Deps{
 		Instance: cmp.Or(host, s.Name), Version: n.opts.Version, Self: n.metrics.registry, Endpoints: n.measured(), Log: n.log,
 		Event:   func(kind, text string) { n.events.add(time.Now(), kind, text) },
-		Pressed: n.shortOfMemory,
+		Pressed: n.shortOfMemory, Rules: n.alerting,
 	}
 	if s.StateDir != "" {
 		deps.Dir = filepath.Join(s.StateDir, monitorDir)

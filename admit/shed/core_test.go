@@ -1,29 +1,11 @@
 package shed
 
 import (
-	"math"
 	"testing"
 	"time"
 
 	"github.com/even-keel/evenkeel/exchange"
 )
-
-func TestLevels(t *testing.T) {
-	last := -1
-	for n := 1; n < 60_000; n++ {
-		i := levelOf(n)
-		if i < last || i > last+1 {
-			t.Fatalf("level of %d is %d after %d", n, i, last)
-		}
-		last = i
-		if off := math.Abs(middle(i)-float64(n)) / float64(n); off > 0.07 {
-			t.Fatalf("%d counts as %.1f: %.0f %% off", n, middle(i), 100*off)
-		}
-	}
-	if i := levelOf(math.MaxInt32); i != levels-1 {
-		t.Errorf("the most is at level %d, want the last", i)
-	}
-}
 
 // told makes a core of which the truth is known: 10 places of 100 ms.
 func told() *Core {

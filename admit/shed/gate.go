@@ -88,22 +88,20 @@ type settings struct {
 	byIP    *key.Maker
 }
 
-// shard spreads counters over cores. A level's word holds the number of answers above sumBits and their time in µs below.
+// shard spreads counters over cores.
 type shard struct {
-	level    [levels]atomic.Uint64
-	squares  atomic.Uint64 // of the answers' times, in units of 1<<squareShift µs
+	answers  atomic.Uint64 // that mean work, ever
+	timed    atomic.Uint64 // of these, since the last study, those whose time is the endpoint's alone
+	micros   atomic.Uint64 // their time together, in µs
+	squares  atomic.Uint64 // of their times, in units of 1<<squareShift µs
+	peak     atomic.Int64  // most in flight at one of them
 	area     atomic.Int64  // ns since the last look at which places were given back, less those at which they were taken
 	admitted [3]atomic.Uint64
-	answers  atomic.Uint64 // that mean work
-	_        [16]byte
+	_        [56]byte
 }
 
-// A look takes place often enough that 2^20 answers, or 2^44 µs of them, are never reached between two.
 const (
-	sumBits   = 44
-	sumMask   = 1<<sumBits - 1
-	shardsMax = 8
-
+	shardsMax   = 8
 	squareShift = 4
 )
 
@@ -188,16 +186,16 @@ func (g *Gate) enter(x *exchange.Exchange) *exchange.Refusal {
 // Answered implements exchange.Holder: the endpoint has done its work, and the place is free.
 func (g *Gate) Answered(x *exchange.Exchange, long bool) {
 	x.Held = nil
-	took := x.Result.Latency
+	took, works := x.Result.Latency, true
 	if s := x.Result.Status; s >= 500 || s == 429 || took <= 0 || !x.Replayable {
-		took = g.doubtful(x)
+		took, works = g.doubtful(x)
 	}
 	now := x.Start.Sub(g.epoch) + x.Outcome.FirstByte
 	g.give(x.Shard, now)
 	g.recent.Store(int64(now))
 	n := g.inFlight.Add(-1) + 1
-	if took > 0 {
-		g.note(x, took, (int(x.Place)+int(n)+1)/2)
+	if works {
+		g.note(x, took, (int64(x.Place)+n+1)/2)
 	}
 	if x.Result.Utilisation > 0 {
 		g.hear(x.Result.Utilisation)
@@ -213,14 +211,19 @@ func (g *Gate) lookSoon(now time.Duration) {
 	}
 }
 
-// note counts one answer, with n in flight meanwhile.
-func (g *Gate) note(x *exchange.Exchange, took time.Duration, n int) {
-	took = min(took, time.Duration(g.longest.Load()))
+// note counts one answer, with n in flight meanwhile. took is 0 when it was not the endpoint's time alone.
+func (g *Gate) note(x *exchange.Exchange, took time.Duration, n int64) {
 	s := &g.shards[x.Shard&uint32(len(g.shards)-1)]
 	s.answers.Add(1)
-	us := uint64(took / time.Microsecond)
-	s.level[levelOf(n)].Add(1<<sumBits | us&sumMask)
+	if took <= 0 {
+		return
+	}
+	us := uint64(min(took, time.Duration(g.longest.Load())) / time.Microsecond)
+	s.timed.Add(1)
+	s.micros.Add(us)
 	s.squares.Add((us >> squareShift) * (us >> squareShift))
+	for peak := s.peak.Load(); n > peak && !s.peak.CompareAndSwap(peak, n); peak = s.peak.Load() {
+	}
 }
 
 // leave gives a place back.
@@ -254,26 +257,27 @@ func (g *Gate) left() {
 	}
 }
 
-// doubtful is the latency of an answer that may say nothing about work; 0: it does not. Refusals of the endpoint, and failures that
-// come quicker than work, would make it look fast.
+// doubtful is the latency of an answer that may say nothing about work, 0: none that is the endpoint's alone; and whether it means work. Refusals of the
+// endpoint, and failures that come quicker than work, would make it look fast.
 //
 //go:noinline
-func (g *Gate) doubtful(x *exchange.Exchange) time.Duration {
+func (g *Gate) doubtful(x *exchange.Exchange) (took time.Duration, works bool) {
 	switch s := x.Result.Status; {
 	case s == 429 || s == 503:
 		g.pushback.Add(1)
-		return 0
-	case !x.Replayable: // the client's sending is part of it
-		return 0
+		return 0, false
 	case s >= 500:
 		g.mu.Lock()
 		typical := g.core.knee.service
 		g.mu.Unlock()
 		if x.Result.Latency < seconds(typical/2) {
-			return 0
+			return 0, false
 		}
 	}
-	return x.Result.Latency
+	if !x.Replayable { // the client's sending is part of it
+		return 0, true
+	}
+	return max(x.Result.Latency, 0), true
 }
 
 // hear takes in what an endpoint says of its utilisation.
@@ -372,19 +376,11 @@ func (g *Gate) lookLocked(now time.Duration) {
 // collect takes what answers showed out of the counters.
 func (g *Gate) collect() {
 	for i := range g.shards {
-		for level := range g.shards[i].level {
-			word := &g.shards[i].level[level]
-			if word.Load() == 0 {
-				continue
-			}
-			v := word.Swap(0)
-			sum := float64(v&sumMask) / 1e6
-			g.win.Count[level] += int64(v >> sumBits)
-			g.win.Sum[level] += sum
-			g.win.Total += int64(v >> sumBits)
-			g.win.Seconds += sum
-		}
-		g.win.Squares += float64(g.shards[i].squares.Swap(0)) * (1 << (2 * squareShift)) / 1e12
+		one := &g.shards[i]
+		g.win.Total += int64(one.timed.Swap(0))
+		g.win.Seconds += float64(one.micros.Swap(0)) / 1e6
+		g.win.Squares += float64(one.squares.Swap(0)) * (1 << (2 * squareShift)) / 1e12
+		g.win.Peak = max(g.win.Peak, float64(one.peak.Swap(0)))
 	}
 	g.winsor()
 }

@@ -44,6 +44,21 @@ type Flow struct {
 	Busy      float64 // utilisation that endpoints told of, 1 for full; 0: none did
 }
 
+// Window is what answers showed since the last one.
+type Window struct {
+	Total            int64
+	Seconds, Squares float64 // of their latencies: all together, and their squares
+	Peak             float64 // most in flight at one of them
+}
+
+// Add adds one answer: n exchanges were in flight meanwhile, and it took so many seconds.
+func (w *Window) Add(n int, seconds float64) {
+	w.Total++
+	w.Seconds += seconds
+	w.Squares += seconds * seconds
+	w.Peak = max(w.Peak, float64(n))
+}
+
 // gauge is how many answers came in how many seconds, and how many were inside, over time.
 type gauge struct{ count, time, area float64 }
 
@@ -205,7 +220,7 @@ func (k *Knee) scale(endpoints int) {
 	k.endpoints = e
 	k.workers = max(k.workers*by, 1)
 	k.dip = 0
-	k.low = latency{} // its levels mean another concurrency for each endpoint now
+	k.low = latency{}
 	k.set(k.limit * by)
 	k.high = gauge{}
 }
@@ -216,12 +231,12 @@ func (k *Knee) set(n float64) {
 	if n == k.limit {
 		return
 	}
-	k.move(k.Limit(), n)
+	k.move(n)
 	k.limit = n
 }
 
 // move begins to count anew. Answers that come until those who were inside are gone do not show yet what the limit does.
-func (k *Knee) move(from, to float64) {
+func (k *Knee) move(to float64) {
 	k.now, k.left = gauge{}, 0
 	k.skip = to
 	if !k.known {
@@ -281,7 +296,7 @@ func (k *Knee) calm(win *Window) {
 	if late && lately > 3*before+free {
 		// Answers come late though there is room: too much of it, it seems. A limit that holds will tell.
 		k.verified = false
-		k.set(max(headroom*k.period.rate()*before*math.Exp(math.Sqrt(k.doubt()/k.low.count)), k.period.inside()/4))
+		k.set(max(headroom*k.period.rate()*before*math.Exp(math.Sqrt(k.doubt()/k.low.count)), k.period.inside()))
 		k.calmer = latency{}
 		return
 	}
@@ -293,7 +308,7 @@ func (k *Knee) calm(win *Window) {
 		k.usual = inside
 	}
 	// A queue that grows slowly looks like service that gets slower.
-	if inside <= 1.3*k.usual+1 && (!k.known || inside < k.workers/2) {
+	if k.low.count < 8 || inside <= 1.3*k.usual+1 && (!k.known || inside < k.workers/2) {
 		k.low.add(n, win.Seconds, math.Exp(-n/(3*k.wanted())))
 		k.service = k.low.mean()
 	}
@@ -305,7 +320,7 @@ func (k *Knee) calm(win *Window) {
 		k.first = false
 		k.limit = firstPlaces * float64(k.endpoints)
 	}
-	if peak := win.top(); !k.known && 2*peak > k.limit { // what is used without harm
+	if peak := win.Peak; !k.known && 2*peak > k.limit { // what is used without harm
 		k.limit = math.Ceil(2 * peak)
 		k.high, k.recent = gauge{}, gauge{}
 	}
@@ -440,7 +455,7 @@ func (k *Knee) startDip(now time.Duration, w float64) {
 		k.verified = true
 		return
 	}
-	k.move(k.limit, to)
+	k.move(to)
 	k.dip, k.dipFrom, k.reached = to, now, false
 	rate := max(k.high.rate(), 1e-9)
 	k.dipEnd = now + seconds(((k.limit-to)+2*(to+k.need())*k.limit/to)/rate) + lookLeast
@@ -448,10 +463,9 @@ func (k *Knee) startDip(now time.Duration, w float64) {
 
 // endDip learns from a dip.
 func (k *Knee) endDip(now time.Duration, f Flow) {
-	part, at := k.now, k.dip
-	took := now - k.dipFrom
+	part, took := k.now, now-k.dipFrom
 	k.dip = 0
-	k.move(at, k.limit)
+	k.move(k.limit)
 	k.nextDip = now + time.Duration(dipSoon*float64(took))
 	if part.count < 2 || part.time <= 0 || k.high.count < 1 {
 		return
