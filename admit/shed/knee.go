@@ -5,31 +5,31 @@ import (
 	"time"
 )
 
-// Numbers of the search. They are without units, or relative to what is measured: none is a guess about the endpoints.
+// Numbers of the search. They are without units, or relative to what is measured: none is a guess about the endpoints. They were chosen by what they do in
+// random worlds (`bench shed`).
 const (
-	anyPlaces   = 4096 // of each endpoint, until the first answers tell anything
-	firstFew    = 16   // answers do
-	firstPlaces = 8.0  // of each endpoint, before anything is known: most servers work on as many at once
-	headroom    = 1.4  // the limit over a knee that is known
+	anyPlaces   = 4096 // of each endpoint, until the first answers tell anything: who does not know must not refuse
+	firstFew    = 16   // answers do tell
+	firstPlaces = 8.0  // of each endpoint then, and twice what is used: most servers work on as many at once
+	headroom    = 1.4  // the limit over the knee: a place too many costs a little latency, one too few work that is never done
 	free        = 0.01 // seconds of waiting at the endpoints that nobody minds
-	bent        = 0.9  // a knee below this part of the limit is one; else there is no bend in sight
-	hasty       = 0.3  // what an answer counts that came while the limit grew: the quick ones come first
-	fades       = 0.85 // of what was known remains after another dip
-	grows       = 2.0  // the limit does by this then
-	leaving     = 0.3  // clients that leave for each answer: more are a sign of too many inside
-	gives       = 0.5  // the limit falls to this part when most clients leave
-	dipTo       = 0.65 // of the knee: low enough to be below it, high enough to lose little
-	dipEvery    = 20.0 // dips last a twentieth of the time, and cost a fifth of the answers meanwhile
-	dipSoon     = 1.0  // …half while they still find something new
-	differs     = 0.15 // changes of the logarithm that are worth to be seen…
+	bent        = 0.9  // a knee below this part of the limit is one; else there is no bend in sight…
+	grows       = 2.0  // …and the limit does by this
+	hasty       = 0.3  // what an answer counts for S that came while the limit grew: the quick ones come first
+	leaving     = 0.3  // clients that leave for each answer: more are a sign of too many inside…
+	gives       = 0.5  // …and the limit falls to this part of what is inside
+	dipTo       = 0.65 // of the knee: below it even when it is taken for half as much again
+	fades       = 0.85 // of what dips showed before remains after another one
+	dipEvery    = 20.0 // dips last a twentieth of the time, and cost a third of the answers meanwhile…
+	dipSoon     = 1.0  // …half of it while they still find something new
+	differs     = 0.15 // changes of a rate's logarithm that are worth to be seen…
 	deviations  = 3.5  // …when they are so many standard deviations
 	noiseLeast  = 0.05 // squared coefficient of variation: what a network adds to service that always takes the same time
 	noiseMost   = 8.0
 	noiseFirst  = 1.0
-	lookLeast   = 20 * time.Millisecond
-	lookFirst   = 50 * time.Millisecond
-	lookMost    = 2 * time.Second
 	scattered   = 100.0 // answers that are looked at for how they scatter
+	lookLeast   = 20 * time.Millisecond
+	lookMost    = 2 * time.Second
 )
 
 // Flow is what happened since the last look, beside the answers.
@@ -81,9 +81,8 @@ func (g gauge) rate() float64 {
 // Knee finds out how many exchanges at once are right. It is pure: time comes in.
 //
 // A server with W places that works S seconds on each request answers min(n, W)/S of them per second while n are there, whatever the
-// order and the distribution. While requests wait at the gate, n is the limit, and each place that becomes free is given away: counting
-// grants measures the rate. Two limits tell all: as long as the rate follows the limit, both are below W; when it
-// does not, the higher one is above. So the limit dips now and then to a little below the W that is believed in: the rate there gives S, and the
+// order and the distribution. While requests wait at the gate, n is the limit, since each place that becomes free is given away, and answers are
+// counted over time. Two limits tell all: as long as the rate follows the limit, both are below W; when it does not, the higher one is above. So the limit dips now and then to a little below the W that is believed in: the rate there gives S, and the
 // rate at the limit times S is W. That is bandwidth times round-trip time, as BBR has it, but S comes from where most of the
 // capacity is still used and not from the smallest latency seen: minima and means of latency drift, and limits with them, as those of Vegas and
 // of gradients do. When few are inside by themselves, their answers tell S without a dip.
@@ -102,14 +101,14 @@ type Knee struct {
 	skip   float64 // answers that say nothing yet: those inside were let in under another limit
 	now    gauge   // since the last conclusion
 	left   float64 // clients that left meanwhile
-	recent gauge
-	high   gauge // at the limit
+	recent gauge   // at the limit, lately
+	high   gauge   // at the limit
 
-	low     latency
-	calmer  latency // of those, lately, while nobody waits
-	known   bool    // W was measured
-	usual   float64 // how many are inside in calm times
-	moments [3]float64
+	low     latency    // at few in flight: in calm times and in dips
+	calmer  latency    // of those, lately, while nobody waits
+	known   bool       // W was measured
+	usual   float64    // how many are inside in calm times
+	moments [3]float64 // of answers lately: how many, their seconds, the squares of these
 
 	ceiling    float64 // most left with more inside
 	ceilingEnd int     // after so many conclusions it may be tried again
