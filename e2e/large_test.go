@@ -14,7 +14,7 @@ import (
 
 const (
 	hugeSize    = 2 << 30
-	residentMax = 40 << 20 // while a body of any size streams through
+	residentMax = 64 << 20 // with the history of metrics, while a body of any size streams through
 )
 
 // resident is the most memory that a process ever had in use, in bytes.

@@ -12,7 +12,7 @@ const (
 	firstFew    = 16   // answers do tell
 	firstPlaces = 8.0  // of each endpoint then, and twice what is used: most servers work on as many at once
 	headroom    = 1.4  // the limit over the knee: a place too many costs a little latency, one too few work that is never done
-	free        = 0.01 // seconds of waiting at the endpoints that nobody minds
+	free        = 0.02 // seconds of waiting at the endpoints that nobody minds
 	bent        = 0.9  // a knee below this part of the limit is one; else there is no bend in sight…
 	grows       = 2.0  // …and the limit does by this
 	hasty       = 0.3  // what an answer counts for S that came while the limit grew: the quick ones come first
@@ -292,10 +292,11 @@ func (k *Knee) calm(win *Window) {
 	k.calmer.add(n, win.Seconds, math.Exp(-n/max(10, 20*noise)))
 	lately, before := k.calmer.mean(), k.low.mean()
 	late := k.low.count >= 8 && lately > 1.5*before+free/2 && apart(lately, before, noise, k.calmer.count, k.low.count)
-	if late && lately > 3*before+free {
+	if late && lately > max(3*before, before+free) {
 		// Answers come late though there is room: too much of it, it seems. A limit that holds will tell.
 		k.verified = false
-		k.set(max(headroom*k.period.rate()*before*math.Exp(math.Sqrt(k.doubt()/k.low.count)), k.period.inside()))
+		rate := k.period.rate()
+		k.set(max(k.roomy(rate*before, rate, math.Sqrt(k.doubt()/k.low.count)), k.period.inside()))
 		k.calmer = latency{}
 		return
 	}
@@ -317,7 +318,7 @@ func (k *Knee) calm(win *Window) {
 	}
 	if k.first {
 		k.first = false
-		k.limit = firstPlaces * float64(k.endpoints)
+		k.limit = max(firstPlaces*float64(k.endpoints), 2*win.Peak)
 	}
 	if peak := win.Peak; !k.known && 2*peak > k.limit { // what is used without harm
 		k.limit = math.Ceil(2 * peak)
@@ -377,8 +378,8 @@ func (k *Knee) conclude(now time.Duration, f Flow) {
 // leave gives way when most leave without an answer. Whatever the reason, too many are inside, and nothing that was learned holds.
 func (k *Knee) leave() {
 	to := gives * min(k.limit, max(k.period.inside(), 1))
-	if k.known && k.limit > headroom*k.workers {
-		to = headroom * k.workers
+	if most := k.roomy(k.workers, k.Capacity(), 0); k.known && k.limit > most {
+		to = most
 	} else {
 		k.low, k.known = latency{}, false
 	}
@@ -405,7 +406,7 @@ func (k *Knee) judge(now time.Duration, f Flow) {
 	k.service = k.low.mean()
 	w := k.high.rate() * k.service
 	unsure := math.Sqrt(k.doubt() * (1/max(k.high.count, 1) + 1/k.low.count))
-	to := headroom * w * math.Exp(unsure)
+	to := k.roomy(w, k.high.rate(), unsure)
 	switch {
 	case w >= bent*k.limit || to > 1.15*k.limit:
 		by := grows
@@ -419,6 +420,12 @@ func (k *Knee) judge(now time.Duration, f Flow) {
 		k.workers, k.known = max(w, 1), true
 		k.set(min(to, k.limit))
 	}
+}
+
+// roomy is the limit for w places that answer so many requests a second: with headroom, and more while w is unsure. Where work is quick, as many more may be
+// inside as wait no time that matters.
+func (k *Knee) roomy(w, rate, unsure float64) float64 {
+	return max(headroom*w*math.Exp(unsure), w+free*rate)
 }
 
 // grow raises the limit. What was seen at the old one is from below the new one.
