@@ -274,7 +274,7 @@ func TestOutlierCommonFaults(t *testing.T) {
 			for _, rate := range []float64{2, 40, 1000} {
 				f := newFleet(t, method, 5, 400, 5, fixed(100*time.Millisecond))
 				f.patient = 2 * time.Second
-				long := time.Duration(min(60, 10_000/rate) * float64(time.Second))
+				long := time.Duration(min(60, 4_000/rate) * float64(time.Second))
 				f.run(t, rate, long)
 				for _, n := range f.nodes {
 					fault(n)
