@@ -145,8 +145,10 @@ type Exchange struct {
 	// Degrade names the switches that are on for this exchange, as the endpoint is told: recommendations, search. nil: none (switches).
 	Degrade []byte
 	// Place is how many exchanges its pool had in flight with this one as it was let in (shed).
-	Place int32
-	Berth Berth // places that bulkheads gave it (bulkhead)
+	Place  int32
+	Berth  Berth  // places that bulkheads gave it (bulkhead)
+	Trace  Trace  // its part in a trace (trace)
+	Cached string // what the cache did, in a word; empty: it was not asked (cache)
 	// Begun is when the first attempt began, when a stage before it waited for something; zero: at Start.
 	Begun time.Time
 
@@ -340,6 +342,7 @@ func (x *Exchange) Reset() {
 	x.Screened, x.RetryAfter, x.Allowed, x.Held = false, 0, 0, nil
 	x.Tap, x.Degrade = nil, nil
 	x.Place, x.Begun, x.Berth = 0, time.Time{}, Berth{}
+	x.Trace, x.Cached = Trace{}, ""
 	x.Tried, x.Judge, x.Caller, x.Again, x.Anew, x.NoRetry = [MaxTried]*Endpoint{}, nil, 0, false, false, false
 	x.Deadline, x.Endpoint, x.Attempt, x.Beat, x.Replayable, x.SetCookie = time.Time{}, nil, 0, 0, false, nil
 	x.Result, x.Outcome, x.Work, x.Costs = Result{}, Outcome{}, 0, [MaxCosts]Cost{}

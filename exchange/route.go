@@ -11,7 +11,8 @@ import (
 // request or its answer. It is built once per reload and never changed.
 type Route struct {
 	Name     string
-	Index    int // position in the site file, for pre-resolved counters
+	Pattern  string // the path that it was found by, as the site file writes it; empty: any
+	Index    int    // position in the site file, for pre-resolved counters
 	Pool     Picker
 	Class    Class
 	Deadline time.Duration

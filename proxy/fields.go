@@ -21,6 +21,7 @@ var (
 	nameDegrade        = []byte("Evenkeel-Degrade")
 	nameAttempt        = []byte("Evenkeel-Attempt")
 	nameDeadline       = []byte("Evenkeel-Deadline")
+	nameTraceparent    = []byte("traceparent")
 	nameEnvoyTimeout   = []byte("X-Envoy-Expected-Rq-Timeout-Ms")
 	nameGRPCTimeout    = []byte("grpc-timeout")
 	nameNoRetry        = []byte("Evenkeel-No-Retry")
@@ -86,6 +87,10 @@ func (s *scratch) requestFields(x *exchange.Exchange) {
 				told = told.with(f.ID)
 				continue
 			}
+		case wire.Traceparent, wire.Tracestate:
+			if !passesTrace(x, f.ID) {
+				continue
+			}
 		case wire.TE:
 			if wire.HasToken(f.Value, "trailers") {
 				s.fields = append(s.fields, wire.Field{Name: nameTE, Value: valueTrailers, ID: wire.TE})
@@ -133,6 +138,9 @@ func (s *scratch) addOwn(x *exchange.Exchange, told deadlineForms) {
 	if !x.Deadline.IsZero() {
 		s.addDeadline(x, told)
 	}
+	if x.Trace.Told.Valid() {
+		s.addTrace(x)
+	}
 	if len(x.Degrade) > 0 {
 		s.fields = append(s.fields, wire.Field{Name: nameDegrade, Value: x.Degrade, ID: wire.EvenkeelDegrade})
 	}
@@ -172,6 +180,27 @@ func (s *scratch) addClass(x *exchange.Exchange) {
 		value = valueLow
 	}
 	s.fields = append(s.fields, wire.Field{Name: nameClass, Value: value, ID: wire.EvenkeelClass})
+}
+
+// passesTrace reports whether a field of the sender about its trace goes to the endpoint.
+func passesTrace(x *exchange.Exchange, id wire.ID) bool {
+	if id == wire.Tracestate {
+		return !x.Trace.Anew
+	}
+	return !x.Trace.Told.Valid()
+}
+
+// addTrace tells the endpoint whose part in the trace its own is: the attempt's, when that is recorded.
+func (s *scratch) addTrace(x *exchange.Exchange) {
+	if x.Route != nil && removed(x.Route.Request.Remove, nameTraceparent) {
+		return
+	}
+	if x.Trace.Record != nil {
+		x.Trace.Asked(s.target, x.Endpoint != nil && x.Endpoint.Link.(*Link).up.cfg().TLS != nil)
+	}
+	start := len(s.bytes)
+	s.bytes = x.Trace.Told.Append(s.bytes)
+	s.fields = append(s.fields, wire.Field{Name: nameTraceparent, Value: s.bytes[start:], ID: wire.Traceparent})
 }
 
 // rewrite changes target and host as the route says.

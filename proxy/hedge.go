@@ -194,7 +194,7 @@ func (r *race) end(a *attempt, s *scratch, unsent bool, err error) (bool, error)
 	}
 	a.b.release(false)
 	x.Route.Pool.Done(x, x.Endpoint, lost)
-	x.Endpoint, x.Beat = r.x.Endpoint, r.x.Beat
+	x.Endpoint, x.Beat, x.Trace = r.x.Endpoint, r.x.Beat, r.x.Trace
 	a.b, a.start, s.resp = r.b, r.start, r.s.resp
 	a.f.watchCancel(a.b)
 	return false, nil

@@ -50,6 +50,7 @@ const (
 	GRPCPushback
 	IdempotencyKey
 	EvenkeelDegrade
+	Tracestate
 )
 
 // knownField is a known name as two words that cover all of it up to 16 octets. The masks fold letters to lower
@@ -70,7 +71,7 @@ func makeKnownFields() (t [31][]knownField) {
 		TransferEncoding: "transfer-encoding", ContentLength: "content-length", Upgrade: "upgrade", TE: "te",
 		Trailer: "trailer", Expect: "expect", Forwarded: "forwarded", XForwardedFor: "x-forwarded-for",
 		XForwardedProto: "x-forwarded-proto", XForwardedHost: "x-forwarded-host", XRequestID: "x-request-id",
-		Traceparent: "traceparent", Cookie: "cookie", SetCookie: "set-cookie", Accept: "accept",
+		Traceparent: "traceparent", Tracestate: "tracestate", Cookie: "cookie", SetCookie: "set-cookie", Accept: "accept",
 		ContentType: "content-type", Authorization: "authorization", Date: "date", Server: "server", Via: "via",
 		RetryAfter: "retry-after", Location: "location", UserAgent: "user-agent", Referer: "referer",
 		HTTP2Settings: "http2-settings", EvenkeelClass: "evenkeel-class",
