@@ -49,7 +49,7 @@ func (s *Stage) Serve(x *exchange.Exchange, next *exchange.Next) *exchange.Refus
 	w.a.read(x.Request)
 	w.a.personal = w.a.personal || x.Customer != nil || x.User != nil // whatever field names them
 	if w.a.method == methodUnsafe {
-		p.tally.count(x.Shard, Bypass)
+		p.tally.count(x, Bypass)
 		return w.change(x, next)
 	}
 	w.a.apart = w.a.apart || w.a.control.NoStore || w.a.method == methodSafe || !w.key(x)
@@ -58,7 +58,7 @@ func (s *Stage) Serve(x *exchange.Exchange, next *exchange.Next) *exchange.Refus
 		if w.a.method == methodSafe {
 			w.fwd = "method"
 		}
-		p.tally.count(x.Shard, Bypass)
+		p.tally.count(x, Bypass)
 		return w.pass(x, next)
 	}
 	return w.serve(x, next)
@@ -125,7 +125,7 @@ func (w *work) serve(x *exchange.Exchange, next *exchange.Next) *exchange.Refusa
 	u := w.lookup()
 	switch u {
 	case useFresh:
-		w.p.tally.count(x.Shard, Hit)
+		w.p.tally.count(x, Hit)
 		return w.answer(x, w.old, "hit", false)
 	case useStale:
 		return w.stale(x, w.old, staleClient)
@@ -134,12 +134,12 @@ func (w *work) serve(x *exchange.Exchange, next *exchange.Next) *exchange.Refusa
 		return w.stale(x, w.old, staleWhile)
 	}
 	if w.a.control.OnlyIfCached {
-		w.p.tally.count(x.Shard, Refused)
+		w.p.tally.count(x, Refused)
 		return refuseOnly
 	}
 	if w.a.method == methodHead {
 		w.old = nil
-		w.p.tally.count(x.Shard, Miss)
+		w.p.tally.count(x, Miss)
 		return w.pass(x, next)
 	}
 	if w.in.pass || w.p.Wait <= 0 || u == useValidate && w.old.life <= 0 {
@@ -150,7 +150,7 @@ func (w *work) serve(x *exchange.Exchange, next *exchange.Next) *exchange.Refusa
 
 // stale answers with what is out of date.
 func (w *work) stale(x *exchange.Exchange, o *Object, why int) *exchange.Refusal {
-	w.p.tally.count(x.Shard, Stale)
+	w.p.tally.count(x, Stale)
 	w.p.tally.shards[x.Shard%tallyShards].stale[why].Add(1)
 	text := [staleWhys]string{"hit", "hit", "hit; detail=stale-if-error", "hit; detail=stale-if-overloaded"}[why]
 	return w.answer(x, o, text, false)
@@ -197,7 +197,7 @@ func (w *work) together(x *exchange.Exchange, next *exchange.Next) *exchange.Ref
 		w.a.control.NoCache, w.a.control.MaxAge = false, given{} // an endpoint has been asked since this request came
 		switch w.lookup() {
 		case useFresh, useStale, useBehind:
-			w.p.tally.count(x.Shard, Coalesced)
+			w.p.tally.count(x, Coalesced)
 			return w.answer(x, w.old, "fwd=uri-miss; collapsed", false)
 		}
 	}
@@ -207,7 +207,7 @@ func (w *work) together(x *exchange.Exchange, next *exchange.Next) *exchange.Ref
 // fetch asks an endpoint, and keeps the answer when it may.
 func (w *work) fetch(x *exchange.Exchange, next *exchange.Next) *exchange.Refusal {
 	if w.in.pass && w.old == nil { // the endpoint judges the client's conditions itself: its answers are not kept, as far as is known
-		w.p.tally.count(x.Shard, Miss)
+		w.p.tally.count(x, Miss)
 		return w.carry(x, next)
 	}
 	for {
@@ -223,16 +223,16 @@ func (w *work) fetch(x *exchange.Exchange, next *exchange.Next) *exchange.Refusa
 			continue
 		case w.got == gotValid:
 			w.tell(word{kind: wordStored})
-			w.p.tally.count(x.Shard, Revalidated)
+			w.p.tally.count(x, Revalidated)
 			return w.answer(x, w.result, "fwd="+w.fwd+"; fwd-status=304", false)
 		case w.got == gotError:
 			w.tell(word{kind: wordRefused, refusal: refuseError(x.Result.Status)})
 			return w.failed(x)
 		case w.got == gotSame:
-			w.p.tally.count(x.Shard, Miss)
+			w.p.tally.count(x, Miss)
 			return w.answer(x, w.result, "fwd="+w.fwd+"; stored", true)
 		}
-		w.p.tally.count(x.Shard, Miss)
+		w.p.tally.count(x, Miss)
 		return nil
 	}
 }
@@ -288,7 +288,7 @@ func (w *work) refused(x *exchange.Exchange, r *exchange.Refusal) *exchange.Refu
 		w.tell(word{kind: wordRefused, refusal: r})
 	}
 	if !ok {
-		w.p.tally.count(x.Shard, Refused)
+		w.p.tally.count(x, Refused)
 		return r
 	}
 	x.RetryAfter = 0
@@ -300,7 +300,7 @@ func (w *work) refused(x *exchange.Exchange, r *exchange.Refusal) *exchange.Refu
 
 // failed answers with something stale instead of the error that an endpoint answered with.
 func (w *work) failed(x *exchange.Exchange) *exchange.Refusal {
-	w.p.tally.count(x.Shard, Stale)
+	w.p.tally.count(x, Stale)
 	why, text := staleError, "; detail=stale-if-error"
 	if x.Result.Status == 429 {
 		why, text = staleOverloaded, "; detail=stale-if-overloaded"

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"slices"
 	"sync/atomic"
+
+	"github.com/even-keel/evenkeel/exchange"
 )
 
 // Result is what became of a request at the cache.
@@ -49,7 +51,11 @@ type tallyShard struct {
 	_       [128 - (results+staleWhys)*8]byte
 }
 
-func (t *Tally) count(shard uint32, r Result) { t.shards[shard%tallyShards].results[r].Add(1) }
+// count counts a request, and tells it what became of it.
+func (t *Tally) count(x *exchange.Exchange, r Result) {
+	x.Cached = resultNames[r]
+	t.shards[x.Shard%tallyShards].results[r].Add(1)
+}
 
 // tally finds or makes the tally of a route. Tallies outlive reloads.
 func (c *Cache) tally(route string) *Tally {
