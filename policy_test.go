@@ -19,7 +19,7 @@ const module = "github.com/even-keel/evenkeel"
 
 // floors is the house: a package imports packages of lower floors, and its neighbours only by sideways.
 var floors = map[string]int{
-	"site": 0, "wire": 0, "exchange": 0, "keep": 0,
+	"site": 0, "wire": 0, "exchange": 0, "trace": 0, "keep": 0,
 	"proxy": 1, "pool": 1, "admit": 1, "contain": 1, "queue": 1, "steer": 1, "vip": 1, "client": 1,
 	"probe": 1, "load": 1, "chaos": 1, "slo": 1,
 	"quorum": 1, "bus": 1, "monitor": 1,
@@ -32,6 +32,7 @@ var floors = map[string]int{
 var sideways = map[string]string{
 	"exchange→wire":  "an exchange's head is what wire parsed",
 	"exchange→site":  "a route carries what the site file says of it",
+	"exchange→trace": "an exchange knows its part in a trace",
 	"pool→probe":     "a pool asks its endpoints how they are",
 	"queue→bus":      "a queue is kept in the bus",
 	"client→contain": "the client library's budgets and breakers are those of the gateway",
@@ -59,7 +60,7 @@ var importers = map[string][]string{
 	"github.com/oschwald/":                     {"admit"},
 	"github.com/cilium/ebpf":                   {"vip", "chaos"},
 	"github.com/charmbracelet/":                {"console"},
-	"google.golang.org/grpc":                   {"client"},
+	"google.golang.org/grpc":                   {"client", "monitor"},
 	"github.com/cenkalti/backoff":              {"bench"},
 	"github.com/failsafe-go/failsafe-go":       {"bench"},
 	"go.yaml.in/":                              {"site", "pool", "console", "slo"},

@@ -11,6 +11,8 @@ type Monitor struct {
 	Host        bool               `yaml:"host" default:"true" doc:"keep figures of the machine too, by the names of node_exporter: CPU, memory, pressure, files, sockets, network"`
 	Query       MonitorQuery       `yaml:"query" doc:"what one query may cost"`
 	RemoteWrite []*RemoteWrite     `yaml:"remote_write" doc:"send every sample on, by the remote-write protocol of Prometheus"`
+	OTLP        *OTLP              `yaml:"otlp" doc:"send the node's own figures to a collector"`
+	OTLPEvery   time.Duration      `yaml:"otlp_every" default:"30s" min:"1s" max:"10m" doc:"time between two messages to that collector"`
 	Prometheus  *MonitorPrometheus `yaml:"prometheus" doc:"ask this Prometheus instead of keeping history here"`
 }
 
