@@ -3,6 +3,7 @@ package node
 import (
 	"bufio"
 	"context"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -197,6 +198,9 @@ func appendJSON(b []byte, x *exchange.Exchange, refusal *exchange.Refusal, statu
 	if refusal != nil {
 		b = append(append(append(b, `,"refused_by":"`...), refusal.Stage...), `","reason":"`...)
 		b = append(append(b, refusal.Reason...), '"')
+	}
+	if r := x.Trace.Record; r != nil {
+		b = append(hex.AppendEncode(append(b, `,"trace":"`...), r.ID[:]), '"')
 	}
 	if x.Outcome.Aborted {
 		b = append(b, `,"aborted":true`...)

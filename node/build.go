@@ -21,6 +21,7 @@ func (n *Node) handlers(s *site.Site, pools map[string]poolPart) map[string]exch
 	out := map[string]exchange.Handler{}
 	n.built = map[string]*stages{}
 	n.hull.update(s, n.guard.limit)
+	n.useSampler(s)
 	for name, cfg := range s.Listeners {
 		st := n.stages(s, cfg, pools)
 		n.built[name] = st
@@ -37,7 +38,7 @@ func (n *Node) handlers(s *site.Site, pools map[string]poolPart) map[string]exch
 func (n *Node) stages(s *site.Site, cfg *site.Listener, pools map[string]poolPart) *stages {
 	rec := &record{
 		none: n.tallies.get(cfg.Name, ""), noRoute: n.tallies.reasons(""),
-		flight: n.flight(cfg.Name), log: &n.accessLog,
+		flight: n.flight(cfg.Name), log: &n.accessLog, telling: &n.telling,
 	}
 	dead := &deadline{now: time.Now, cut: make([]*atomic.Uint64, len(s.Routes))}
 	to := n.newWay(len(s.Routes))
@@ -58,13 +59,17 @@ func (n *Node) stages(s *site.Site, cfg *site.Listener, pools map[string]poolPar
 		all = append(all, rules(i, rc, func(pattern string) *exchange.Route {
 			r := newRoute(i, rc, cfg, pools, pattern)
 			r.CostHeaders = n.limits.CostHeaders()
-			r.Hedge, r.Overloaded = hedge, to.overloaded(i)
+			r.Hedge, r.Overloaded, r.Pattern = hedge, to.overloaded(i), pattern
+			if r.Pool != nil {
+				r.Pool = n.traced(r.Pool)
+			}
 			return r
 		})...)
 	}
 	entry, byClass := n.guardStages(s, cfg)
 	return &stages{
 		record:   rec,
+		trace:    n.newTracing(s),
 		entry:    entry,
 		identify: &identify{trusted: s.Identify.TrustedProxies, finder: n.finder},
 		route:    &route{table: newTable(all), answer: n.answer},

@@ -16,10 +16,14 @@ type events struct {
 	ring []console.Event
 	next int
 	seen uint64
+	tell func(at time.Time, kind, text string) // nil: nobody else is told
 }
 
 // add remembers one event, and forgets the oldest when there are too many.
 func (e *events) add(at time.Time, kind, text string) {
+	if e.tell != nil {
+		e.tell(at, kind, text)
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.seen++

@@ -57,7 +57,7 @@ func (n *Node) fallbacks(s *site.Site, listener string, pools map[string]poolPar
 		switch {
 		case cfg.Pool != "":
 			n.lead(&f.way, s, i, cfg.Pool, pools[cfg.Pool])
-			p.pool, p.overloaded = pools[cfg.Pool], f.way.overloaded(i)
+			p.pool, p.overloaded = n.traced(pools[cfg.Pool]), f.way.overloaded(i)
 		case cfg.Respond != nil:
 			p.respond = newAnswer(cfg.Respond)
 		default:

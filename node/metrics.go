@@ -95,6 +95,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	out.gauge(descReady, number(ready))
 	n.mu.Lock()
 	refused, done := n.reloads[0], n.reloads[1]
+	sampler := n.sampling
 	pools, flights := maps.Clone(n.pools), maps.Clone(n.flights)
 	n.mu.Unlock()
 	out.counter(descReloads, refused, "refused")
@@ -133,6 +134,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	out.switches(n.knobs.Status(time.Now()))
 	out.fallbacks(&n.fellBack)
 	out.monitor(n.monitor.Status())
+	out.otlp(n.otlp.Status(), sampler)
 	out.objectives(n.promised.book.Status(time.Now()))
 	out.alerts(n.viewAlerts())
 }
@@ -172,7 +174,11 @@ func (s sink) tally(key tallyKey, t *tally) {
 	s.counter(descBytesIn, v.BytesIn, key.listener, key.route)
 	s.counter(descBytesOut, v.BytesOut, key.listener, key.route)
 	buckets, total := v.cumulative(bounds)
-	s <- prometheus.MustNewConstHistogram(descSeconds, total, float64(v.Micros)/1e6, buckets, key.listener, key.route)
+	h := prometheus.MustNewConstHistogram(descSeconds, total, float64(v.Micros)/1e6, buckets, key.listener, key.route)
+	if list := t.samples.exemplars(); len(list) > 0 {
+		h = prometheus.MustNewMetricWithExemplars(h, list...)
+	}
+	s <- h
 }
 
 func (s sink) pool(name string, p console.Pool) {

@@ -22,7 +22,9 @@ import (
 	"github.com/even-keel/evenkeel/contain/degrade"
 	"github.com/even-keel/evenkeel/exchange"
 	"github.com/even-keel/evenkeel/monitor"
+	"github.com/even-keel/evenkeel/monitor/otlp"
 	"github.com/even-keel/evenkeel/site"
+	"github.com/even-keel/evenkeel/trace"
 )
 
 // Waits of the node. What may take longer is named by the site file.
@@ -51,35 +53,38 @@ type Node struct {
 	log     *slog.Logger
 	started time.Time
 
-	front    frontPart
-	newPool  func(cfg *site.Pool) (poolPart, error)
-	prober   func(ctx context.Context) error
-	send     exchange.Handler
-	answer   answerer
-	facts    *facts.Store
-	guard    *selfGuard
-	screen   *screen.Screen
-	cache    *cache.Cache
-	knobs    *degrade.Set
-	fellBack fallbackTallies
-	tallies  *tallies
-	rates    rates
-	curves   curves
-	switches switches
-	would    map[string]uint64 // what dry runs of pools' shedders would have refused; only the sampler looks
-	hull     hull
-	sampled  int // how often the sampler read counters; only it looks
-	events   events
-	promised *objectives
-	alerting *alerting
-	tasks    *tasks
-	admin    *admin
-	metrics  *metrics
-	monitor  *monitor.Monitor
-	stopping chan struct{} // closed by Stop
-	abort    chan struct{} // closed by Abort
-	stopOnce sync.Once
-	cutOnce  sync.Once
+	front      frontPart
+	newPool    func(cfg *site.Pool) (poolPart, error)
+	prober     func(ctx context.Context) error
+	send       exchange.Handler
+	answer     answerer
+	facts      *facts.Store
+	guard      *selfGuard
+	screen     *screen.Screen
+	cache      *cache.Cache
+	knobs      *degrade.Set
+	fellBack   fallbackTallies
+	tallies    *tallies
+	rates      rates
+	curves     curves
+	switches   switches
+	would      map[string]uint64 // what dry runs of pools' shedders would have refused; only the sampler looks
+	hull       hull
+	sampled    int // how often the sampler read counters; only it looks
+	events     events
+	promised   *objectives
+	alerting   *alerting
+	tasks      *tasks
+	admin      *admin
+	metrics    *metrics
+	monitor    *monitor.Monitor
+	otlp       *otlp.Exporter
+	telling    atomic.Pointer[telling] // nil inside: requests are told to no collector
+	toldEvents atomic.Bool             // events are told to a collector
+	stopping   chan struct{}           // closed by Stop
+	abort      chan struct{}           // closed by Abort
+	stopOnce   sync.Once
+	cutOnce    sync.Once
 
 	monitorTask *task
 	handed      atomic.Bool // a successor serves
@@ -90,6 +95,7 @@ type Node struct {
 	reloading sync.Mutex // one reload or upgrade at a time; guards logTask, and what stages are built with
 	logTask   *task
 	finder    *facts.Finder
+	sampler   *trace.Sampler // nil: nothing is traced
 	limits    *limit.Set
 	quotas    *quota.Set
 	built     map[string]*stages
@@ -100,7 +106,8 @@ type Node struct {
 
 	mu         sync.Mutex // guards what follows; never taken on the way of a request
 	site       *site.Site
-	limited    *limit.Set // limits, in force
+	limited    *limit.Set     // limits, in force
+	sampling   *trace.Sampler // in force; nil: nothing is traced
 	revision   string
 	pools      map[string]*runningPool
 	chains     map[string]*stages        // in force, by listener
@@ -159,6 +166,8 @@ func New(opts Options) (*Node, error) {
 	n.wire()
 	n.metrics = newMetrics(n)
 	n.monitor = n.newMonitor(opts.Site)
+	n.otlp = n.newOTLP(opts.Site)
+	n.events.tell = n.tellEvent
 	return n, nil
 }
 
@@ -206,6 +215,8 @@ func (n *Node) start(ctx context.Context) error {
 	n.checkMachine()
 	n.tasks.start("guard", n.guard.run)
 	n.monitorTask = n.tasks.start("monitor", n.monitor.Run)
+	n.tasks.start("otlp", n.otlp.Run)
+	n.useTelling(n.site)
 	n.startQuotas()
 	n.useObjectives(n.site)
 	n.tasks.start("prober", n.prober)
@@ -237,7 +248,7 @@ func (n *Node) start(ctx context.Context) error {
 		})
 	}
 	n.mu.Lock()
-	n.phase, n.limited, n.chains, n.counted = phaseServing, n.limits, n.built, n.quotas
+	n.phase, n.limited, n.chains, n.counted, n.sampling = phaseServing, n.limits, n.built, n.quotas, n.sampler
 	n.mu.Unlock()
 	n.events.add(time.Now(), "start", n.site.Name+" serves: "+sizeOf(n.site))
 	return nil

@@ -15,6 +15,7 @@ type record struct {
 	noRoute *reasons
 	flight  *flight
 	log     *atomic.Pointer[accessLog] // nil inside: off
+	telling *atomic.Pointer[telling]   // nil inside: no collector is told
 }
 
 // flight is how many exchanges a listener has in flight.
@@ -55,8 +56,14 @@ func (s *record) Serve(x *exchange.Exchange, next *exchange.Next) *exchange.Refu
 		why.count(refusal, x.Class, x.Shard)
 	}
 	t.shard(x.Shard).count(x, status, refusal != nil, took)
+	if r := x.Trace.Record; r != nil && (refusal == nil || x.Attempt > 0) {
+		t.samples.note(r, took)
+	}
 	if log := s.log.Load(); log != nil {
 		log.note(x, refusal, status, took)
+	}
+	if to := s.telling.Load(); to != nil {
+		to.note(x, refusal, status)
 	}
 	return refusal
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/even-keel/evenkeel/console"
+	"github.com/even-keel/evenkeel/monitor/otlp"
 	"github.com/even-keel/evenkeel/site"
 )
 
@@ -118,9 +119,9 @@ func (n *Node) change(next *site.Site) (err error) {
 // prepare makes what admits requests by next: who asks, and what limits say to that. It is used for handlers that are made
 // from now on; back undoes it, whatever err is.
 func (n *Node) prepare(next *site.Site) (back func(), err error) {
-	finder, limits, quotas, built := n.finder, n.limits, n.quotas, n.built
+	finder, limits, quotas, built, sampler := n.finder, n.limits, n.quotas, n.built, n.sampler
 	back = func() {
-		n.limits, n.quotas, n.built = limits, quotas, built
+		n.limits, n.quotas, n.built, n.sampler = limits, quotas, built, sampler
 		n.knobs.Update(n.site.Switches, time.Now())
 		n.useFinder(finder)
 	}
@@ -185,7 +186,7 @@ func (n *Node) swap(next *site.Site, pools map[string]*runningPool) {
 	n.knobs.Update(next.Switches, time.Now())
 	n.mu.Lock()
 	n.site, n.pools, n.revision, n.limited = next, pools, revision(next), n.limits
-	n.chains, n.counted = n.built, n.quotas
+	n.chains, n.counted, n.sampling = n.built, n.quotas, n.sampler
 	maps.DeleteFunc(n.retried, func(name string, _ *retries) bool { return next.Pools[name] == nil })
 	for name := range n.gates {
 		if p := next.Pools[name]; p == nil || p.Shed.Mode == "off" {
@@ -216,6 +217,8 @@ func (n *Node) swap(next *site.Site, pools map[string]*runningPool) {
 	n.useAlerts(next)
 	n.guard.update(next.Guard)
 	n.monitor.Update(&next.Monitor)
+	n.otlp.Update(otlp.ConfigOf(next))
+	n.useTelling(next)
 	n.screen.Keep(next)
 	n.admin.use(n.console(next))
 }

@@ -90,10 +90,12 @@ func (t *retrying) Hedge(x *exchange.Exchange) bool {
 	}
 	if e == first { // there is no other
 		x.Route.Pool.Done(x, e, exchange.Result{Kind: exchange.Cancelled})
+		x.Trace.Forget()
 		r.pool.budget.Return()
 		return false
 	}
 	x.Endpoint = e
+	x.Trace.Beside()
 	r.pool.done[retry.Hedge].Add(1)
 	return true
 }

@@ -9,6 +9,7 @@ import (
 // stages are the stages of one listener, built anew with every site and never changed afterwards.
 type stages struct {
 	record   *record
+	trace    exchange.Stage // nil: the site traces nothing
 	entry    *guardEntry
 	byClass  *guardByClass
 	identify *identify
@@ -27,6 +28,7 @@ type stages struct {
 func (s *stages) serveHTTP(send exchange.Handler) exchange.Handler {
 	return exchange.Chain(send, append([]exchange.Stage{
 		s.record,                // first, so that it counts whatever becomes of a request, refusals of every later stage too
+		s.trace,                 // around all that may refuse, so that traces show it; inside record, whose figures name traces as examples
 		s.entry,                 // before any other work: a node at its limit must say no cheaper than it says yes
 		s.identify,              // before routing, because routes, limits and logs speak about the real client and host
 		s.route,                 // before everything that has settings per route; answers redirects and fixed texts itself
