@@ -23,7 +23,7 @@ var floors = map[string]int{
 	"proxy": 1, "pool": 1, "admit": 1, "contain": 1, "queue": 1, "steer": 1, "vip": 1, "client": 1,
 	"probe": 1, "load": 1, "chaos": 1, "slo": 1,
 	"quorum": 1, "bus": 1, "monitor": 1,
-	"console": 1, "alert": 1,
+	"console": 1, "alert": 1, "dashboard": 1,
 	"node": 2,
 	"cmd":  3, "bench": 3, "script": 3, "e2e": 3,
 }

@@ -156,6 +156,7 @@ remote_write:
 		}
 	}
 	promtool(t, theirs, ours, to)
+	dashboards(t, theirs, ours, to)
 	promtoolChecks(t, scraped.at["console"])
 	if scraped.at["console"] == "" || sender.at["console"] == "" {
 		t.Error("no console was named")
@@ -216,4 +217,91 @@ func difference(a, b []string) string {
 		}
 	}
 	return strings.Join(out, "\n")
+}
+
+// dashboards: every expression of the shipped dashboards is answered, by us as by Prometheus, and most have something to show.
+func dashboards(t *testing.T, theirs, ours string, to time.Time) {
+	t.Helper()
+	files, err := filepath.Glob("../docs/grafana/*.json")
+	if err != nil || len(files) < 5 {
+		t.Fatalf("dashboards: %v, %v", files, err)
+	}
+	asked, shown := 0, 0
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var board struct {
+			Panels []struct {
+				Title   string
+				Targets []struct{ Expr string }
+			}
+		}
+		if err := json.Unmarshal(text, &board); err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		for _, p := range board.Panels {
+			for _, q := range p.Targets {
+				expr := strings.ReplaceAll(q.Expr, "$__rate_interval", "5s")
+				for _, choice := range []string{"$instance", "$pool", "$objective"} {
+					expr = strings.ReplaceAll(expr, choice, ".*")
+				}
+				form := url.Values{"query": {expr}, "time": {fmt.Sprint(to.Unix())}}
+				_ = ask(t, theirs, "query", form)
+				asked++
+				if len(ask(t, ours, "query", form)) > 0 {
+					shown++
+				}
+			}
+		}
+	}
+	t.Logf("%d of %d expressions of dashboards have something to show", shown, asked)
+	if asked < 60 || shown < 25 { // the site has neither objectives nor a cache, and refuses nothing
+		t.Errorf("%d of %d expressions of dashboards have something to show", shown, asked)
+	}
+}
+
+// TestShippedRules: promtool takes the shipped rule file, and plays it: many 503, a pool that is too small, and none of both.
+func TestShippedRules(t *testing.T) {
+	need(t, "promtool")
+	rules, err := filepath.Abs("../docs/grafana/alerts.rules.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tool(t, "promtool", "check", "rules", rules)
+	play := filepath.Join(t.TempDir(), "play.yaml")
+	text := fmt.Sprintf(`
+rule_files: [%q]
+evaluation_interval: 10s
+tests:
+  - interval: 10s
+    input_series:
+      - {series: 'evenkeel_build_info{instance="a"}', values: '1x60'}
+      - {series: 'evenkeel_requests_total{instance="a",route="checkout",code="5xx"}', values: '0+100x60'}
+      - {series: 'evenkeel_overload_answers_total{instance="a",route="checkout",code="503"}', values: '0+6x60'}
+      - {series: 'evenkeel_requests_total{instance="a",route="rest",code="2xx"}', values: '0+100x60'}
+      - {series: 'evenkeel_overload_answers_total{instance="a",route="rest",code="503"}', values: '0+4x60'}
+      - {series: 'evenkeel_pool_healthy_share{instance="a",pool="shop"}', values: '1x20 0.5x40'}
+      - {series: 'evenkeel_pool_panic{instance="a",pool="shop"}', values: '0x60'}
+      - {series: 'evenkeel_alerts{instance="a",alert="reload-failed",severity="ticket",state="firing"}', values: '_x20 1x40'}
+    alert_rule_test:
+      - {eval_time: 150s, alertname: EvenkeelPoolCapacity, exp_alerts: []}
+      - {eval_time: 150s, alertname: EvenkeelReloadFailed, exp_alerts: []}
+      - {eval_time: 300s, alertname: EvenkeelAbsent, exp_alerts: []}
+      - {eval_time: 300s, alertname: EvenkeelMany429, exp_alerts: []}
+      - eval_time: 300s
+        alertname: EvenkeelMany503
+        exp_alerts: [{exp_labels: {severity: page, alert: many-503, route: checkout}, exp_annotations: {summary: "Many requests are answered with 503", runbook_url: "https://github.com/even-keel/evenkeel/blob/main/docs/alerts.md#many-503"}}]
+      - eval_time: 300s
+        alertname: EvenkeelPoolCapacity
+        exp_alerts: [{exp_labels: {severity: page, alert: pool-capacity, instance: a, pool: shop}, exp_annotations: {summary: "Too little of a pool's capacity is left", runbook_url: "https://github.com/even-keel/evenkeel/blob/main/docs/alerts.md#pool-capacity"}}]
+      - eval_time: 300s
+        alertname: EvenkeelReloadFailed
+        exp_alerts: [{exp_labels: {severity: ticket, alert: reload-failed, instance: a}, exp_annotations: {summary: "The site file was refused: the node runs on with the old one", runbook_url: "https://github.com/even-keel/evenkeel/blob/main/docs/alerts.md#reload-failed"}}]
+`, rules)
+	if err := os.WriteFile(play, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tool(t, "promtool", "test", "rules", play)
 }
