@@ -66,7 +66,7 @@ func documents(t *testing.T) (blocks []*block, marked []string) {
 		var last *block
 		for _, at := range fence.FindAllSubmatchIndex(text, -1) {
 			b := &block{doc: doc, lang: string(text[at[2]:at[3]]), text: string(text[at[4]:at[5]]), line: 1 + bytes.Count(text[:at[0]], []byte("\n")), site: site}
-			if b.lang == "yaml" && strings.Contains(b.text, "pools:") {
+			if b.lang == "yaml" && strings.Contains(b.text, "pools:") && strings.Contains(b.text, "listeners:") {
 				site = b.text
 			}
 			if b.lang == "json" && last != nil && last.lang == "sh" {
