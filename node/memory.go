@@ -6,28 +6,63 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	runtimemetrics "runtime/metrics"
 	"strconv"
 	"strings"
 )
 
 // Settings of the garbage collector when the environment sets none. The data path hardly allocates, so a larger heap
-// between collections costs little memory; the soft limit makes collections more frequent before the cgroup kills the process.
+// between collections costs little memory while what lives is small. What lives grows with the history and with stored answers: of four times
+// that much again nothing is gained, so that garbage has a bound. The soft limit makes collections more frequent before the cgroup kills the process.
 const (
 	gcPercent   = 400
-	memoryShare = 0.9 // of the cgroup's limit
+	gcLeast     = 50       // even where much lives: a collection has to be worth its while
+	garbage     = 48 << 20 // bytes between two collections
+	memoryShare = 0.9      // of the cgroup's limit
 )
 
 // Tune sets the garbage collector for a proxy: GOGC to 400 and GOMEMLIMIT to 90 % of the cgroup's memory, each unless the
-// environment says otherwise. It changes the whole process: only a program's main calls it.
-func Tune() {
+// environment says otherwise. It changes the whole process: only a program's main calls it. What it returns is for Options.Collect.
+func Tune() (collect func(percent int)) {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
+		collect = func(percent int) { debug.SetGCPercent(percent) }
+		collect(gcPercent)
 	}
 	if os.Getenv("GOMEMLIMIT") == "" {
 		if limit := cgroupMemory("/proc/self/cgroup", "/sys/fs/cgroup"); limit > 0 {
 			debug.SetMemoryLimit(int64(float64(limit) * memoryShare))
 		}
 	}
+	return collect
+}
+
+// pacer bounds the garbage between two collections.
+type pacer struct{ percent int }
+
+// step takes how much lived after the last collection, and returns how much the heap may grow until the next; 0: as before. A change stops the
+// process for moments, so that small ones are left out.
+func (p *pacer) step(live uint64) (percent int) {
+	if p.percent == 0 {
+		p.percent = gcPercent
+	}
+	want := gcPercent
+	if live > 0 {
+		want = int(min(max(garbage*100/live, gcLeast), gcPercent))
+	}
+	if d := want - p.percent; d*d*64 < p.percent*p.percent && want != gcPercent || d == 0 {
+		return 0
+	}
+	p.percent = want
+	return want
+}
+
+// liveBytes is how much lived after the last collection.
+func liveBytes() uint64 {
+	sample := []runtimemetrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	if runtimemetrics.Read(sample); sample[0].Value.Kind() != runtimemetrics.KindUint64 {
+		return 0
+	}
+	return sample[0].Value.Uint64()
 }
 
 // memoryLimit is how many bytes this process may use: the runtime's soft limit, else the machine's memory, else 1 GiB.

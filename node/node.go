@@ -45,6 +45,7 @@ type Options struct {
 	Log     *slog.Logger // nil: slog.Default()
 	Sockets *Sockets     // from a predecessor or systemd; nil: none. The node closes them.
 	Ready   func()       // called once, when every listener serves; nil allowed
+	Collect func(int)    // sets by how many percent the heap may grow between collections; nil: the node leaves that alone. Tune returns it
 }
 
 // Node is one running evenkeel. Its methods may be called by any goroutine, Run once.

@@ -145,6 +145,7 @@ func (n *Node) sample(ctx context.Context) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	var trim trimmer
+	var pace pacer
 	for {
 		counters, now := n.counters(), time.Now()
 		n.rates.step(now, counters)
@@ -156,6 +157,11 @@ func (n *Node) sample(ctx context.Context) error {
 		n.tickBulkheads(now)
 		if trim.step(counters[nodeKey]) {
 			debug.FreeOSMemory()
+		}
+		if n.opts.Collect != nil {
+			if percent := pace.step(liveBytes()); percent > 0 {
+				n.opts.Collect(percent)
+			}
 		}
 		select {
 		case <-ctx.Done():

@@ -96,9 +96,9 @@ func (d *demo) run() error {
 	if err != nil {
 		return fmt.Errorf("the demo's own site is wrong: %w", err)
 	}
-	node.Tune()
+	collect := node.Tune()
 	ready := make(chan struct{})
-	opts := node.Options{Site: s, Version: thisBuild().Version, Log: slog.New(slog.DiscardHandler), Ready: func() { close(ready) }}
+	opts := node.Options{Site: s, Collect: collect, Version: thisBuild().Version, Log: slog.New(slog.DiscardHandler), Ready: func() { close(ready) }}
 	if d.node, err = node.New(opts); err != nil {
 		return err
 	}

@@ -70,9 +70,9 @@ func run(t terminal, f runFlags, args []string) int {
 		fmt.Fprintf(t.err, "evenkeel run: %v\n", err)
 		return notRun
 	}
-	node.Tune()
+	collect := node.Tune()
 	log := newLog(t.err, f)
-	opts := node.Options{Site: s, Version: thisBuild().Version, Log: log, Sockets: sockets}
+	opts := node.Options{Site: s, Collect: collect, Version: thisBuild().Version, Log: log, Sockets: sockets}
 	if f.file != "" {
 		opts.Load = load
 	}
