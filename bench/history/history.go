@@ -15,7 +15,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -39,19 +38,22 @@ const (
 // Result is what was measured. Bytes, milliseconds.
 type Result struct {
 	Bytes       int64   `json:"program_bytes"`
-	StartMS     float64 `json:"start_ms"`      // median
-	StartOffMS  float64 `json:"start_off_ms"`  // without history
-	Series      int     `json:"series"`        // that the store has
-	Rounds      int     `json:"rounds"`        // of scraping
-	Resident    int64   `json:"resident"`      // at the end
-	ResidentOff int64   `json:"resident_off"`  // of a node without history
-	CPUPerRound float64 `json:"cpu_per_round"` // milliseconds of processor time, beyond those of a node without history
+	StartMS     float64 `json:"start_ms"`       // median
+	StartOffMS  float64 `json:"start_off_ms"`   // without history
+	Series      int     `json:"series"`         // that the store has
+	Rounds      int     `json:"rounds"`         // of scraping
+	Resident    int64   `json:"resident"`       // at the end
+	ResidentOff int64   `json:"resident_off"`   // of a node without history
+	CPUPerRound float64 `json:"cpu_per_round"`  // milliseconds of processor time, beyond those of a node without history
+	Rate        Ratio   `json:"requests_ratio"` // requests a second with history over without
+	Cost        Ratio   `json:"cost_ratio"`     // processor time of a request, the same
 	Held        bool    `json:"held"`
 }
 
 // order is what was asked for.
 type order struct {
 	series, rounds, starts int
+	turns, seconds         int
 	program                string
 	dir                    string
 }
@@ -63,8 +65,10 @@ func Main(ctx context.Context, args []string) int {
 	flags.IntVar(&o.series, "series", 10000, "series of the endpoints together")
 	flags.IntVar(&o.rounds, "rounds", 60, "rounds of scraping, one a second; 360 are as many samples as an hour brings")
 	flags.IntVar(&o.starts, "starts", 7, "starts with and without history")
+	flags.IntVar(&o.turns, "turns", 7, "turns of load with and without history; 0: none, else 5 at the least")
+	flags.IntVar(&o.seconds, "seconds", 10, "length of one of them")
 	asJSON := flags.Bool("json", false, "print JSON")
-	if flags.Parse(args) != nil || flags.NArg() > 0 || o.series < endpoints || o.rounds < 1 || o.starts < 1 {
+	if flags.Parse(args) != nil || flags.NArg() > 0 || o.series < endpoints || o.rounds < 0 || o.starts < 1 || o.turns > 0 && o.turns < roundsLeast || o.seconds < 1 {
 		return 2
 	}
 	dir, err := os.MkdirTemp("", "evenkeel-bench")
@@ -97,6 +101,7 @@ func (r Result) print(w io.Writer) {
 	fmt.Fprintf(w, "memory              %6.1f MiB   (at most %d at 10,000 series; %.1f without history): %d series, %d rounds\n",
 		float64(r.Resident)/mb, maxMemory/mb, float64(r.ResidentOff)/mb, r.Series, r.Rounds)
 	fmt.Fprintf(w, "processor time      %6.1f ms    a round, more than without history\n", r.CPUPerRound)
+	r.printLoad(w)
 }
 
 func (o order) measure(ctx context.Context) (r Result, err error) {
@@ -121,7 +126,10 @@ func (o order) measure(ctx context.Context) (r Result, err error) {
 	if err := o.remember(ctx, &r); err != nil {
 		return r, err
 	}
-	r.Held = r.Bytes <= maxBytes && r.StartMS <= float64(maxStart.Milliseconds()) && (r.Series > 11000 || r.Resident <= maxMemory)
+	if err := o.load(ctx, &r); err != nil {
+		return r, err
+	}
+	r.Held = r.Cost.Median <= maxWorse && r.Bytes <= maxBytes && r.StartMS <= float64(maxStart.Milliseconds()) && (r.Series > 11000 || r.Resident <= maxMemory)
 	return r, nil
 }
 
@@ -130,7 +138,7 @@ func (o order) measure(ctx context.Context) (r Result, err error) {
 func (o order) start(ctx context.Context) (on, off float64, err error) {
 	var took [2][]float64
 	for i := range 2 * o.starts {
-		n, err := o.node(ctx, i%2 == 1, nil)
+		n, err := o.node(ctx, setting{off: i%2 == 1})
 		if err != nil {
 			return 0, 0, err
 		}
@@ -145,8 +153,8 @@ func (o order) start(ctx context.Context) (on, off float64, err error) {
 // node is a running evenkeel.
 type node struct {
 	*machine.Process
-	admin string
-	took  time.Duration
+	admin, web string
+	took       time.Duration
 }
 
 func (n *node) stop() {
@@ -155,7 +163,7 @@ func (n *node) stop() {
 }
 
 // node starts one and waits until it is ready.
-func (o order) node(ctx context.Context, off bool, shown []string) (*node, error) {
+func (o order) node(ctx context.Context, s setting) (*node, error) {
 	admin, err := free()
 	if err != nil {
 		return nil, err
@@ -164,21 +172,20 @@ func (o order) node(ctx context.Context, off bool, shown []string) (*node, error
 	if err != nil {
 		return nil, err
 	}
-	pool := "endpoints: [\"127.0.0.1:1\"], probe: {off: true}"
-	if len(shown) > 0 {
-		pool = fmt.Sprintf("endpoints: [%s], probe: {off: true}, metrics: {samples: 1000000}", strings.Join(shown, ", "))
+	if s.name == "" {
+		s.name = "site"
 	}
-	text := fmt.Sprintf("state_dir: %q\nadmin: {listen: %q}\nlisteners: {web: {listen: %q}}\npools: {shop: {%s}}\nmonitor: {off: %v, scrape_every: 1s, series: 1000000}\n", filepath.Join(o.dir, "state"), admin, web, pool, off)
-	file := filepath.Join(o.dir, "site.yaml")
+	text := s.site(o.dir, admin, web)
+	file := filepath.Join(o.dir, s.name+".yaml")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
 	began := time.Now()
-	p, err := machine.Start(machine.Command{Name: "evenkeel", Argv: []string{o.program, "run", "-f", file}, Dir: o.dir})
+	p, err := machine.Start(machine.Command{Name: "evenkeel-" + s.name, CPUs: s.cpus, Argv: []string{o.program, "run", "-f", file}, Dir: o.dir})
 	if err != nil {
 		return nil, err
 	}
-	n := &node{Process: p, admin: admin}
+	n := &node{Process: p, admin: admin, web: web}
 	for time.Since(began) < patience && ctx.Err() == nil && !p.Ended() {
 		if status, _, _ := fetch("http://" + admin + "/readyz"); status == http.StatusOK {
 			n.took = time.Since(began)
@@ -192,6 +199,9 @@ func (o order) node(ctx context.Context, off bool, shown []string) (*node, error
 
 // remember measures a node with many series, and one without history beside the same endpoints.
 func (o order) remember(ctx context.Context, r *Result) error {
+	if o.rounds == 0 {
+		return nil
+	}
 	shown, end, err := o.show()
 	if err != nil {
 		return err
@@ -199,7 +209,7 @@ func (o order) remember(ctx context.Context, r *Result) error {
 	defer end()
 	var cpu [2]time.Duration
 	for i, off := range []bool{false, true} {
-		n, err := o.node(ctx, off, shown)
+		n, err := o.node(ctx, setting{off: off, shown: shown})
 		if err != nil {
 			return err
 		}
