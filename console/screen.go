@@ -83,7 +83,7 @@ func (m top) headLines() []string {
 	if l := n.LastReload; l != nil && !l.OK {
 		lines = append(lines, m.ink.tones["bad"].Render(clip("▲ the site file was refused: "+clean(l.Error), m.width)))
 	}
-	return append(lines, "")
+	return append(append(lines, ""), m.needLines()...)
 }
 
 // apart sets one text to the left and one to the right, when both fit.

@@ -69,7 +69,9 @@ func plainTop(ctx context.Context, opts TopOptions, client *Client, v viewed) er
 		if v.err != nil {
 			_, err = fmt.Fprintln(opts.Out, clean(v.err.Error()))
 		} else {
-			err = Plain(opts.Out, v.view)
+			if err = Plain(opts.Out, v.view); err == nil {
+				err = NeedsText(opts.Out, v.needs)
+			}
 		}
 		if err != nil || opts.Once {
 			return err
@@ -93,14 +95,19 @@ func fetch(ctx context.Context, client *Client) viewed {
 	ctx, cancel := context.WithTimeout(ctx, topWait)
 	defer cancel()
 	v, err := client.Status(ctx)
-	return viewed{view: v, err: err}
+	if err != nil {
+		return viewed{err: err}
+	}
+	needs, _ := client.Needs(ctx) // a node that cannot say is shown without
+	return viewed{view: v, needs: needs}
 }
 
 // Messages of the model.
 type (
 	viewed struct {
-		view View
-		err  error
+		view  View
+		needs Needs
+		err   error
 	}
 	said struct {
 		text string
@@ -129,6 +136,7 @@ type top struct {
 	ink    ink
 
 	view     View
+	needs    Needs
 	err      error
 	rates    []float64
 	width    int
@@ -196,7 +204,7 @@ func (m top) take(v viewed) top {
 	if len(m.rates) == 0 {
 		m.rates = append(m.rates, v.view.Totals.History...)
 	}
-	m.view = v.view
+	m.view, m.needs = v.view, v.needs
 	m.rates = append(m.rates[:len(m.rates):len(m.rates)], v.view.Totals.RPS)
 	m.rates = m.rates[max(0, len(m.rates)-topPoints):]
 	return m.settle()

@@ -138,6 +138,10 @@ func statusCommand() command {
 					}
 				} else if err := console.Plain(t.out, v); err != nil {
 					return failed(t, "status", err)
+				} else if needs, err := client.Needs(ctx); err == nil { // a node that cannot say is shown without
+					if err := console.NeedsText(t.out, needs); err != nil {
+						return failed(t, "status", err)
+					}
 				}
 				if !v.Node.Ready {
 					return notHeld
