@@ -146,3 +146,39 @@ func TestTraceIsLeftOut(t *testing.T) {
 		t.Error("a reload that changes nothing begins a new second of the rate")
 	}
 }
+
+// without is what the benchmark takes off.
+type without struct{}
+
+func (*without) Serve(x *exchange.Exchange, next *exchange.Next) *exchange.Refusal { return next.Do(x) }
+
+// BenchmarkTrace is what the stage costs a request: one that begins a trace which is not recorded, one that follows one which is not, and one that is recorded.
+func BenchmarkTrace(b *testing.B) {
+	for _, one := range []struct {
+		name, fields string
+		share        float64
+	}{
+		{"without the stage", "", 0},
+		{"begins", "", 0},
+		{"follows", "\nTraceparent: " + sentParent + "0", 0},
+		{"recorded", "\nTraceparent: " + sentParent + "1", 0},
+	} {
+		b.Run(one.name, func(b *testing.B) {
+			st, _ := traceStage(trace.Rules{Share: one.share, Parents: trace.ParentsAll})
+			st.offer = func(*trace.Span) {}
+			next := exchange.Then(ok)
+			x := request(b, "GET /a/b HTTP/1.1\nHost: shop.example\nUser-Agent: test\nAccept: */*"+one.fields)
+			r := x.Request
+			b.ReportAllocs()
+			stage := exchange.Stage(st)
+			if one.name == "without the stage" {
+				stage = &without{}
+			}
+			for b.Loop() {
+				stage.Serve(x, next)
+				x.Reset()
+				x.Request = r
+			}
+		})
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/even-keel/evenkeel/exchange"
+	"github.com/even-keel/evenkeel/trace"
 	"github.com/even-keel/evenkeel/wire"
 )
 
@@ -37,7 +38,14 @@ func TestH1KeepAliveAllocatesNothing(t *testing.T) {
 			c.Write(answer)
 		}
 	}()
-	p.setHandler(sendTo(t, p.Proxy, h1Pool(), ln.Addr().String(), nil))
+	send, place := sendTo(t, p.Proxy, h1Pool(), ln.Addr().String(), nil), trace.New()
+	traced := false
+	p.setHandler(func(x *exchange.Exchange) *exchange.Refusal {
+		if traced { // the endpoint is told of a trace that is not recorded
+			x.Trace = exchange.Trace{Told: place, Anew: true}
+		}
+		return send(x)
+	})
 	defer func() { ln.Close(); (<-accepted).Close(); <-done }()
 	c, _ := dialRaw(t, addr)
 	request, buf := []byte("GET /x HTTP/1.1\r\nHost: shop.example\r\nUser-Agent: test\r\nAccept: */*\r\n\r\n"), make([]byte, 4<<10)
@@ -50,6 +58,10 @@ func TestH1KeepAliveAllocatesNothing(t *testing.T) {
 	ask()
 	if n := testing.AllocsPerRun(2000, ask); n != 0 {
 		t.Errorf("%.2f allocations for each keep-alive request, want 0", n)
+	}
+	traced = true
+	if n := testing.AllocsPerRun(2000, ask); n != 0 {
+		t.Errorf("%.2f allocations for each keep-alive request with a trace, want 0", n)
 	}
 }
 
