@@ -56,8 +56,6 @@ func (c *checker) collector(o *OTLP, at string) {
 		c.wrong(at+".url", "%s is no URL", quote(o.URL))
 	case o.Protocol == "grpc" && u.Path != "" && u.Path != "/":
 		c.wrong(at+".url", "has the path %s, and gRPC takes none; write protocol: http, or leave it out", quote(u.Path))
-	case u.User != nil:
-		c.wrong(at+".url", "carries a user; write token or headers")
 	}
 	if o.CA != "" && err == nil && u.Scheme != "https" {
 		c.wrong(at+".ca", "has no effect without https")
