@@ -89,7 +89,7 @@ func (n *Node) console(s *site.Site) http.Handler {
 		Token: string(s.Admin.Token), ClientCerts: s.Admin.TLS != nil && s.Admin.TLS.ClientCA != "", Listen: s.Admin.Listen,
 	}
 	deps.Explain, deps.SetSwitch, deps.Purge = n.Explain, n.SetSwitch, n.Purge
-	deps.Prometheus, deps.Monitor = n.monitor.Handler(), func() any { return n.monitor.Status() }
+	deps.Prometheus, deps.Monitor = n.monitor.Handler(), func() any { return n.remembered() }
 	deps.Objectives, deps.Alerts = n.viewObjectives, n.viewAlerts
 	deps.Silence, deps.EndSilence, deps.TestAlert = n.Silence, n.EndSilence, n.TestAlert
 	if n.opts.Load != nil {

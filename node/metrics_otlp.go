@@ -22,8 +22,8 @@ var (
 
 // otlp shows what was sent to collectors. A site without one shows nothing.
 func (s sink) otlp(st otlp.Status, sampler *trace.Sampler) {
-	for signal, one := range map[string]otlp.SignalStatus{"traces": st.Traces, "logs": st.Logs, "metrics": st.Metrics} {
-		if !one.On {
+	for signal, one := range map[string]*otlp.SignalStatus{"traces": st.Traces, "logs": st.Logs, "metrics": st.Metrics} {
+		if one == nil {
 			continue
 		}
 		s.counter(descOTLPSent, one.Sent, signal)

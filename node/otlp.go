@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/even-keel/evenkeel/exchange"
+	"github.com/even-keel/evenkeel/monitor"
 	"github.com/even-keel/evenkeel/monitor/otlp"
 	"github.com/even-keel/evenkeel/site"
 	"github.com/even-keel/evenkeel/trace"
@@ -16,6 +17,14 @@ import (
 func (n *Node) newOTLP(s *site.Site) *otlp.Exporter {
 	host, _ := os.Hostname()
 	return otlp.New(otlp.ConfigOf(s), otlp.Deps{Site: s.Name, Instance: cmp.Or(host, s.Name), Version: n.opts.Version, Self: n.metrics.registry, Log: n.log})
+}
+
+// remembered is what the node keeps of its figures, and what it sends to collectors.
+func (n *Node) remembered() any {
+	return struct {
+		monitor.Status
+		OTLP otlp.Status `json:"otlp"`
+	}{n.monitor.Status(), n.otlp.Status()}
 }
 
 // telling tells a collector of requests.

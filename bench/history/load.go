@@ -21,7 +21,7 @@ import (
 const (
 	roundsLeast = 5
 	maxWorse    = 1.02 // processor time of a request with history over that without, at the most
-	connections = 64
+	connections = 16
 )
 
 // Ratio is what something came to with history over without, round by round.
@@ -119,7 +119,7 @@ func (o order) burst(ctx context.Context, n *node, seconds int) (rate, cost floa
 	}
 	cpus := machine.CPUs()
 	list := strconv.Itoa(cpus[len(cpus)-1])
-	c := exec.CommandContext(ctx, "taskset", "-c", list, "wrk", "-t1", "-c"+strconv.Itoa(connections), "-d"+strconv.Itoa(seconds)+"s", "http://"+n.web+"/100")
+	c := exec.CommandContext(ctx, "taskset", "-c", list, "wrk", "-t1", "-c"+strconv.Itoa(connections), "-d"+strconv.Itoa(seconds)+"s", "--timeout", "10s", "http://"+n.web+"/100")
 	out, err := c.CombinedOutput()
 	if err != nil {
 		return 0, 0, fmt.Errorf("wrk: %w: %s", err, out)

@@ -155,23 +155,33 @@ func (e *Exporter) resource() *resource.Resource {
 	return resource.NewWithAttributes(semconv.SchemaURL, all...)
 }
 
-// Status is what was sent, by signal.
+// Status is what was sent, by signal; nil: it goes nowhere.
 type Status struct {
-	Traces, Logs, Metrics SignalStatus
+	Traces  *SignalStatus `json:"traces,omitempty"`
+	Logs    *SignalStatus `json:"logs,omitempty"`
+	Metrics *SignalStatus `json:"metrics,omitempty"`
 }
 
-// SignalStatus is what was sent of one signal: requests, records or series.
+// SignalStatus is what was sent of one signal: requests, records or metrics.
 type SignalStatus struct {
-	On                 bool
-	Waiting            int
-	Sent, Full, Unsent uint64 // Full: dropped because the queue was; Unsent: because the collector did not take them
-	Problem            string // of the last message; empty: it was taken
+	URL     string `json:"url"`
+	Waiting int    `json:"waiting"`
+	Sent    uint64 `json:"sent"`
+	Full    uint64 `json:"dropped_queue"`     // because the queue was full
+	Unsent  uint64 `json:"dropped_collector"` // because the collector did not take them
+	Problem string `json:"problem,omitempty"` // of the last message; empty: it was taken
 }
 
 // Status is what was sent.
-func (e *Exporter) Status() Status {
+func (e *Exporter) Status() (s Status) {
 	cfg := e.cfg.Load()
-	s := Status{Traces: e.traces.status(), Logs: e.logs.status(), Metrics: e.figures.status()}
-	s.Traces.On, s.Logs.On, s.Metrics.On = cfg.Traces != nil, cfg.Logs != nil, cfg.Metrics != nil
+	at := func(to *site.OTLP, st SignalStatus) *SignalStatus {
+		if to == nil {
+			return nil
+		}
+		st.URL = to.URL
+		return &st
+	}
+	s.Traces, s.Logs, s.Metrics = at(cfg.Traces, e.traces.status()), at(cfg.Logs, e.logs.status()), at(cfg.Metrics, e.figures.status())
 	return s
 }
