@@ -66,7 +66,7 @@ func Main(ctx context.Context, args []string) int {
 	flags.IntVar(&o.rounds, "rounds", 60, "rounds of scraping, one a second; 360 are as many samples as an hour brings")
 	flags.IntVar(&o.starts, "starts", 7, "starts with and without history")
 	flags.IntVar(&o.turns, "turns", 7, "turns of load with and without history; 0: none, else 5 at the least")
-	flags.IntVar(&o.seconds, "seconds", 10, "length of one of them")
+	flags.IntVar(&o.seconds, "seconds", 20, "length of one of them; short ones say little, because one look falls into each")
 	asJSON := flags.Bool("json", false, "print JSON")
 	if flags.Parse(args) != nil || flags.NArg() > 0 || o.series < endpoints || o.rounds < 0 || o.starts < 1 || o.turns > 0 && o.turns < roundsLeast || o.seconds < 1 {
 		return 2

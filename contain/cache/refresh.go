@@ -59,6 +59,9 @@ func copied(x *exchange.Exchange) *exchange.Exchange {
 		if wire.HopByHop(f.ID) || f.ID == wire.ContentLength || r.NamedByConnection(f.Name) || isCondition(f.Name) {
 			continue
 		}
+		if x.Trace.Told.Valid() && (f.ID == wire.Traceparent || f.ID == wire.Tracestate) { // a refresh is no part of the trace of its client
+			continue
+		}
 		y.Request.Fields = append(y.Request.Fields, wire.Field{Name: bytes.Clone(f.Name), Value: bytes.Clone(f.Value), ID: f.ID})
 	}
 	return y
