@@ -173,7 +173,7 @@ func promtool(t *testing.T, theirs, ours string, to time.Time) {
 	}
 	start, end := fmt.Sprint(to.Unix()-6), fmt.Sprint(to.Unix())
 	for _, q := range [][2][]string{
-		{{"range", "--start=" + start, "--end=" + end, "--step=1s"}, {`sum by (__name__) ({job="gateway",__name__=~"evenkeel_.*"})`}},
+		{{"range", "--start=" + start, "--end=" + end, "--step=1s"}, {`max by (__name__) ({job="gateway",__name__=~"evenkeel_.*"})`}},
 		{{"series", `--match={job="gateway"}`, "--start=" + start, "--end=" + end}, nil},
 		{{"labels"}, {"listener"}},
 	} {
