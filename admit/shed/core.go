@@ -10,15 +10,19 @@ import (
 // Bounds of waiting. The queue is bounded in time, not in number: a wait that is right for 400 requests a second is an hour for one
 // a minute.
 const (
-	calmServices   = 2.5 // service times that a request may wait while the queue is empty now and then, so that bursts pass…
-	calmLeast      = 100 * time.Millisecond
+	calmServices   = 2.5                    // service times that a request may wait while the queue does not grow all the time, so that bursts pass…
+	calmLeast      = 500 * time.Millisecond // …and callers who wait for each other: a hundred of them at once are no overload of a server that answers within a millisecond
 	calmMost       = time.Second
-	behindServices = 1.0 // …and while it never is: more waiting would add to every latency and win nothing
+	staleLeast     = 100 * time.Millisecond // …while it does: who waits for longer is behind all who came later
+	behindServices = 1.0                    // …and newcomers: more waiting would add to every latency and win nothing
 	behindLeast    = 5 * time.Millisecond
 	behindMost     = 200 * time.Millisecond
-	standServices  = 10.0 // a queue that was not empty for so many service times stands
-	standLeast     = 200 * time.Millisecond
-	standMost      = 5 * time.Second
+	growServices   = 5.0 // how long it is measured whether a queue grows
+	growLeast      = 100 * time.Millisecond
+	growMost       = 2500 * time.Millisecond
+	growShare      = 0.05 // of those who got a place meanwhile: callers who wait for each other are as many all the time
+	growMin        = 2
+	growWindows    = 3   // in each of them, or it does not grow all the time
 	calmAgain      = 5.0 // service times without a refusal after which an empty queue means calm
 	queueLeast     = 2
 	queueFew       = 8
@@ -62,8 +66,11 @@ type Core struct {
 	knee  *Knee
 	queue *Queue
 
-	standing time.Duration // the queue was empty before this; meaningful while somebody waits
-	refused  int           // since then
+	refused  int           // since the queue was empty
+	mark     time.Duration // when it was measured whether it grows; meaningful while somebody waits
+	waited   int           // how many did then
+	granted  int           // who got a place since then
+	grown    int           // for so many windows before then
 	behind   bool
 	calmAt   time.Duration // not calm before this
 	overFrom time.Duration // refusals began
@@ -106,7 +113,12 @@ func (c *Core) CalmWait() time.Duration {
 	return clamp(seconds(calmServices*c.knee.service), calmLeast, calmMost)
 }
 
-// BehindWait is how long a request may wait in a queue that stands.
+// StaleWait is how long a request may wait at the most in a queue that grows all the time.
+func (c *Core) StaleWait() time.Duration {
+	return clamp(seconds(calmServices*c.knee.service), staleLeast, calmMost)
+}
+
+// BehindWait is how long a request should wait in a queue that grows all the time.
 func (c *Core) BehindWait() time.Duration {
 	return clamp(seconds(behindServices*c.knee.service), behindLeast, behindMost)
 }
@@ -141,7 +153,9 @@ func (c *Core) Arrive(now time.Duration, w *Waiter, place bool) (a Answer, evict
 		return TooLate, nil
 	}
 	if c.queue.Len() >= c.bound() {
-		evicted = c.queue.Victim(w.Class, w.Tenant, w.Weight)
+		if evicted = c.queue.Victim(w.Class, w.Tenant, w.Weight); evicted == nil && c.behind {
+			evicted = c.queue.Stale(now, w.Class, c.StaleWait(), c.BehindWait())
+		}
 		if evicted == nil {
 			c.Refused(now, w.Class)
 			return Overloaded, nil
@@ -150,24 +164,31 @@ func (c *Core) Arrive(now time.Duration, w *Waiter, place bool) (a Answer, evict
 		c.Refused(now, evicted.Class)
 	}
 	if c.queue.Len() == 0 {
-		c.standing, c.refused = now, 0
+		c.refused = 0
+		c.measure(now, 0)
 	}
 	c.queue.Push(w, now)
 	return Wait, evicted
 }
 
-// Next takes out who gets the next free place: nil when nobody waits. late: its deadline cannot be met any more, it must be
-// told so and the next be asked for.
-func (c *Core) Next(now time.Duration) (w *Waiter, late bool) {
-	others := c.CalmWait()
+// Next takes out who gets the next free place: nil when nobody waits. With another answer than Enter it must be told so, and the next be asked for.
+func (c *Core) Next(now time.Duration) (*Waiter, Answer) {
+	critical, others := c.CalmWait(), c.CalmWait()
 	if c.behind {
-		others = c.BehindWait()
+		critical, others = c.StaleWait(), c.BehindWait()
 	}
-	w = c.queue.Next(now, c.CalmWait(), others)
-	if w == nil {
-		return nil, false
+	w := c.queue.Next(now, critical, others)
+	switch {
+	case w == nil:
+		return nil, Enter
+	case w.Deadline > 0 && now+seconds(c.knee.service) > w.Deadline:
+		return w, TooLate
+	case c.behind && now-w.since > c.StaleWait():
+		c.Refused(now, w.Class)
+		return w, Overloaded
 	}
-	return w, w.Deadline > 0 && now+seconds(c.knee.service) > w.Deadline
+	c.granted++
+	return w, Enter
 }
 
 // Typical is when an exchange that was let in with n in flight should be answered, with half as much again for chance.
@@ -190,7 +211,7 @@ func (c *Core) Estimate() (workers, service float64) { return c.knee.workers, c.
 // Told makes the core believe what it is told of the endpoints until the next look. It is for comparisons with who knows the truth.
 func (c *Core) Told(workers, service float64) {
 	c.knee.workers, c.knee.service = workers, service
-	c.knee.limit, c.knee.first = math.Ceil(workers*headroom), false
+	c.knee.limit, c.knee.first, c.knee.known = math.Ceil(workers*headroom), false, true
 }
 
 // Patience is how long w, which was just queued, may wait.
@@ -245,10 +266,31 @@ func (c *Core) watch(now time.Duration) {
 			c.behind = false
 		}
 	} else if !c.behind {
-		stands := now-c.standing > clamp(seconds(standServices*c.knee.service), standLeast, standMost)
-		c.behind = stands || c.refused >= max(5, c.bound()/2)
+		c.behind = c.grows(now) || c.refused >= max(5, int(c.knee.limit)/2)
 	}
 	c.switchLow(now)
+}
+
+// grows reports whether the queue grew all the time.
+func (c *Core) grows(now time.Duration) bool {
+	if c.knee.Dips() { // that lets it grow
+		c.measure(now, 0)
+	}
+	if now-c.mark < clamp(seconds(growServices*c.knee.service), growLeast, growMost) {
+		return false
+	}
+	grew := float64(c.queue.Len()-c.waited) > max(growMin, growShare*float64(c.granted))
+	n := 0
+	if grew {
+		n = c.grown + 1
+	}
+	c.measure(now, n)
+	return n >= growWindows && c.queue.Oldest(now) > c.StaleWait()
+}
+
+// measure begins to measure whether the queue grows.
+func (c *Core) measure(now time.Duration, grown int) {
+	c.mark, c.waited, c.granted, c.grown = now, c.queue.Len(), 0, grown
 }
 
 // switchLow switches low requests off and on again.

@@ -45,8 +45,8 @@ func TestCoreMindsDeadlines(t *testing.T) {
 	if got := c.Patience(0, w); got != 50*time.Millisecond {
 		t.Errorf("it may wait %v, want 50ms", got)
 	}
-	if got, late := c.Next(100 * time.Millisecond); got != w || !late {
-		t.Errorf("its turn came too late, and late is %v", late)
+	if got, a := c.Next(100 * time.Millisecond); got != w || a != TooLate {
+		t.Errorf("its turn came too late, and it is told %d", a)
 	}
 }
 
@@ -80,18 +80,36 @@ func TestCoreSwitchesLowOffAndOn(t *testing.T) {
 	}
 }
 
-func TestCoreQueueIsShortOnceItStands(t *testing.T) {
-	c := told()
-	calm := c.bound()
-	c.Arrive(0, &Waiter{}, false)
-	c.watch(2 * time.Second)
-	if !c.behind || c.bound() >= calm {
-		t.Errorf("behind %v, %d may wait after %d", c.behind, c.bound(), calm)
-	}
-	c.Next(2 * time.Second)
-	c.watch(3 * time.Second)
-	if c.behind {
-		t.Error("the queue is empty, and it is still behind")
+func TestCoreQueueIsShortOnceItGrows(t *testing.T) {
+	for name, grows := range map[string]bool{"more come than are served": true, "callers wait for each other": false} {
+		t.Run(name, func(t *testing.T) {
+			c := told()
+			calm := c.bound()
+			for range 10 {
+				c.Arrive(0, &Waiter{}, false)
+			}
+			for now := time.Duration(0); now < 5*time.Second; now += 100 * time.Millisecond {
+				if c.Next(now); c.queue.Len() == 0 {
+					t.Fatal("nobody waits")
+				}
+				c.Arrive(now, &Waiter{}, false)
+				if grows {
+					c.Arrive(now, &Waiter{}, false)
+				}
+			}
+			if c.behind != grows || c.bound() < calm != grows {
+				t.Errorf("behind %v, %d may wait after %d", c.behind, c.bound(), calm)
+			}
+			for w, a := c.Next(5 * time.Second); w != nil; w, a = c.Next(5 * time.Second) {
+				if old := 5*time.Second-w.since > c.StaleWait(); grows && (a == Overloaded) != old {
+					t.Errorf("who waited %v is told %d", 5*time.Second-w.since, a)
+				}
+			}
+			c.watch(7 * time.Second)
+			if c.behind {
+				t.Error("the queue is empty, and it is still behind")
+			}
+		})
 	}
 }
 

@@ -3,6 +3,7 @@ package shed
 import (
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -72,7 +73,7 @@ func TestGateQueuesThenRefuses(t *testing.T) {
 		}
 		synctest.Wait()
 		s := g.Status()
-		if s.InFlight != int(s.Limit) || s.Waiting == 0 || s.Waiting > 3*int(s.Limit) {
+		if s.InFlight != int(s.Limit) || s.Waiting != 100 { // half a second's work
 			t.Errorf("with 200 at once %d are in flight of %v, %d wait", s.InFlight, s.Limit, s.Waiting)
 		}
 		refused := 0
@@ -228,6 +229,57 @@ func BenchmarkGateRefuses(b *testing.B) {
 		if g.enter(x) == nil {
 			b.Fatal("admitted")
 		}
+	}
+}
+
+// TestGateLetsCallersWait: as many callers as there may ever be, who each wait for an answer before they ask again, are no overload while they need
+// not wait for long.
+func TestGateLetsCallersWait(t *testing.T) {
+	for name, c := range map[string]struct {
+		callers, places int
+		service         time.Duration
+	}{
+		"of a quick server":  {150, 2, time.Millisecond},
+		"of a slower server": {150, 2, 5 * time.Millisecond},
+		"of many places":     {300, 64, 50 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g := New("shop", on, Deps{})
+				free := make(chan bool, c.places)
+				for range c.places {
+					free <- true
+				}
+				endpoint := exchange.Then(func(x *exchange.Exchange) *exchange.Refusal {
+					began := time.Now()
+					<-free
+					<-time.After(c.service)
+					free <- true
+					x.Result = exchange.Result{Status: 200, Latency: time.Since(began)}
+					x.Outcome = exchange.Outcome{Status: 200, Started: true, FirstByte: time.Since(x.Start)}
+					x.Held.Answered(x, false)
+					return nil
+				})
+				end := time.Now().Add(10 * time.Second)
+				var all sync.WaitGroup
+				var refused atomic.Int64
+				for range c.callers {
+					all.Go(func() {
+						for time.Now().Before(end) {
+							if g.Serve(newExchange(exchange.Standard), endpoint) != nil {
+								refused.Add(1)
+								<-time.After(time.Second)
+							}
+						}
+					})
+				}
+				all.Wait()
+				if n := refused.Load(); n > 0 {
+					s := g.Status()
+					t.Errorf("%d were refused; the limit is %v, service %.1f ms", n, s.Limit, s.ServiceMS)
+				}
+			})
+		})
 	}
 }
 

@@ -8,23 +8,24 @@ import (
 // Numbers of the search. They are without units, or relative to what is measured: none is a guess about the endpoints. They were chosen by what they do in
 // random worlds (`bench shed`).
 const (
-	anyPlaces   = 4096 // of each endpoint, until the first answers tell anything: who does not know must not refuse
-	firstFew    = 16   // answers do tell
-	firstPlaces = 8.0  // of each endpoint then, and twice what is used: most servers work on as many at once
-	headroom    = 1.4  // the limit over the knee: a place too many costs a little latency, one too few work that is never done
-	free        = 0.02 // seconds of waiting at the endpoints that nobody minds
-	bent        = 0.9  // a knee below this part of the limit is one; else there is no bend in sight…
-	grows       = 2.0  // …and the limit does by this
-	hasty       = 0.3  // what an answer counts for S that came while the limit grew: the quick ones come first
-	leaving     = 0.3  // clients that leave for each answer: more are a sign of too many inside…
-	gives       = 0.5  // …and the limit falls to this part of what is inside
-	dipTo       = 0.65 // of the knee: below it even when it is taken for half as much again
-	fades       = 0.85 // of what dips showed before remains after another one
-	dipEvery    = 20.0 // dips last a twentieth of the time, and cost a third of the answers meanwhile…
-	dipSoon     = 1.0  // …half of it while they still find something new
-	differs     = 0.15 // changes of a rate's logarithm that are worth to be seen…
-	deviations  = 3.5  // …when they are so many standard deviations
-	noiseLeast  = 0.05 // squared coefficient of variation: what a network adds to service that always takes the same time
+	anyPlaces   = 4096  // of each endpoint, until the first answers tell anything: who does not know must not refuse
+	firstFew    = 16    // answers do tell
+	firstPlaces = 8.0   // of each endpoint then, and twice what is used: most servers work on as many at once
+	headroom    = 1.4   // the limit over the knee: a place too many costs a little latency, one too few work that is never done
+	free        = 0.005 // seconds of waiting at the endpoints that nobody minds
+	bent        = 0.9   // a knee below this part of the limit is one; else there is no bend in sight…
+	grows       = 2.0   // …and the limit does by this
+	hasty       = 0.3   // what an answer counts for S that came while the limit grew: the quick ones come first
+	leaving     = 0.3   // clients that leave for each answer: more are a sign of too many inside…
+	gives       = 0.5   // …and the limit falls to this part of what is inside
+	dipTo       = 0.65  // of the knee: below it even when it is taken for half as much again
+	fades       = 0.85  // of what dips showed before remains after another one
+	dipLeast    = 0.25  // of the limit, when little is known
+	dipEvery    = 20.0  // dips last a twentieth of the time, and cost a third of the answers meanwhile…
+	dipSoon     = 1.0   // …half of it while they still find something new
+	differs     = 0.15  // changes of a rate's logarithm that are worth to be seen…
+	deviations  = 3.5   // …when they are so many standard deviations
+	noiseLeast  = 0.05  // squared coefficient of variation: what a network adds to service that always takes the same time
 	noiseMost   = 8.0
 	noiseFirst  = 1.0
 	scattered   = 100.0 // answers that are looked at for how they scatter
@@ -48,6 +49,7 @@ type Flow struct {
 type Window struct {
 	Total            int64
 	Seconds, Squares float64 // of their latencies: all together, and their squares
+	Logs             float64 // the natural logarithms of their latencies in seconds, all together
 	Peak             float64 // most in flight at one of them
 }
 
@@ -56,6 +58,7 @@ func (w *Window) Add(n int, seconds float64) {
 	w.Total++
 	w.Seconds += seconds
 	w.Squares += seconds * seconds
+	w.Logs += math.Log(max(seconds, 1e-6))
 	w.Peak = max(w.Peak, float64(n))
 }
 
@@ -94,8 +97,10 @@ type Knee struct {
 	at        time.Duration
 	study     time.Duration // when the next window is wanted
 	period    gauge         // since the last study
+	before    float64       // in flight then
 	first     bool          // nothing is known yet
 	waited    bool          // somebody did since then
+	full      bool          // the limit was used since it was quiet
 	quiet     bool          // nobody waits and the limit is not used
 
 	skip   float64 // answers that say nothing yet: those inside were let in under another limit
@@ -110,6 +115,7 @@ type Knee struct {
 	usual   float64    // how many are inside in calm times
 	moments [3]float64 // of answers lately: how many, their seconds, the squares of these
 
+	free       float64 // seconds of waiting at the endpoints that nobody minds
 	ceiling    float64 // most left with more inside
 	ceilingEnd int     // after so many conclusions it may be tried again
 
@@ -117,6 +123,8 @@ type Knee struct {
 	reached  bool    // nobody is inside any more who was let in over it
 	dipFrom  time.Duration
 	dipEnd   time.Duration
+	drained  time.Duration // until then those over the dip's limit should be gone
+	depth    float64       // the least part of the limit for a dip
 	nextDip  time.Duration
 	verified bool // something was measured at fewer since the last surprise
 	deeper   bool // the last dip was not below the knee
@@ -125,7 +133,7 @@ type Knee struct {
 // NewKnee starts with what is right for most.
 func NewKnee(endpoints int) *Knee {
 	e := max(endpoints, 1)
-	return &Knee{limit: anyPlaces * float64(e), workers: firstPlaces * float64(e), endpoints: e, first: true}
+	return &Knee{limit: anyPlaces * float64(e), workers: firstPlaces * float64(e), endpoints: e, first: true, free: free, depth: dipLeast}
 }
 
 // Look takes in what happened since the last look. win is what answers showed since it was last given; nil when Studies said that it need not be.
@@ -137,16 +145,24 @@ func (k *Knee) Look(now time.Duration, win *Window, f Flow) {
 	k.period.add(part, 1)
 	k.waited = k.waited || f.Waiting > 0
 	if win != nil {
-		k.scatter(win)
+		if k.dip > 0 && k.reached || k.quiet && !k.waited && f.Waiting == 0 || k.moments[0] < 10 {
+			k.scatter(win)
+		}
 		k.study = now + clamp(seconds(k.service), lookLeast, lookMost)
 		k.quiet = !k.waited && k.dip == 0 && k.period.inside() < used*k.limit
 		if k.quiet && k.period.time > 0 {
-			k.calm(win)
+			k.calm(win, f)
 			k.now, k.left = gauge{}, 0
 		}
-		k.period, k.waited = gauge{}, false
+		k.period, k.waited, k.before = gauge{}, false, float64(f.InFlight)
 	}
 	k.quiet = k.quiet && f.Waiting == 0
+	if full := k.full && !k.quiet || float64(f.InFlight) >= used*k.limit; full != k.full {
+		k.full = full
+		if full && k.dip == 0 {
+			k.move(float64(f.InFlight)) // answers to those who came before say what there was to do and not what can be done
+		}
+	}
 	switch {
 	case k.dip > 0 && !k.reached:
 		k.reached = float64(f.InFlight) <= k.dip
@@ -161,7 +177,7 @@ func (k *Knee) Look(now time.Duration, win *Window, f Flow) {
 			k.conclude(now, f)
 		}
 	}
-	if k.dip > 0 && (now >= k.dipEnd || k.quiet) {
+	if k.dip > 0 && (now >= k.dipEnd || now >= k.drained && !k.reached || k.quiet) {
 		k.endDip(now, f)
 	}
 }
@@ -170,7 +186,7 @@ func (k *Knee) Look(now time.Duration, win *Window, f Flow) {
 func (k *Knee) Studies(now time.Duration) bool { return now >= k.study }
 
 // coldMost bounds the answers that are waited for while nothing is known: without a limit there are very many inside.
-const coldMost = 64
+const coldMost = 256
 
 // used is the share of the limit from which all of it counts as used.
 const used = 0.85
@@ -181,7 +197,7 @@ func (k *Knee) Ready() bool { return k.now.count+k.left >= k.need() }
 // need is how many answers make a conclusion.
 func (k *Knee) need() float64 {
 	if k.dip > 0 {
-		n := max(3, 8*k.doubt())
+		n := max(3, min(8*k.doubt(), 6*k.dip))
 		return math.Ceil(n/k.dip) * k.dip // places of a server that always takes the same time come in turns
 	}
 	if !k.known {
@@ -198,10 +214,13 @@ func (k *Knee) Limit() float64 {
 	return k.limit
 }
 
+// Dips reports whether fewer are let in than the limit is.
+func (k *Knee) Dips() bool { return k.dip > 0 }
+
 // Capacity is how many exchanges per second the endpoints answer; 0: not known yet.
 func (k *Knee) Capacity() float64 {
-	if k.service == 0 {
-		return 0
+	if !k.known {
+		return k.high.rate()
 	}
 	return k.workers / k.service
 }
@@ -279,37 +298,34 @@ func (k *Knee) variance(most float64) float64 {
 func (k *Knee) wanted() float64 { return 10 + 25*k.doubt() }
 
 // calm learns S from answers while nobody waits and there is room.
-func (k *Knee) calm(win *Window) {
+func (k *Knee) calm(win *Window, f Flow) {
 	n := float64(win.Total)
 	if k.left > n*leaving && k.left >= 8 {
-		k.leave()
+		k.leave(f)
 		return
 	}
 	if n == 0 {
 		return
 	}
 	noise := k.noise()
-	k.calmer.add(n, win.Seconds, math.Exp(-n/max(10, 20*noise)))
-	lately, before := k.calmer.mean(), k.low.mean()
-	late := k.low.count >= 8 && lately > 1.5*before+free/2 && apart(lately, before, noise, k.calmer.count, k.low.count)
-	if late && lately > max(3*before, before+free) {
-		// Answers come late though there is room: too much of it, it seems. A limit that holds will tell.
-		k.verified = false
-		rate := k.period.rate()
-		k.set(max(k.roomy(rate*before, rate, math.Sqrt(k.doubt()/k.low.count)), k.period.inside()))
-		k.calmer = latency{}
-		return
-	}
-	if late {
+	k.calmer.add(n, win.Seconds, win.Logs, math.Exp(-n/max(10, 20*noise)))
+	if k.late(noise) {
+		k.slower(f)
 		return
 	}
 	inside := k.period.inside()
 	if k.usual == 0 {
 		k.usual = inside
 	}
-	// A queue that grows slowly looks like service that gets slower.
-	if k.low.count < 8 || inside <= 1.3*k.usual+1 && (!k.known || inside < k.workers/2) {
-		k.low.add(n, win.Seconds, math.Exp(-n/(3*k.wanted())))
+	if lately, before := k.calmer.mean(), k.low.mean(); k.low.count >= 8 && lately > 1.5*before && apart(lately, before, noise, k.calmer.count, k.low.count) {
+		if k.low.told < 1 || k.calmer.typical()-k.low.typical() > 0.4*math.Log(lately/before) {
+			return
+		}
+		k.low = k.calmer // some take longer, others do not: that is work and no queue
+		k.service = k.low.mean()
+	} else if k.low.count < 8 || inside <= 1.3*k.usual+1 && (!k.known || inside < k.workers/2) {
+		// A queue that grows slowly looks like service that gets slower.
+		k.low.add(n, win.Seconds, win.Logs, math.Exp(-n/(3*k.wanted())))
 		k.service = k.low.mean()
 	}
 	k.usual += 0.05 * (inside - k.usual)
@@ -326,11 +342,40 @@ func (k *Knee) calm(win *Window) {
 	}
 }
 
-// latency is of answers at few in flight.
-type latency struct{ count, seconds float64 }
+// late reports whether answers, though nobody waits, come much later than they used to: all of them, as a queue at the endpoints makes it, and not some.
+func (k *Knee) late(noise float64) bool {
+	was, is := k.low, k.calmer
+	if was.count < 8 || was.told < 1 || is.mean() < max(3*was.mean(), was.mean()+free) {
+		return false
+	}
+	spread := math.Sqrt(math.Log1p(noise) * (1/was.told + 1/is.told))
+	return is.typical()-was.typical() > max(math.Log(2), 2.5*spread)
+}
 
-func (l *latency) add(count, seconds, keep float64) {
+// slower sets a limit when answers come late.
+func (k *Knee) slower(f Flow) {
+	k.verified = false
+	rate, inside := k.period.rate(), max(k.period.inside(), float64(f.InFlight))
+	to := k.roomy(rate*k.low.mean(), rate, math.Sqrt(k.doubt()/k.low.count))
+	if float64(f.InFlight)-k.before < 0.25*k.period.count+4 {
+		to = max(to, inside) // all who come are answered, it only takes them longer. A limit that holds will tell
+	}
+	k.set(to)
+	k.calmer = latency{}
+}
+
+// latency is of answers at few in flight.
+type latency struct {
+	count, seconds float64
+	told, logs     float64 // how many of them with the logarithms of their seconds, and these
+}
+
+func (l *latency) add(count, seconds, logs, keep float64) {
 	l.count, l.seconds = l.count*keep+count, l.seconds*keep+seconds
+	l.told, l.logs = l.told*keep, l.logs*keep
+	if logs != 0 {
+		l.told, l.logs = l.told+count, l.logs+logs
+	}
 }
 
 // mean is S; 0: not known.
@@ -340,6 +385,9 @@ func (l latency) mean() float64 {
 	}
 	return l.seconds / l.count
 }
+
+// typical is the mean of the logarithms: a few that take long do not change it.
+func (l latency) typical() float64 { return l.logs / l.told }
 
 // apart reports whether two rates differ by more than chance.
 func apart(a, b, doubt float64, na, nb float64) bool {
@@ -352,7 +400,7 @@ func (k *Knee) conclude(now time.Duration, f Flow) {
 	part, left := k.now, k.left
 	k.now, k.left = gauge{}, 0
 	if left > part.count*leaving {
-		k.leave()
+		k.leave(f)
 		return
 	}
 	if part.count < 1 || part.time <= 0 || part.inside() < used*k.limit {
@@ -361,6 +409,7 @@ func (k *Knee) conclude(now time.Duration, f Flow) {
 	k.ceilingEnd = max(k.ceilingEnd-1, 0)
 	doubt := k.doubt()
 	k.recent.add(part, math.Exp(-part.count/max(20*doubt, 2*k.limit)))
+	k.free = min(1.02*k.free, free)
 	surprise := false
 	if k.high.count > 0 && apart(k.recent.rate(), k.high.rate(), doubt, k.recent.count, k.high.count) {
 		surprise = true
@@ -369,23 +418,28 @@ func (k *Knee) conclude(now time.Duration, f Flow) {
 		k.high.add(part, math.Exp(-part.count/(100+200*doubt)))
 	}
 	if w := k.high.rate() * k.low.mean(); w > 0 && (surprise || w < bent*k.limit && now >= k.nextDip) {
-		k.startDip(now, min(w, k.workers))
+		if k.known {
+			w = min(w, k.workers)
+		}
+		k.startDip(now, w)
 		return
 	}
 	k.judge(now, f)
 }
 
 // leave gives way when most leave without an answer. Whatever the reason, too many are inside, and nothing that was learned holds.
-func (k *Knee) leave() {
-	to := gives * min(k.limit, max(k.period.inside(), 1))
-	if most := k.roomy(k.workers, k.Capacity(), 0); k.known && k.limit > most {
-		to = most
+func (k *Knee) leave(f Flow) {
+	to := gives * min(k.limit, max(k.period.inside(), float64(f.InFlight), 1))
+	if k.known && k.limit > headroom*k.workers+1 {
+		k.free /= 2 // it is minded
+		to = k.roomy(k.workers, k.Capacity(), 0)
 	} else {
 		k.low, k.known = latency{}, false
 	}
 	k.ceiling, k.ceilingEnd = max(to, float64(k.endpoints)), ceilings
 	k.high, k.recent, k.deeper = gauge{}, gauge{}, false
 	k.set(k.ceiling)
+	k.skip = max(k.skip, float64(f.InFlight)-k.ceiling) // more of those who are inside will leave, whatever the limit is now
 }
 
 // ceilings is how many conclusions a ceiling holds for.
@@ -395,11 +449,11 @@ const ceilings = 20
 // never done, and with more inside more is learned.
 func (k *Knee) judge(now time.Duration, f Flow) {
 	if k.low.count < 1 {
-		if k.ceilingEnd > 0 && k.limit > float64(k.endpoints) && k.limit > 1 {
-			k.startDip(now, k.limit)
+		if k.limit > float64(k.endpoints) && k.limit > 1 {
+			k.startDip(now, k.limit) // nothing is known yet: fewer tell more
 		} else {
 			k.ceilingEnd = 0
-			k.grow(grows, f) // nothing is known yet
+			k.grow(grows, f)
 		}
 		return
 	}
@@ -408,7 +462,7 @@ func (k *Knee) judge(now time.Duration, f Flow) {
 	unsure := math.Sqrt(k.doubt() * (1/max(k.high.count, 1) + 1/k.low.count))
 	to := k.roomy(w, k.high.rate(), unsure)
 	switch {
-	case w >= bent*k.limit || to > 1.15*k.limit:
+	case w >= bent*k.limit || headroom*w*math.Exp(unsure) > 1.15*k.limit:
 		by := grows
 		if w*math.Exp(-unsure) >= 0.8*k.limit {
 			by = 2 * grows
@@ -418,14 +472,18 @@ func (k *Knee) judge(now time.Duration, f Flow) {
 		k.startDip(now, w)
 	default:
 		k.workers, k.known = max(w, 1), true
-		k.set(min(to, k.limit))
+		if to > 1.15*k.limit {
+			k.raise(to, f)
+		} else {
+			k.set(min(to, k.limit))
+		}
 	}
 }
 
 // roomy is the limit for w places that answer so many requests a second: with headroom, and more while w is unsure. Where work is quick, as many more may be
 // inside as wait no time that matters.
 func (k *Knee) roomy(w, rate, unsure float64) float64 {
-	return max(headroom*w*math.Exp(unsure), w+free*rate)
+	return max(headroom*w*math.Exp(unsure), w+k.free*rate)
 }
 
 // grow raises the limit. What was seen at the old one is from below the new one.
@@ -438,11 +496,18 @@ func (k *Knee) grow(by float64, f Flow) {
 		k.nextDip = k.at // more places, or quicker work? A dip tells
 	}
 	if k.high.count > 0 {
-		k.low.add(hasty*k.high.count, hasty*k.high.area, 1)
+		k.low.add(hasty*k.high.count, hasty*k.high.area, 0, 1)
 		k.verified = true
 	}
 	k.high, k.recent = gauge{}, gauge{}
-	to := by * k.limit
+	k.raise(by*k.limit, f)
+}
+
+// raise makes a higher number the limit, as far as the ceiling lets it.
+func (k *Knee) raise(to float64, f Flow) {
+	if f.Pushback > 0.1 || f.Busy > 0.95 {
+		return
+	}
 	if k.ceilingEnd > 0 {
 		to = max(min(to, k.ceiling), k.limit)
 	}
@@ -455,7 +520,11 @@ func (k *Knee) startDip(now time.Duration, w float64) {
 	if k.deeper {
 		to /= 2
 	}
-	to = max(math.Floor(min(max(to, k.limit/4), 0.75*k.limit)), 1, float64(k.endpoints))
+	least := k.limit
+	if k.known { // else w may be far off
+		least = min(least, headroom*max(w, k.workers))
+	}
+	to = max(math.Floor(min(max(to, least*k.depth), 0.75*k.limit)), 1, float64(k.endpoints))
 	k.nextDip = now + seconds(dipEvery*k.service)
 	if to > k.limit-0.5 {
 		k.verified = true
@@ -464,7 +533,9 @@ func (k *Knee) startDip(now time.Duration, w float64) {
 	k.move(to)
 	k.dip, k.dipFrom, k.reached = to, now, false
 	rate := max(k.high.rate(), 1e-9)
-	k.dipEnd = now + seconds(((k.limit-to)+2*(to+k.need())*k.limit/to)/rate) + lookLeast
+	drain := (k.limit - to) / rate
+	k.drained = now + seconds(1.5*drain+k.service) + lookLeast
+	k.dipEnd = now + seconds(drain+2*(to+k.need())*max(1, least/to)/rate) + lookLeast
 }
 
 // endDip learns from a dip.
@@ -473,13 +544,17 @@ func (k *Knee) endDip(now time.Duration, f Flow) {
 	k.dip = 0
 	k.move(k.limit)
 	k.nextDip = now + time.Duration(dipSoon*float64(took))
+	if !k.reached {
+		k.depth = min(1.5*k.depth, 0.75) // those inside take long: to wait for them would starve the endpoints
+	}
 	if part.count < 2 || part.time <= 0 || k.high.count < 1 {
 		return
 	}
+	k.depth = max(0.9*k.depth, dipLeast)
 	if before := k.low.mean(); !k.verified || before > 0 && apart(part.area/part.count, before, k.doubt(), part.count, k.low.count) {
 		k.low = latency{}
 	}
-	k.low.add(part.count, part.area, fades)
+	k.low.add(part.count, part.area, 0, fades)
 	k.verified = true
 	k.deeper = part.rate() > 0.9*k.high.rate()
 	if k.deeper {

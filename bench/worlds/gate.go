@@ -49,13 +49,13 @@ func (p *play) refused(x *request) {
 // grant gives free places to those who wait.
 func (p *play) grant() {
 	for p.inFlight < p.limit() {
-		w, late := p.core.Next(p.now)
+		w, a := p.core.Next(p.now)
 		if w == nil {
 			return
 		}
 		x := p.take(w)
 		switch {
-		case late:
+		case a != shed.Enter:
 			p.refused(x)
 		case !x.left:
 			p.enter(x)
