@@ -81,6 +81,8 @@ const (
 type console struct {
 	deps    Deps
 	pages   pages
+	table   []page
+	mux     *http.ServeMux
 	token   [32]byte // fingerprint of Deps.Token, for comparison in constant time
 	session []byte   // key that signs session cookies
 	origin  *http.CrossOriginProtection
@@ -99,6 +101,7 @@ func New(deps Deps) http.Handler {
 	c := &console{deps: deps, pages: newPages(), origin: http.NewCrossOriginProtection()}
 	c.token, c.session = sessionKeys(deps.Token)
 	mux := http.NewServeMux()
+	c.mux, c.table = mux, c.pageTable()
 	serve := func(method, path string, h http.HandlerFunc) {
 		mux.HandleFunc(method+" "+path, h)
 		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
@@ -106,10 +109,7 @@ func New(deps Deps) http.Handler {
 			problem(w, http.StatusMethodNotAllowed, "method_not_allowed", r.URL.Path+" answers "+method+" only")
 		})
 	}
-	serve("GET", "/{$}", c.page)
-	serve("GET", "/live", c.livePage)
-	serve("GET", "/overload", c.overloadPage)
-	serve("GET", "/live/overload", c.liveOverload)
+	c.pageRoutes(serve)
 	serve("GET", "/assets/{file}", c.asset)
 	serve("GET", "/api/v1/status", c.status)
 	serve("GET", "/api/v1/listeners", c.listeners)
@@ -119,8 +119,6 @@ func New(deps Deps) http.Handler {
 	serve("GET", "/api/v1/events", c.events)
 	serve("GET", "/api/v1/limits/explain", c.explain)
 	serve("GET", "/api/v1/overload", c.overload)
-	serve("GET", "/objectives", c.objectivesPage)
-	serve("GET", "/live/objectives", c.liveObjectives)
 	serve("GET", "/api/v1/objectives", c.objectives)
 	c.alertRoutes(serve)
 	c.shedRoutes(mux)
@@ -191,7 +189,10 @@ func (c *console) stale() {
 	c.mu.Unlock()
 }
 
-var errSentence = errors.New("no reason given")
+var (
+	errSentence = errors.New("no reason given")
+	errGone     = errors.New("what the page is about is not there any more")
+)
 
 // sentence is an error as people read it.
 func sentence(err error) string {

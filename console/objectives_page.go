@@ -1,7 +1,6 @@
 package console
 
 import (
-	"encoding/json"
 	"net/http"
 	"strings"
 )
@@ -21,10 +20,9 @@ type objectivesShown struct {
 // alertRows is how many alerts the page shows; the rest is in the API.
 const alertRows = 50
 
-// shownObjectives makes a view ready for the page about objectives.
-func (c *console) shownObjectives(v View) objectivesShown {
-	s := objectivesShown{shown: c.shown(v), Promised: c.objectivesNow()}
-	s.Place = "objectives"
+// showObjectives makes a view ready for the page about objectives.
+func (c *console) showObjectives(on shown, _ *http.Request) any {
+	v, s := on.View, objectivesShown{shown: on, Promised: c.objectivesNow()}
 	s.Word, s.Tone, s.Why = s.Promised.judge()
 	if c.deps.Alerts == nil {
 		return s
@@ -93,19 +91,3 @@ func (a Alert) About() string { return matchersText(a.Labels) }
 
 // Match says the conditions of a silence in words.
 func (x Silence) Match() string { return matchersText(x.Matchers) }
-
-// objectivesPage is the page about objectives.
-func (c *console) objectivesPage(w http.ResponseWriter, _ *http.Request) {
-	c.html(w, http.StatusOK, "objectives.html", c.shownObjectives(c.now()))
-}
-
-// liveObjectives sends the inner part of the page once a second.
-func (c *console) liveObjectives(w http.ResponseWriter, r *http.Request) {
-	c.stream(w, r, "page", func() ([]byte, error) {
-		html, err := c.pages.part("promises", c.shownObjectives(c.now()))
-		if err != nil {
-			return nil, err
-		}
-		return json.Marshal(string(html))
-	})
-}

@@ -33,19 +33,15 @@ type asset struct {
 	body      []byte
 }
 
-// shown is what the templates see.
+// shown is what the templates of every page see.
 type shown struct {
 	View
-	Signed bool   // people sign in and out here
-	Reload bool   // the node has a site file to read again
-	Drain  bool   // the node can be drained from here
-	Error  string // of the login form
-	Place  string // which page it is: node or load
-}
-
-// shown is a view for the templates, with what this node offers.
-func (c *console) shown(v View) shown {
-	return shown{View: v, Signed: c.deps.Token != "", Reload: c.deps.Reload != nil, Drain: c.deps.Drain != nil, Place: "node"}
+	Signed bool // people sign in and out here
+	Reload bool // the node has a site file to read again
+	Drain  bool // the node can be drained from here
+	Nav    []navGroup
+	Twin   string // path of the same as JSON
+	Whole  bool   // the page as a whole, not one of its stream
 }
 
 func newPages() pages {
@@ -207,12 +203,8 @@ func (p pages) part(name string, v any) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-func (c *console) page(w http.ResponseWriter, _ *http.Request) {
-	c.html(w, http.StatusOK, "page.html", c.shown(c.now()))
-}
-
 func (c *console) loginForm(w http.ResponseWriter, status int, text string) {
-	c.html(w, status, "login.html", shown{Error: text})
+	c.html(w, status, "login.html", struct{ Error string }{text})
 }
 
 func (c *console) html(w http.ResponseWriter, status int, name string, data any) {
