@@ -48,6 +48,12 @@ type Deps struct {
 	Silence    func(o SilenceOrder) (Silence, error)
 	EndSilence func(id string) error
 	TestAlert  func(name string) error
+	// Ask answers a question in PromQL from the history; nil: this node keeps none, and pages show no past.
+	Ask func(ctx context.Context, q Asked) (Answered, error)
+	// Marks is what charts mark between two moments, in any order; nil: nothing.
+	Marks func(from, to time.Time) []Mark
+	// Config is the site in force, its text only when that is asked for, and what was changed in it; nil: it is not shown.
+	Config func(text bool) Config
 	// Ready says whether the node should get traffic, and else why not.
 	Ready func() (ok bool, why string)
 
@@ -83,6 +89,7 @@ type console struct {
 	pages   pages
 	table   []page
 	mux     *http.ServeMux
+	answers *answers
 	token   [32]byte // fingerprint of Deps.Token, for comparison in constant time
 	session []byte   // key that signs session cookies
 	origin  *http.CrossOriginProtection
@@ -98,7 +105,7 @@ func New(deps Deps) http.Handler {
 	if deps.Now == nil {
 		deps.Now = time.Now
 	}
-	c := &console{deps: deps, pages: newPages(), origin: http.NewCrossOriginProtection()}
+	c := &console{deps: deps, pages: newPages(true), origin: http.NewCrossOriginProtection(), answers: new(answers)}
 	c.token, c.session = sessionKeys(deps.Token)
 	mux := http.NewServeMux()
 	c.mux, c.table = mux, c.pageTable()
@@ -120,6 +127,11 @@ func New(deps Deps) http.Handler {
 	serve("GET", "/api/v1/limits/explain", c.explain)
 	serve("GET", "/api/v1/overload", c.overload)
 	serve("GET", "/api/v1/objectives", c.objectives)
+	serve("GET", "/api/v1/dependencies", c.dependenciesTwin)
+	serve("GET", "/api/v1/limits", c.limitsTwin)
+	serve("GET", "/api/v1/checks", c.checksTwin)
+	serve("GET", "/api/v1/zones", c.zonesTwin)
+	serve("GET", "/api/v1/config", c.configTwin)
 	c.alertRoutes(serve)
 	c.shedRoutes(mux)
 	c.degradeRoutes(mux)

@@ -5,14 +5,15 @@ import (
 	"html/template"
 	"net/http"
 	"slices"
+	"strings"
 )
 
 // page is one page of the console. Each has an address, a part that changes and its stream, a word in the navigation, and a twin in JSON.
 type page struct {
-	path  string // its address; one with a {wildcard} is not in the navigation
+	path  string // its address
 	word  string // in the navigation, and in the title
 	group string // of the navigation
-	under string // path of the page that is marked in the navigation instead; empty: itself
+	under string // of one that is not in the navigation: path of the page that is marked there instead
 	part  string // template of what changes
 	skip  string // id of what most come for: the first link leads there
 	twin  string // path of the same as JSON
@@ -24,19 +25,31 @@ type page struct {
 
 // pageTable are all pages, in the order of the navigation.
 func (c *console) pageTable() []page {
+	const now, parts, record = "Now", "Parts", "Record"
 	return []page{
-		{path: "/", word: "Overview", part: "live", skip: "pools", twin: "/api/v1/status", show: func(s shown, _ *http.Request) any { return s }},
-		{path: "/overload", word: "Overload", part: "load", skip: "loads", twin: "/api/v1/overload", show: c.showLoad},
-		{path: "/objectives", word: "Objectives", part: "promises", skip: "promises", twin: "/api/v1/objectives", show: c.showObjectives},
+		{path: "/", word: "Overview", group: now, part: "overview", skip: "line", twin: "/api/v1/status", show: c.showOverview},
+		{path: "/overload", word: "Overload", group: now, part: "load", skip: "loads", twin: "/api/v1/overload", show: c.showLoad},
+		{path: "/alerts", word: "Alerts", group: now, part: "alerts", skip: "alerts", twin: "/api/v1/alerts", there: c.hasAlerts, show: c.showAlerts},
+		{path: "/objectives", word: "Objectives", group: now, part: "promises", skip: "promises", twin: "/api/v1/objectives", show: c.showObjectives},
+		{path: "/listeners", word: "Listeners", group: parts, part: "listeners", skip: "listeners", twin: "/api/v1/listeners", show: c.showListeners},
+		{path: "/pools", word: "Pools", group: parts, part: "pools", skip: "pools", twin: "/api/v1/pools", there: hasPools, show: c.showPools},
+		{path: "/pools/{pool}", word: "Pool", under: "/pools", part: "one-pool", skip: "endpoints", show: c.showPool},
+		{path: "/dependencies", word: "Dependencies", group: parts, part: "dependencies", skip: "dependencies", twin: "/api/v1/dependencies", there: hasPools, show: c.showDependencies},
+		{path: "/limits", word: "Limits", group: parts, part: "limits", skip: "limits", twin: "/api/v1/limits", there: hasLimits, show: c.showLimits},
+		{path: "/cache", word: "Cache", group: parts, part: "cache", skip: "cache", twin: "/api/v1/cache", there: hasCache, show: c.showCache},
+		{path: "/checks", word: "Checks", group: parts, part: "checks", skip: "checks", twin: "/api/v1/checks", there: hasChecks, show: c.showChecks},
+		{path: "/zones", word: "Zones", group: parts, part: "zones", skip: "zones", twin: "/api/v1/zones", there: hasZones, show: c.showZones},
+		{path: "/graph", word: "Graph", group: record, part: "graph", skip: "graph", twin: "/api/v1/monitor", there: c.hasHistory, show: c.showGraph},
+		{path: "/config", word: "Config", group: record, part: "config", skip: "changes", twin: "/api/v1/config", there: c.hasConfig, show: c.showConfig},
 	}
 }
 
 // frame is what stands around the part of a page that changes.
 type frame struct {
-	Name, Word string // of the node and the page
-	Skip       string
-	Live       string // where its stream is
-	Part       template.HTML
+	Name, Title string // of the node and the page
+	Skip        string
+	Live        string // where its stream is
+	Part        template.HTML
 }
 
 // navGroup is a part of the navigation.
@@ -73,13 +86,13 @@ func (p page) live(path string) string {
 
 // shown is a view for the templates of a page, with what this node offers.
 func (c *console) shown(p page, v View) shown {
-	s := shown{View: v, Signed: c.deps.Token != "", Reload: c.deps.Reload != nil, Drain: c.deps.Drain != nil, Twin: p.twin}
+	s := shown{View: v, Signed: c.deps.Token != "", Reload: c.deps.Reload != nil, Drain: c.deps.Drain != nil, Twin: p.twin, Title: p.word}
 	here := p.path
 	if p.under != "" {
 		here = p.under
 	}
 	for _, one := range c.table {
-		if one.word == "" || one.under != "" || one.there != nil && !one.there(v) {
+		if one.under != "" || one.there != nil && !one.there(v) {
 			continue
 		}
 		if n := len(s.Nav); n == 0 || s.Nav[n-1].Name != one.group {
@@ -117,11 +130,20 @@ func (c *console) servePage(w http.ResponseWriter, r *http.Request, p page) {
 		problem(w, http.StatusNotFound, "not_found", "there is nothing at "+r.URL.Path)
 		return
 	}
-	f := frame{Name: c.now().Node.Name, Word: p.word, Skip: p.skip, Live: p.live(r.URL.EscapedPath()), Part: template.HTML(part)} // written by the templates themselves
+	c.putPage(w, http.StatusOK, r, p, part)
+}
+
+// putPage writes a whole page around its part.
+func (c *console) putPage(w http.ResponseWriter, status int, r *http.Request, p page, part []byte) {
+	at := p.path
+	if p.under != "" {
+		at = r.URL.EscapedPath()
+	}
+	f := frame{Name: c.now().Node.Name, Title: titleOf(r, p), Skip: p.skip, Live: p.live(at), Part: template.HTML(part)} // written by the templates themselves
 	if r.URL.RawQuery != "" {
 		f.Live += "?" + r.URL.RawQuery
 	}
-	c.html(w, http.StatusOK, "page.html", f)
+	c.html(w, status, "page.html", f)
 }
 
 // servePart sends the part of a page that changes once a second: it has one template, and the script only puts in place what the node wrote.
@@ -133,6 +155,15 @@ func (c *console) servePart(w http.ResponseWriter, r *http.Request, p page) {
 		}
 		return json.Marshal(string(part)) // one line, as an event needs it
 	})
+}
+
+// titleOf is the word of a page, or what it is one of many about.
+func titleOf(r *http.Request, p page) string {
+	if p.under != "" {
+		_, name, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, p.under), "/")
+		return p.word + " " + name
+	}
+	return p.word
 }
 
 // isPage says whether people may ask for a path with a browser: who is not signed in is led to the door, not told of tokens.
