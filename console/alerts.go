@@ -98,11 +98,16 @@ func (c *console) alertRoutes(serve func(method, path string, h http.HandlerFunc
 }
 
 func (c *console) alerts(w http.ResponseWriter, _ *http.Request) {
+	answer(w, http.StatusOK, c.alertsNow())
+}
+
+// alertsNow are the alerts, silences and receivers.
+func (c *console) alertsNow() Alerts {
 	var a Alerts
 	if c.deps.Alerts != nil {
 		a = c.deps.Alerts()
 	}
-	answer(w, http.StatusOK, a.settle(c.deps.Now()))
+	return a.settle(c.deps.Now())
 }
 
 // silence takes what is asked from the query: for, match (label=value, several times), by, comment.

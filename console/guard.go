@@ -33,7 +33,7 @@ func (c *console) guard(next http.Handler) http.Handler {
 		h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "+
 			"frame-ancestors 'none'; form-action 'self'; base-uri 'none'")
 		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Referrer-Policy", "same-origin") // forms without scripts go back to where they stand
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		h.Set("Cross-Origin-Opener-Policy", "same-origin")
 		if r.TLS != nil {
@@ -88,7 +88,7 @@ func open(path string) bool { return path == "/login" || strings.HasPrefix(path,
 
 // unauthorized sends people to the login form and tells programs what to show.
 func (c *console) unauthorized(w http.ResponseWriter, r *http.Request) {
-	if (r.URL.Path == "/" || r.URL.Path == "/overload" || r.URL.Path == "/objectives") && strings.Contains(r.Header.Get("Accept"), "text/html") {
+	if c.isPage(r) && strings.Contains(r.Header.Get("Accept"), "text/html") {
 		http.Redirect(w, r, "/login", http.StatusSeeOther)
 		return
 	}

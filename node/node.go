@@ -110,6 +110,7 @@ type Node struct {
 	limited    *limit.Set     // limits, in force
 	sampling   *trace.Sampler // in force; nil: nothing is traced
 	revision   string
+	changed    siteChanges
 	pools      map[string]*runningPool
 	chains     map[string]*stages        // in force, by listener
 	counted    *quota.Set                // quotas, in force
