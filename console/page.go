@@ -39,22 +39,22 @@ type shown struct {
 	Signed bool   // people sign in and out here
 	Reload bool   // the node has a site file to read again
 	Drain  bool   // the node can be drained from here
-	Error  string // of the login form
 	Place  string // which page it is: node or load
 }
 
 // shown is a view for the templates, with what this node offers.
 func (c *console) shown(v View) shown {
-	return shown{View: v, Signed: c.deps.Token != "", Reload: c.deps.Reload != nil, Drain: c.deps.Drain != nil, Place: "node"}
+	return shown{View: v, Signed: c.deps.Door.Closed(), Reload: c.deps.Reload != nil, Drain: c.deps.Drain != nil, Place: "node"}
 }
 
-func newPages() pages {
+// newPages reads the templates, which show controls to those who may use them and to nobody else.
+func newPages(may bool) pages {
 	sub, err := fs.Sub(pageFiles, "page")
 	if err != nil {
 		panic(err) // the folder is part of the program
 	}
 	p := pages{
-		html:  template.Must(template.New("").Funcs(pageFuncs()).ParseFS(sub, "*.html")),
+		html:  template.Must(template.New("").Funcs(pageFuncs(may)).ParseFS(sub, "*.html")),
 		files: map[string]asset{},
 	}
 	kinds := map[string]string{".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
@@ -69,8 +69,9 @@ func newPages() pages {
 	return p
 }
 
-func pageFuncs() template.FuncMap {
+func pageFuncs(may bool) template.FuncMap {
 	return template.FuncMap{
+		"may":  func() bool { return may }, // whoever sees the page may change things
 		"rate": rateText, "count": countText, "bytes": bytesText, "ms": msText, "percent": percentText,
 		"share": shareOf, "due": dueOf, "latency": latencyOf, "glyph": glyph, "tone": tone, "upCount": upCount,
 		"broken":  func(p Pool) string { return breakerText(p.Breaker) },
@@ -209,10 +210,6 @@ func (p pages) part(name string, v any) ([]byte, error) {
 
 func (c *console) page(w http.ResponseWriter, _ *http.Request) {
 	c.html(w, http.StatusOK, "page.html", c.shown(c.now()))
-}
-
-func (c *console) loginForm(w http.ResponseWriter, status int, text string) {
-	c.html(w, status, "login.html", shown{Error: text})
 }
 
 func (c *console) html(w http.ResponseWriter, status int, name string, data any) {

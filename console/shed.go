@@ -185,5 +185,10 @@ func back(r *http.Request) string {
 	if strings.Contains(r.Header.Get("Referer"), "/overload") || strings.HasPrefix(r.URL.Path, "/api/v1/shed") || r.URL.Path == "/api/v1/switches" {
 		return "/overload"
 	}
+	for prefix, page := range map[string]string{"/api/v1/access/": "/access", "/api/v1/alerts/": "/alerts"} {
+		if strings.HasPrefix(r.URL.Path, prefix) {
+			return page
+		}
+	}
 	return "/"
 }

@@ -50,6 +50,7 @@ func (n *Node) openAdmin() error {
 		served = tls.NewListener(ln, conf)
 	}
 	n.admin = a
+	n.openDoor(n.site)
 	a.use(n.console(n.site))
 	a.server = console.Server(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		(*a.handler.Load()).ServeHTTP(w, r)
@@ -75,6 +76,7 @@ func (n *Node) closeAdmin(ctx context.Context) error {
 	if n.admin == nil {
 		return nil
 	}
+	defer n.door.Close()
 	if err := n.admin.server.Shutdown(ctx); err != nil {
 		n.admin.server.Close()
 		return err
@@ -86,7 +88,7 @@ func (n *Node) closeAdmin(ctx context.Context) error {
 func (n *Node) console(s *site.Site) http.Handler {
 	deps := console.Deps{
 		View: n.View, SetEndpoint: n.SetEndpoint, Shed: n.Shed, Break: n.Break, Curves: n.curves.since, Drain: n.Stop, Metrics: n.metrics.handler(), Ready: n.ready,
-		Token: string(s.Admin.Token), ClientCerts: s.Admin.TLS != nil && s.Admin.TLS.ClientCA != "", Listen: s.Admin.Listen,
+		Door: n.door, Audit: n, Actions: n.actions, ClientCerts: s.Admin.TLS != nil && s.Admin.TLS.ClientCA != "", Listen: s.Admin.Listen,
 	}
 	deps.Explain, deps.SetSwitch, deps.Purge = n.Explain, n.SetSwitch, n.Purge
 	deps.Prometheus, deps.Monitor = n.monitor.Handler(), func() any { return n.monitor.Status() }

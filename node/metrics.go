@@ -135,6 +135,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	out.monitor(n.monitor.Status())
 	out.objectives(n.promised.book.Status(time.Now()))
 	out.alerts(n.viewAlerts())
+	out.door(n.door)
 }
 
 // tokens shows the sources of tokens. Two that have their keys from one place, for the customer and for the user, count together.
