@@ -144,6 +144,8 @@ func (c *console) routes() http.Handler {
 	serve("GET", "/live/objectives", c.liveObjectives)
 	serve("GET", "/api/v1/objectives", c.objectives)
 	c.alertRoutes(serve)
+	c.alertsPageRoutes(serve)
+	c.alertmanagerRoutes(mux, serve)
 	c.shedRoutes(mux)
 	c.degradeRoutes(mux)
 	c.monitorRoutes(mux, serve)
