@@ -86,7 +86,7 @@ func (c *console) alertmanagerRoutes(mux *http.ServeMux, serve func(method, path
 // amWrong answers with an error as Alertmanager does: its clients show a text.
 func amWrong(w http.ResponseWriter, status int, text string) {
 	if v, is := w.(*visit); is {
-		v.reason = text
+		v.reason = map[int]string{http.StatusBadRequest: "bad_silence", http.StatusNotFound: "unknown_silence", http.StatusNotImplemented: "not_offered"}[status]
 	}
 	answer(w, status, text)
 }

@@ -24,6 +24,19 @@ type admin struct {
 	server  *http.Server
 	handler atomic.Pointer[http.Handler]
 	task    *task
+	pair    *keyPair // nil: no TLS
+}
+
+// certificate is the one that the admin listener shows; ok is false when it shows none.
+func (a *admin) certificate() (c console.Certificate, ok bool) {
+	if a == nil || a.pair == nil {
+		return c, false
+	}
+	pair, err := a.pair.get(nil)
+	if err != nil || pair.Leaf == nil {
+		return c, false
+	}
+	return console.Certificate{Hosts: pair.Leaf.DNSNames, NotAfter: pair.Leaf.NotAfter}, true
 }
 
 // openAdmin opens and serves the admin listener. With listen: off there is none.
@@ -42,7 +55,8 @@ func (n *Node) openAdmin() error {
 	a := &admin{ln: ln}
 	served := ln
 	if cfg.TLS != nil {
-		conf, err := adminTLS(cfg.TLS)
+		a.pair = &keyPair{cert: cfg.TLS.Cert, key: cfg.TLS.Key}
+		conf, err := adminTLS(a.pair, cfg.TLS)
 		if err != nil {
 			ln.Close()
 			return err
@@ -109,8 +123,7 @@ func (n *Node) AdminAddr() net.Addr {
 }
 
 // adminTLS makes the TLS set-up of the admin listener. The certificate is read again when its file changes.
-func adminTLS(cfg *site.AdminTLS) (*tls.Config, error) {
-	pair := &keyPair{cert: cfg.Cert, key: cfg.Key}
+func adminTLS(pair *keyPair, cfg *site.AdminTLS) (*tls.Config, error) {
 	if _, err := pair.get(nil); err != nil {
 		return nil, fmt.Errorf("the admin listener has no certificate: %w", err)
 	}
