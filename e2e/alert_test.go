@@ -290,16 +290,7 @@ func TestAlertDrill(t *testing.T) {
 	waitAll(t, "mails tell of", func() []string {
 		return lacking(told, func(name string) bool { return name == "watchdog" || mails.has("docs/alerts.md#"+name+"\n") })
 	})
-	one := received(t, manager)["reload-failed"]
-	if one["severity"] != "ticket" || one["site"] != "drill" || !strings.HasSuffix(one["annotation runbook_url"], "docs/alerts.md#reload-failed") || !strings.Contains(one["annotation description"], "unknown key") {
-		t.Errorf("Alertmanager has %v", one)
-	}
-	for _, name := range leftOut {
-		if inManager[name] {
-			t.Errorf("%s was told although it is left out", name)
-		}
-	}
-
+	checkDrill(t, manager, inManager, leftOut)
 	crowdDrill(t, manager, mails, fill)
 
 	// What is over is over there too.
@@ -311,6 +302,20 @@ func TestAlertDrill(t *testing.T) {
 	}
 	until(t, "Alertmanager knows that it is over", func() bool { _, still := received(t, manager)["reload-failed"]; return !still })
 	until(t, "a mail says that it is over", func() bool { return mails.has("reload-failed: over since") })
+}
+
+// checkDrill looks at what Alertmanager has, and at what it must not have.
+func checkDrill(t *testing.T, manager string, inManager map[string]bool, leftOut []string) {
+	t.Helper()
+	one := received(t, manager)["reload-failed"]
+	if one["severity"] != "ticket" || one["site"] != "drill" || !strings.HasSuffix(one["annotation runbook_url"], "docs/alerts.md#reload-failed") || !strings.Contains(one["annotation description"], "unknown key") {
+		t.Errorf("Alertmanager has %v", one)
+	}
+	for _, name := range leftOut {
+		if inManager[name] {
+			t.Errorf("%s was told although it is left out", name)
+		}
+	}
 }
 
 // crowdDrill is the drill of a node that is overloaded.

@@ -17,12 +17,12 @@ import (
 
 // What signals look at.
 const (
-	rateWindow    = 5 * time.Minute  // shares of requests are of this
-	rateStep      = 10 * time.Second // counters are remembered no more often than this: 31 of them
-	rateLeast     = 10               // fewer bad requests than this are no share of anything
-	flapWindow    = 10 * time.Minute
-	flapLeast     = 4 // changes of health within it
-	silentProbes  = 3 // probes that are missing in a row
+	rateWindow   = 5 * time.Minute  // shares of requests are of this
+	rateStep     = 10 * time.Second // counters are remembered no more often than this: 31 of them
+	rateLeast    = 10               // fewer bad requests than this are no share of anything
+	flapWindow   = 10 * time.Minute
+	flapLeast    = 4 // changes of health within it
+	silentProbes = 3 // probes that are missing in a row
 )
 
 // pastCounts are counters as they were up to rateWindow ago, oldest first.
