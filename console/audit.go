@@ -77,8 +77,11 @@ func whoIs(r *http.Request) login.Person {
 
 // record records a request that changed something, or was to.
 func (c *console) record(who login.Person, r *http.Request, status int, reason string) {
-	what := r.URL.Path
-	if q, err := url.QueryUnescape(r.URL.RawQuery); err == nil && q != "" {
+	what, asked := r.URL.Path, r.URL.RawQuery
+	if len(r.PostForm) > 0 { // what people wrote into a form of a page; none of those that come here has secrets
+		asked = r.Form.Encode()
+	}
+	if q, err := url.QueryUnescape(asked); err == nil && q != "" {
 		what += "?" + q
 	}
 	if letters := []rune(clean(what)); len(letters) > maxWhat {

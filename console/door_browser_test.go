@@ -93,7 +93,7 @@ func TestRolesInBrowser(t *testing.T) {
 	b.until(`Number(document.documentElement.dataset.views) >= 4`)
 	b.eval(`document.querySelector('.ask-form button').click()`)
 	b.until(`location.pathname === '/alerts' && document.documentElement.dataset.views === '2' && !document.getElementById('wrong')`)
-	if a := seen.actions()[0]; a.Who != "ada" || a.Via != login.ViaOIDC || !a.OK || a.What != "POST /api/v1/alerts/silence" {
+	if a := seen.actions()[0]; a.Who != "ada" || a.Via != login.ViaOIDC || !a.OK || a.What != "POST /api/v1/alerts/silence?comment=drill&for=30m&match=alert=many-*" {
 		t.Errorf("recorded was %+v", a)
 	}
 	for _, page := range []string{"/alerts", "/access"} {
