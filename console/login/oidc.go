@@ -178,7 +178,11 @@ func (d *Door) Finish(r *http.Request) (p Person, k *http.Cookie, next string, e
 	if wait > 0 {
 		return p, nil, "", &TooManyError{wait}
 	}
-	who, next, err := i.finish(r)
+	f, err := i.find(r.Context())
+	if err != nil { // nobody's fault who comes
+		return p, nil, "", err
+	}
+	who, next, err := i.finish(r, f)
 	if err != nil {
 		d.failed(p.From)
 		var none *NoRoleError
@@ -191,11 +195,7 @@ func (d *Door) Finish(r *http.Request) (p Person, k *http.Cookie, next string, e
 	return who, d.open(r, &who, i.bond), next, nil
 }
 
-func (i *issuer) finish(r *http.Request) (p Person, next string, err error) {
-	f, err := i.find(r.Context())
-	if err != nil {
-		return p, "", err
-	}
+func (i *issuer) finish(r *http.Request, f *found) (p Person, next string, err error) {
 	s, err := i.started(r)
 	if err != nil {
 		return p, "", err
