@@ -300,13 +300,13 @@ func globOf(pattern string) (glob string, plain bool) {
 	if re.Op == syntax.OpConcat {
 		parts = re.Sub
 	}
-	for _, p := range parts {
+	for i, p := range parts {
 		switch {
 		case p.Op == syntax.OpLiteral && p.Flags&syntax.FoldCase == 0 && !slices.Contains(p.Rune, '*'):
 			glob += string(p.Rune)
 		case p.Op == syntax.OpStar && (p.Sub[0].Op == syntax.OpAnyCharNotNL || p.Sub[0].Op == syntax.OpAnyChar):
 			glob += "*"
-		case p.Op == syntax.OpBeginText || p.Op == syntax.OpEndText:
+		case p.Op == syntax.OpBeginText && i == 0, p.Op == syntax.OpEndText && i == len(parts)-1:
 		default:
 			return "", false
 		}

@@ -116,7 +116,7 @@ func TestAlertmanagerSilences(t *testing.T) {
 
 func TestGlobOf(t *testing.T) {
 	for pattern, want := range map[string]string{"many-.*": "many-*", ".*": "*", "a": "a", `a\.b`: "a.b", `\Qa.b\E.*`: "a.b*", "^a.*$": "a*", ".*-page": "*-page",
-		"a|b": "", "a+": "", "[ab]": "", "(a)": "", "(?i)a": "", "a.b": "", `a\*`: "", "(": "", "a.+": ""} {
+		"a|b": "", "a+": "", "[ab]": "", "(a)": "", "(?i)a": "", "a.b": "", `a\*`: "", "(": "", "a.+": "", "a$b": "", "a^b": ""} {
 		if got, plain := globOf(pattern); got != want && plain || plain != (want != "") {
 			t.Errorf("%s: %q, %v", pattern, got, plain)
 		}
