@@ -70,7 +70,6 @@ type Door struct {
 
 	saving sync.Mutex
 	folder *keep.Folder // nil: sessions end with the process
-	owned  bool
 }
 
 // Counts are how often people signed in, or tried to, since the start.

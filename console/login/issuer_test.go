@@ -32,6 +32,20 @@ type provider struct {
 	codes  map[string]url.Values
 	asked  map[string]int // requests by path
 	broken string         // what to do wrong with the next token
+	fails  bool           // answers everything with 500
+}
+
+// is makes the next one who signs in somebody else, or what is answered wrong.
+func (p *provider) is(claims map[string]any, broken string) {
+	p.mu.Lock()
+	p.claims, p.broken = claims, broken
+	p.mu.Unlock()
+}
+
+func (p *provider) fail(does bool) {
+	p.mu.Lock()
+	p.fails = does
+	p.mu.Unlock()
 }
 
 const (
@@ -57,7 +71,12 @@ func newProvider(t *testing.T, now func() time.Time) *provider {
 	p.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p.mu.Lock()
 		p.asked[r.URL.Path]++
+		fails := p.fails
 		p.mu.Unlock()
+		if fails {
+			http.Error(w, strings.Repeat("no ", 1000), http.StatusInternalServerError)
+			return
+		}
 		mux.ServeHTTP(w, r)
 	}))
 	t.Cleanup(p.Close)

@@ -77,7 +77,7 @@ func TestSignInAtIssuer(t *testing.T) {
 		{"claim of another kind", map[string]any{"name": "Mallory", "realm": []any{"sre"}}, "", "Mallory"},
 	} {
 		*now = now.Add(time.Hour)
-		p.claims = c.claims
+		p.is(c.claims, "")
 		who, cookie, next, err := goThrough(t, d, nil)
 		var none *NoRoleError
 		if who.Role != c.role || who.Name != c.who || who.Via != ViaOIDC || who.From != "192.0.2.7" || (c.role == "") != errors.As(err, &none) {
@@ -106,8 +106,7 @@ func TestSignInAtIssuer(t *testing.T) {
 func TestIssuerIsNotBelieved(t *testing.T) {
 	for _, broken := range []string{"nonce", "audience", "issuer", "expired", "signature", "none", "no token"} {
 		d, p, _ := sso(t)
-		p.claims = map[string]any{"realm": map[string]any{"groups": "sre"}}
-		p.broken = broken
+		p.is(map[string]any{"realm": map[string]any{"groups": "sre"}}, broken)
 		if who, cookie, _, err := goThrough(t, d, nil); err == nil || cookie != nil || who.Role != "" {
 			t.Errorf("%s: %+v came in", broken, who)
 		}
@@ -136,7 +135,7 @@ func TestAnswersOfOthers(t *testing.T) {
 		"a cookie of its own make":  func(r *http.Request) { r.Header.Set("Cookie", startCookie+"=eyJzdGF0ZSI6IiJ9.AAAA") },
 	} {
 		d, p, _ := sso(t)
-		p.claims = map[string]any{"realm": map[string]any{"groups": "sre"}}
+		p.is(map[string]any{"realm": map[string]any{"groups": "sre"}}, "")
 		if who, cookie, _, err := goThrough(t, d, change); err == nil || cookie != nil {
 			t.Errorf("%s: %+v came in", name, who)
 		}
@@ -149,7 +148,7 @@ func TestAnswersOfOthers(t *testing.T) {
 
 func TestIDTokenAsBearer(t *testing.T) {
 	d, p, now := sso(t)
-	p.claims = map[string]any{"name": "deploy", "realm": map[string]any{"groups": "staff"}}
+	p.is(map[string]any{"name": "deploy", "realm": map[string]any{"groups": "staff"}}, "")
 	ask := func(token string) (Person, error) {
 		r := request("GET", "/")
 		r.Header.Set("Authorization", "Bearer "+token)
@@ -162,7 +161,14 @@ func TestIDTokenAsBearer(t *testing.T) {
 	// The issuer's new key is found, though not asked for as often as somebody shows tokens.
 	*now = now.Add(issuerAgain)
 	p.turnKey("second")
-	if who, err := ask(p.sign(nil)); err != nil {
+	who, err := ask(p.sign(nil))
+	for range 4 { // go-oidc may still hand out what its last look for keys found, for some microseconds
+		if err == nil {
+			break
+		}
+		who, err = ask(p.sign(nil))
+	}
+	if err != nil {
 		t.Errorf("with a new key: %+v, %v", who, err)
 	}
 	before := p.times("/keys")
@@ -182,18 +188,16 @@ func TestIDTokenAsBearer(t *testing.T) {
 
 func TestIssuerThatDoesNotAnswer(t *testing.T) {
 	d, p, now := sso(t)
-	good := p.Config.Handler
-	asked := 0
-	p.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { asked++; http.Error(w, strings.Repeat("no ", 1000), 500) })
+	p.fail(true)
 	for range 3 {
 		if _, _, err := d.Begin(request("GET", "/login/oidc"), "/"); err == nil || len(err.Error()) > 500 {
 			t.Errorf("with an issuer that fails: %v", err)
 		}
 	}
-	if asked != 1 {
+	if asked := p.times("/.well-known/openid-configuration"); asked != 1 {
 		t.Errorf("it was asked %d times in a moment", asked)
 	}
-	p.Config.Handler = good
+	p.fail(false)
 	*now = now.Add(issuerAgain)
 	to, _, err := d.Begin(request("GET", "/login/oidc"), "https://evil.example/")
 	if err != nil {
@@ -208,7 +212,7 @@ func TestIssuerThatDoesNotAnswer(t *testing.T) {
 // TestIssuerChanges: with another issuer, or other roles, whoever came by the old one has to sign in again.
 func TestIssuerChanges(t *testing.T) {
 	d, p, _ := sso(t)
-	p.claims = map[string]any{"realm": map[string]any{"groups": "sre"}}
+	p.is(map[string]any{"realm": map[string]any{"groups": "sre"}}, "")
 	_, cookie, _, err := goThrough(t, d, nil)
 	if err != nil {
 		t.Fatal(err)

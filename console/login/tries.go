@@ -48,8 +48,8 @@ func (t tries) add(from string, now time.Time) {
 				delete(t, one)
 			}
 		}
-		for one := range t { // any: who fills the table must not shut out those who are in it for long
-			if len(t) < maxTriers {
+		for one := range t { // any, and some at once: whoever fills the table does not make each try cost a look through all of it
+			if len(t) < maxTriers-maxTriers/8 {
 				break
 			}
 			delete(t, one)
