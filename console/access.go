@@ -2,7 +2,6 @@ package console
 
 import (
 	"context"
-	"encoding/json"
 	"net/http"
 	"net/url"
 	"time"
@@ -57,18 +56,6 @@ func (d Deps) readOnly() Deps {
 
 // accessRoutes serves who is in, and who did what.
 func (c *console) accessRoutes(serve func(method, path string, h http.HandlerFunc)) {
-	serve("GET", "/access", func(w http.ResponseWriter, r *http.Request) {
-		c.html(w, http.StatusOK, "access.html", c.shownAccess(r))
-	})
-	serve("GET", "/live/access", func(w http.ResponseWriter, r *http.Request) {
-		c.stream(w, r, "page", func() ([]byte, error) {
-			html, err := c.pages.part("access", c.shownAccess(r))
-			if err != nil {
-				return nil, err
-			}
-			return json.Marshal(string(html))
-		})
-	})
 	serve("GET", "/api/v1/access", func(w http.ResponseWriter, r *http.Request) { answer(w, http.StatusOK, c.access(r)) })
 	serve("POST", "/api/v1/access/sessions/{id}/end", c.endSession)
 }
@@ -85,9 +72,9 @@ func (c *console) access(r *http.Request) Access {
 	return a
 }
 
-func (c *console) shownAccess(r *http.Request) accessShown {
-	s := accessShown{shown: c.shown(c.now()), Access: c.access(r)}
-	s.Place = "access"
+// showAccess makes a view ready for the page about who is in.
+func (c *console) showAccess(on shown, r *http.Request) any {
+	s := accessShown{shown: on, Access: c.access(r)}
 	if n := len(s.Access.Actions); n > accessRows {
 		s.Access.Actions, s.More = s.Access.Actions[:accessRows], n-accessRows
 	}

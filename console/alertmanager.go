@@ -91,14 +91,6 @@ func amWrong(w http.ResponseWriter, status int, text string) {
 	answer(w, status, text)
 }
 
-func (c *console) alertsNow() Alerts {
-	var a Alerts
-	if c.deps.Alerts != nil {
-		a = c.deps.Alerts()
-	}
-	return a.settle(c.deps.Now())
-}
-
 func (c *console) amStatus(w http.ResponseWriter, _ *http.Request) {
 	n := c.now().Node
 	answer(w, http.StatusOK, map[string]any{

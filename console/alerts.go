@@ -113,6 +113,15 @@ func (c *console) alerts(w http.ResponseWriter, _ *http.Request) {
 	answer(w, http.StatusOK, c.alertsNow())
 }
 
+// alertsNow are the alerts, silences and receivers.
+func (c *console) alertsNow() Alerts {
+	var a Alerts
+	if c.deps.Alerts != nil {
+		a = c.deps.Alerts()
+	}
+	return a.settle(c.deps.Now())
+}
+
 // silence takes what is asked from the query or a form: for, match (label=value, several times, or several with spaces between), by, comment.
 func (c *console) silence(w http.ResponseWriter, r *http.Request) {
 	made, err := c.makeSilence(r)
@@ -122,9 +131,7 @@ func (c *console) silence(w http.ResponseWriter, r *http.Request) {
 	case errors.Is(err, errNotOffered):
 		problem(w, http.StatusNotImplemented, "not_offered", "this node silences nothing")
 	case strings.Contains(r.Header.Get("Accept"), "text/html"):
-		s := c.shownAlerts(c.now())
-		s.Error, s.Asked = sentenceOf(sentence(err)), r.Form
-		c.html(w, http.StatusBadRequest, "alerts.html", s)
+		c.silenceWrong(w, r, sentenceOf(sentence(err)))
 	default:
 		problem(w, http.StatusBadRequest, "bad_silence", sentence(err))
 	}

@@ -51,6 +51,12 @@ type Deps struct {
 	Silence    func(o SilenceOrder) (Silence, error)
 	EndSilence func(id string) error
 	TestAlert  func(name string) error
+	// Ask answers a question in PromQL from the history; nil: this node keeps none, and pages show no past.
+	Ask func(ctx context.Context, q Asked) (Answered, error)
+	// Marks is what charts mark between two moments, in any order; nil: nothing.
+	Marks func(from, to time.Time) []Mark
+	// Config is the site in force, its text only when that is asked for, and what was changed in it; nil: it is not shown.
+	Config func(text bool) Config
 	// Ready says whether the node should get traffic, and else why not.
 	Ready func() (ok bool, why string)
 
@@ -87,9 +93,12 @@ const (
 
 // console is the handler behind New.
 type console struct {
-	deps   Deps
-	pages  pages
-	origin *http.CrossOriginProtection
+	deps    Deps
+	pages   pages
+	table   []page
+	mux     *http.ServeMux
+	answers *answers
+	origin  *http.CrossOriginProtection
 	*moment
 }
 
@@ -111,7 +120,7 @@ func New(deps Deps) http.Handler {
 		deps.Door = login.New(deps.Now)
 		deps.Door.Use(site.Admin{Token: site.Secret(deps.Token), Session: sessionLife})
 	}
-	c := &console{deps: deps, pages: newPages(true), origin: http.NewCrossOriginProtection(), moment: new(moment)}
+	c := &console{deps: deps, pages: newPages(true), origin: http.NewCrossOriginProtection(), answers: new(answers), moment: new(moment)}
 	reader := *c
 	reader.deps, reader.pages = deps.readOnly(), newPages(false)
 	return c.guard(c.routes(), reader.routes())
@@ -120,6 +129,7 @@ func New(deps Deps) http.Handler {
 // routes is who answers what, for those who may change things or for those who may only look.
 func (c *console) routes() http.Handler {
 	mux := http.NewServeMux()
+	c.mux, c.table = mux, c.pageTable()
 	serve := func(method, path string, h http.HandlerFunc) {
 		mux.HandleFunc(method+" "+path, h)
 		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
@@ -127,10 +137,7 @@ func (c *console) routes() http.Handler {
 			problem(w, http.StatusMethodNotAllowed, "method_not_allowed", r.URL.Path+" answers "+method+" only")
 		})
 	}
-	serve("GET", "/{$}", c.page)
-	serve("GET", "/live", c.livePage)
-	serve("GET", "/overload", c.overloadPage)
-	serve("GET", "/live/overload", c.liveOverload)
+	c.pageRoutes(serve)
 	serve("GET", "/assets/{file}", c.asset)
 	serve("GET", "/api/v1/status", c.status)
 	serve("GET", "/api/v1/listeners", c.listeners)
@@ -140,11 +147,13 @@ func (c *console) routes() http.Handler {
 	serve("GET", "/api/v1/events", c.events)
 	serve("GET", "/api/v1/limits/explain", c.explain)
 	serve("GET", "/api/v1/overload", c.overload)
-	serve("GET", "/objectives", c.objectivesPage)
-	serve("GET", "/live/objectives", c.liveObjectives)
 	serve("GET", "/api/v1/objectives", c.objectives)
+	serve("GET", "/api/v1/dependencies", c.dependenciesTwin)
+	serve("GET", "/api/v1/limits", c.limitsTwin)
+	serve("GET", "/api/v1/checks", c.checksTwin)
+	serve("GET", "/api/v1/zones", c.zonesTwin)
+	serve("GET", "/api/v1/config", c.configTwin)
 	c.alertRoutes(serve)
-	c.alertsPageRoutes(serve)
 	c.alertmanagerRoutes(mux, serve)
 	c.shedRoutes(mux)
 	c.degradeRoutes(mux)
@@ -213,7 +222,10 @@ func (c *console) stale() {
 	c.mu.Unlock()
 }
 
-var errSentence = errors.New("no reason given")
+var (
+	errSentence = errors.New("no reason given")
+	errGone     = errors.New("what the page is about is not there any more")
+)
 
 // sentence is an error as people read it.
 func sentence(err error) string {

@@ -66,7 +66,25 @@ func TestRoutes(t *testing.T) {
 		status       int
 		want         string // reason word of an error, else a part of the body
 	}{
-		{"GET", "/", 200, "<h1>shop</h1>"},
+		{"GET", "/", 200, "<b>shop</b>"},
+		{"GET", "/listeners", 200, "ends in 61 d"},
+		{"GET", "/pools", 200, "least_requests"},
+		{"GET", "/pools/shop", 200, "10.0.1.4:8000"},
+		{"GET", "/pools/none", 404, "not_found"},
+		{"GET", "/live/pools/none", 200, ""},
+		{"GET", "/dependencies", 200, "Needed by"},
+		{"GET", "/limits", 200, "acme-imports"},
+		{"GET", "/checks", 200, "1 of 8 fail"},
+		{"GET", "/zones", 200, "Zone b"},
+		{"GET", "/cache", 404, "not_found"},
+		{"GET", "/graph", 404, "not_found"},
+		{"GET", "/config", 404, "not_found"},
+		{"GET", "/alerts", 404, "not_found"},
+		{"GET", "/api/v1/dependencies", 200, `"error_share"`},
+		{"GET", "/api/v1/limits", 200, `"quotas"`},
+		{"GET", "/api/v1/checks", 200, `"took_ms"`},
+		{"GET", "/api/v1/zones", 200, `"here": true`},
+		{"GET", "/api/v1/config", 404, "not_offered"},
 		{"HEAD", "/", 200, ""},
 		{"GET", "/assets/console.js", 200, "EventSource"},
 		{"GET", "/assets/console.css", 200, "prefers-color-scheme"},
@@ -292,10 +310,13 @@ func TestWatchersAreBounded(t *testing.T) {
 }
 
 func TestPageHoldsNoInlineCode(t *testing.T) {
-	h := New(newRig().deps)
-	for _, path := range []string{"/"} {
+	rig := newRig()
+	rig.deps = rig.node.all(rig.deps)
+	h := New(rig.deps)
+	for _, p := range tableOf(rig.deps) {
+		path := strings.ReplaceAll(p.path, "{pool}", "shop")
 		body := ask(h, "GET", path).Body.String()
-		for _, bad := range []string{" style=", "<style", " onclick=", "javascript:", "http://", "https://"} {
+		for _, bad := range []string{" style=", "<style", " onclick=", "javascript:", "src=\"http", "href=\"http:"} {
 			if strings.Contains(body, bad) {
 				t.Errorf("%s holds %q, which the content security policy or the promise of no outside assets forbids", path, bad)
 			}
@@ -311,7 +332,7 @@ func TestPageEscapes(t *testing.T) {
 	rig.deps.View = func() View {
 		return View{Node: Node{Name: "<script>alert(1)</script>"}, Pools: []Pool{{Name: `a"b/c`, Endpoints: []Endpoint{{Address: "[::1]:80", Why: "<img src=x>", State: StateSick, Admin: AdminUp}}}}}
 	}
-	body := ask(New(rig.deps), "GET", "/").Body.String()
+	body := ask(New(rig.deps), "GET", "/").Body.String() + ask(New(rig.deps), "GET", "/pools/a%22b%2Fc").Body.String()
 	if strings.Contains(body, "<script>alert") || strings.Contains(body, "<img src=x>") {
 		t.Error("text of others became markup")
 	}

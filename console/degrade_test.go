@@ -103,9 +103,20 @@ func TestPageShowsWhatStandsIn(t *testing.T) {
 	}
 	defer r.Body.Close()
 	body, _ := io.ReadAll(r.Body)
-	for _, want := range []string{"What stands in", "if_overloaded: 5", "answers in", "On for 10 min", "down: 7", `id="switch-extras"`} {
+	for _, want := range []string{"What stands in", "On for 10 min", "down: 7", `id="switch-extras"`} {
 		if !strings.Contains(string(body), want) {
 			t.Errorf("the page lacks %q", want)
+		}
+	}
+	r, err = http.Get(node.URL + "/cache")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	body, _ = io.ReadAll(r.Body)
+	for _, want := range []string{"if_overloaded: 5", "in 3 answers", "Purge"} {
+		if !strings.Contains(string(body), want) {
+			t.Errorf("the page about the cache lacks %q", want)
 		}
 	}
 }

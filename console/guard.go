@@ -28,7 +28,7 @@ func (c *console) guard(operate, read http.Handler) http.Handler {
 		h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "+
 			"frame-ancestors 'none'; form-action 'self'; base-uri 'none'")
 		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Referrer-Policy", "same-origin") // forms without scripts go back to where they stand
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		h.Set("Cross-Origin-Opener-Policy", "same-origin")
 		if r.TLS != nil {
@@ -134,7 +134,7 @@ func (c *console) unauthorized(w http.ResponseWriter, r *http.Request, err error
 		tooMany(w, many)
 		return
 	}
-	if r.Method == http.MethodGet && strings.Contains(r.Header.Get("Accept"), "text/html") && !strings.HasPrefix(r.URL.Path, "/api/") {
+	if r.Method == http.MethodGet && c.isPage(r) && strings.Contains(r.Header.Get("Accept"), "text/html") {
 		to := "/login"
 		if next := login.Local(r.URL.RequestURI()); next != "/" {
 			to += "?next=" + url.QueryEscape(next)

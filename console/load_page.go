@@ -1,7 +1,6 @@
 package console
 
 import (
-	"encoding/json"
 	"net/http"
 	"strings"
 	"time"
@@ -19,10 +18,8 @@ const (
 // loadShown is what the templates of the overload page see.
 type loadShown struct {
 	shown
-	Query  string // of the page, for its stream
-	Long   bool   // ten minutes instead of two
-	Span   string // the same in words
-	Chart  chart  // of the node
+	Long   bool  // ten minutes instead of two
+	Chart  chart // of the node
 	Loads  []poolShown
 	Kinds  []RefusedLoad // in an order that rarely changes, so that rows stand still
 	More   int           // pools that are not shown
@@ -41,13 +38,12 @@ type poolShown struct {
 	LowOut, StandardOut bool
 }
 
-// shownLoad makes a view ready for the overload page.
-func (c *console) shownLoad(v View, long bool) loadShown {
-	s := loadShown{shown: c.shown(v), Long: long, Span: "two minutes", CanSet: c.deps.Shed != nil}
-	s.Place = "load"
-	span := int64(chartSlots)
-	if long {
-		span, s.Span, s.Query = 600, "ten minutes", "?span=10m"
+// showLoad makes a view ready for the overload page.
+func (c *console) showLoad(on shown, r *http.Request) any {
+	v, span := on.View, int64(chartSlots)
+	s := loadShown{shown: on, Long: r.URL.Query().Get("span") == "10m", CanSet: c.deps.Shed != nil}
+	if s.Long {
+		span = 600
 	}
 	end := v.At.Unix()
 	past := map[string]Series{}
@@ -83,24 +79,6 @@ func (c *console) shownLoad(v View, long bool) loadShown {
 		s.Loads = append(s.Loads, one)
 	}
 	return s
-}
-
-func long(r *http.Request) bool { return r.URL.Query().Get("span") == "10m" }
-
-// overloadPage is the page about load.
-func (c *console) overloadPage(w http.ResponseWriter, r *http.Request) {
-	c.html(w, http.StatusOK, "overload.html", c.shownLoad(c.now(), long(r)))
-}
-
-// liveOverload sends the inner part of the overload page once a second.
-func (c *console) liveOverload(w http.ResponseWriter, r *http.Request) {
-	c.stream(w, r, "page", func() ([]byte, error) {
-		html, err := c.pages.part("load", c.shownLoad(c.now(), long(r)))
-		if err != nil {
-			return nil, err
-		}
-		return json.Marshal(string(html))
-	})
 }
 
 // stageWords say what a stage is, for people who do not know the list of stages.

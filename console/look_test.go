@@ -21,8 +21,8 @@ func TestLookAtPage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := Server(New(Deps{View: f.View, SetEndpoint: f.SetEndpoint, Shed: f.Shed, Curves: f.curves, Objectives: f.Objectives, Alerts: f.Alerts, Listen: l.Addr().String(), Token: os.Getenv("EVENKEEL_LOOK_TOKEN"),
-		Reload: func() error { return nil }, Drain: func() {}, Ready: func() (bool, string) { return true, "" }}))
+	s := Server(New(f.all(Deps{View: f.View, SetEndpoint: f.SetEndpoint, Shed: f.Shed, Curves: f.curves, Listen: l.Addr().String(), Token: os.Getenv("EVENKEEL_LOOK_TOKEN"),
+		Reload: func() error { return nil }, Drain: func() {}, Ready: func() (bool, string) { return true, "" }})))
 	if err := s.Serve(l); err != http.ErrServerClosed {
 		t.Fatal(err)
 	}

@@ -1,45 +1,28 @@
 package console
 
 import (
-	"encoding/json"
 	"net/http"
 	"strings"
 )
 
-// objectivesShown is what the templates of the page about objectives see.
+// objectivesShown is what the template of the page about objectives sees.
 type objectivesShown struct {
 	shown
 	Promised Objectives
 	Word     string // for all of them
 	Tone     string
 	Why      string
-	Firing   []Alert // and pending
-	Quiet    []Silence
-	Told     []AlertReceiver
+	History  *pasts
 }
 
-// alertRows is how many alerts the page shows; the rest is in the API.
-const alertRows = 50
-
-// shownObjectives makes a view ready for the page about objectives.
-func (c *console) shownObjectives(v View) objectivesShown {
-	s := objectivesShown{shown: c.shown(v), Promised: c.objectivesNow()}
-	s.Place = "objectives"
+// showObjectives makes a view ready for the page about objectives.
+func (c *console) showObjectives(on shown, r *http.Request) any {
+	s := objectivesShown{shown: on, Promised: c.objectivesNow()}
 	s.Word, s.Tone, s.Why = s.Promised.judge()
-	if c.deps.Alerts == nil {
-		return s
-	}
-	a := c.deps.Alerts().settle(v.At)
-	s.Told = a.Receivers
-	for _, one := range a.Alerts {
-		if one.State != "resolved" && len(s.Firing) < alertRows {
-			s.Firing = append(s.Firing, one)
-		}
-	}
-	for _, x := range a.Silences {
-		if v.At.Before(x.End) {
-			s.Quiet = append(s.Quiet, x)
-		}
+	if len(s.Promised.Objectives) > 0 {
+		s.History = c.pasts(on, r,
+			drawing{id: "budgets", name: "Error budget left", unit: "%", asks: []asks{{expr: `evenkeel_slo_budget_left`, by: "objective"}}},
+			drawing{id: "burning", name: "Burn rate over an hour", asks: []asks{{expr: `evenkeel_slo_burn_rate{window="1h"}`, by: "objective"}}})
 	}
 	return s
 }
@@ -93,19 +76,3 @@ func (a Alert) About() string { return matchersText(a.Labels) }
 
 // Match says the conditions of a silence in words.
 func (x Silence) Match() string { return matchersText(x.Matchers) }
-
-// objectivesPage is the page about objectives.
-func (c *console) objectivesPage(w http.ResponseWriter, _ *http.Request) {
-	c.html(w, http.StatusOK, "objectives.html", c.shownObjectives(c.now()))
-}
-
-// liveObjectives sends the inner part of the page once a second.
-func (c *console) liveObjectives(w http.ResponseWriter, r *http.Request) {
-	c.stream(w, r, "page", func() ([]byte, error) {
-		html, err := c.pages.part("promises", c.shownObjectives(c.now()))
-		if err != nil {
-			return nil, err
-		}
-		return json.Marshal(string(html))
-	})
-}

@@ -33,18 +33,16 @@ type asset struct {
 	body      []byte
 }
 
-// shown is what the templates see.
+// shown is what the templates of every page see.
 type shown struct {
 	View
-	Signed bool   // people sign in and out here
-	Reload bool   // the node has a site file to read again
-	Drain  bool   // the node can be drained from here
-	Place  string // which page it is: node or load
-}
-
-// shown is a view for the templates, with what this node offers.
-func (c *console) shown(v View) shown {
-	return shown{View: v, Signed: c.deps.Door.Closed(), Reload: c.deps.Reload != nil, Drain: c.deps.Drain != nil, Place: "node"}
+	Signed bool // people sign in and out here
+	Reload bool // the node has a site file to read again
+	Drain  bool // the node can be drained from here
+	Title  string
+	Nav    []navGroup
+	Twin   string // path of the same as JSON
+	Whole  bool   // the page as a whole, not one of its stream
 }
 
 // newPages reads the templates, which show controls to those who may use them and to nobody else.
@@ -54,11 +52,11 @@ func newPages(may bool) pages {
 		panic(err) // the folder is part of the program
 	}
 	p := pages{
-		html:  template.Must(template.New("").Funcs(pageFuncs(may)).ParseFS(sub, "*.html")),
+		html:  template.Must(template.New("").Funcs(pageFuncs(may)).Funcs(placeFuncs()).ParseFS(sub, "*.html")),
 		files: map[string]asset{},
 	}
 	kinds := map[string]string{".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
-	for _, name := range []string{"console.css", "console.js", "mark.svg"} {
+	for _, name := range []string{"console.css", "console.js", "past.js", "mark.svg"} {
 		body, err := fs.ReadFile(sub, name)
 		if err != nil {
 			panic(err)
@@ -67,61 +65,6 @@ func newPages(may bool) pages {
 		p.files[name] = asset{kind: kinds[path.Ext(name)], tag: `"` + hex.EncodeToString(sum[:8]) + `"`, body: body}
 	}
 	return p
-}
-
-func pageFuncs(may bool) template.FuncMap {
-	return template.FuncMap{
-		"may":  func() bool { return may }, // whoever sees the page may change things
-		"rate": rateText, "count": countText, "bytes": bytesText, "ms": msText, "percent": percentText,
-		"share": shareOf, "due": dueOf, "latency": latencyOf, "glyph": glyph, "tone": tone, "upCount": upCount,
-		"broken":  func(p Pool) string { return breakerText(p.Breaker) },
-		"crowded": func(p Pool) string { return bulkheadText(p.Bulkhead) },
-		"leave":   func(p Pool) string { return breakerPath(p.Name, "", BreakerAuto) },
-		"reasons": reasons, "sum": refused, "ticks": ticksOf, "rows": rowsOf,
-		"word":     func(n Node) string { w, _ := nodeState(n); return w },
-		"mood":     func(n Node) string { _, t := nodeState(n); return t },
-		"span":     func(s float64) string { return spanText(seconds(s)) },
-		"since":    func(now, t time.Time) string { return spanText(now.Sub(t)) },
-		"until":    func(now, t time.Time) string { return spanText(t.Sub(now)) },
-		"soon":     func(now, t time.Time) bool { return t.Sub(now) < 14*24*time.Hour },
-		"stamp":    func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
-		"clock":    func(t time.Time) string { return t.Format("15:04:05") },
-		"points":   pointsOf,
-		"loadText": func(state string) string { text, _ := loadWord(state); return text },
-		"loadTone": func(state string) string { _, tone := loadWord(state); return tone },
-		"because":  refusedWords, "keysText": keysText, "order": shedPath, "sentence": sentenceOf,
-		"promiseText": func(state string) string { word, _ := objectiveWord(state); return word },
-		"promiseTone": func(state string) string { _, tone := objectiveWord(state); return tone },
-		"budget":      budgetText, "target": shareText, "burn": burnText, "detect": detectText,
-		"bad":  func(o Objective) uint64 { return o.Total - min(o.GoodCount, o.Total) },
-		"part": partOf, "drawn": drawnOf, "whole": wholeOf,
-		"standIn": func(d *Degrade, now time.Time) any {
-			return struct {
-				*Degrade
-				Now time.Time
-			}{d, now}
-		},
-		"setSwitch": switchPath,
-		"size":      func(n int64) uint64 { return uint64(max(n, 0)) },
-		"num":       func(n int) uint64 { return uint64(max(n, 0)) },
-		"pair": func(p Pool, now time.Time) any {
-			return struct {
-				Pool Pool
-				Now  time.Time
-			}{p, now}
-		},
-		"status": func(r Route, class string) any {
-			return struct {
-				Class string
-				N     uint64
-			}{class, r.Status[class]}
-		},
-		"action": endpointPath,
-		"cut":    func(list []Event, n int) []Event { return list[:min(n, len(list))] },
-		"join":   strings.Join,
-		"int":    func(n int64) string { return countText(uint64(max(n, 0))) },
-		"wide":   func(v float64) string { return strconv.FormatFloat(100*min(max(v, 0), 1), 'f', 1, 64) + "%" },
-	}
 }
 
 // pointsOf writes a history for the script that draws it.
@@ -206,10 +149,6 @@ func (p pages) part(name string, v any) ([]byte, error) {
 	var b bytes.Buffer
 	err := p.html.ExecuteTemplate(&b, name, v)
 	return b.Bytes(), err
-}
-
-func (c *console) page(w http.ResponseWriter, _ *http.Request) {
-	c.html(w, http.StatusOK, "page.html", c.shown(c.now()))
 }
 
 func (c *console) html(w http.ResponseWriter, status int, name string, data any) {

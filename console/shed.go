@@ -182,8 +182,8 @@ func shedPath(pool, class, length string) string {
 
 // back is where a form of the page without scripts goes after a change: the page it stands on.
 func back(r *http.Request) string {
-	if strings.Contains(r.Header.Get("Referer"), "/overload") || strings.HasPrefix(r.URL.Path, "/api/v1/shed") || r.URL.Path == "/api/v1/switches" {
-		return "/overload"
+	if u, err := url.Parse(r.Header.Get("Referer")); err == nil && u.Host == r.Host && strings.HasPrefix(u.Path, "/") && !strings.HasPrefix(u.Path, "//") {
+		return u.RequestURI()
 	}
 	for prefix, page := range map[string]string{"/api/v1/access/": "/access", "/api/v1/alerts/": "/alerts"} {
 		if strings.HasPrefix(r.URL.Path, prefix) {

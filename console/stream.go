@@ -12,18 +12,6 @@ func (c *console) streamViews(w http.ResponseWriter, r *http.Request) {
 	c.stream(w, r, "view", func() ([]byte, error) { return json.Marshal(c.now()) })
 }
 
-// livePage sends the inner part of the page once a second, as server-sent events: the page has one
-// template, and the script only puts in place what the node wrote.
-func (c *console) livePage(w http.ResponseWriter, r *http.Request) {
-	c.stream(w, r, "page", func() ([]byte, error) {
-		html, err := c.pages.part("live", c.shown(c.now()))
-		if err != nil {
-			return nil, err
-		}
-		return json.Marshal(string(html)) // one line, as an event needs it
-	})
-}
-
 // stream sends what next returns, once a second until the watcher leaves, is too slow, or the
 // server shuts down. Each event is a sign of life too: a watcher that sees none for some seconds has
 // lost the node.

@@ -90,11 +90,13 @@ type Certificate struct {
 type Pool struct {
 	Name         string     `json:"name"`
 	Method       string     `json:"method"`
-	HealthyShare float64    `json:"healthy_share"`  // of the pool's capacity (weights), 0 to 1
-	Panic        bool       `json:"panic"`          // too little is healthy: sick endpoints are used too
-	Held         string     `json:"held,omitempty"` // why the last good set of endpoints is kept instead of what discovery brought; empty: it is not
+	Probe        string     `json:"probe,omitempty"` // what its endpoints are asked, in words; empty: nothing
+	HealthyShare float64    `json:"healthy_share"`   // of the pool's capacity (weights), 0 to 1
+	Panic        bool       `json:"panic"`           // too little is healthy: sick endpoints are used too
+	Held         string     `json:"held,omitempty"`  // why the last good set of endpoints is kept instead of what discovery brought; empty: it is not
 	Requests     uint64     `json:"requests"`
 	RPS          float64    `json:"rps"`
+	FailedRPS    float64    `json:"failed_rps"`         // attempts that failed, over the last second
 	Breaker      *Breaker   `json:"breaker,omitempty"`  // nil: off
 	Bulkhead     *Bulkhead  `json:"bulkhead,omitempty"` // nil: off
 	Retries      Retries    `json:"retries"`

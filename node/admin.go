@@ -107,6 +107,10 @@ func (n *Node) console(s *site.Site) http.Handler {
 	deps.Explain, deps.SetSwitch, deps.Purge = n.Explain, n.SetSwitch, n.Purge
 	deps.Prometheus, deps.Monitor = n.monitor.Handler(), func() any { return n.monitor.Status() }
 	deps.Objectives, deps.Alerts = n.viewObjectives, n.viewAlerts
+	deps.Marks, deps.Config = n.marks, n.viewConfig
+	if !s.Monitor.Off {
+		deps.Ask = n.promQL
+	}
 	deps.Silence, deps.EndSilence, deps.TestAlert = n.Silence, n.EndSilence, n.TestAlert
 	if n.opts.Load != nil {
 		deps.Reload = n.Reload

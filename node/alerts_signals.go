@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"net/url"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -57,7 +58,7 @@ func (n *Node) signals(now time.Time, s *site.Site) (all []alert.Signal) {
 		}
 	}
 	if reload != nil && !reload.OK {
-		all = append(all, alert.Signal{Name: alert.ReloadFailed, Text: "the site file was refused at " + reload.At.Format("15:04:05") + ": " + firstLine(reload.Error), Link: "/"})
+		all = append(all, alert.Signal{Name: alert.ReloadFailed, Text: "the site file was refused at " + reload.At.Format("15:04:05") + ": " + firstLine(reload.Error), Link: "/config"})
 	}
 	if g := n.guard.Status(); g.Overloaded && g.Mode == site.ModeOn {
 		all = append(all, alert.Signal{Name: alert.SelfOverloaded, Text: g.Why, Link: "/overload"})
@@ -65,13 +66,13 @@ func (n *Node) signals(now time.Time, s *site.Site) (all []alert.Signal) {
 	if s.StateDir != "" {
 		for part, text := range map[string]string{"objectives": n.promised.book.Trouble(), "alerts": trouble, "quotas": n.quotaTrouble()} {
 			if text != "" {
-				all = append(all, alert.Signal{Name: alert.StateNotKept, Labels: map[string]string{"part": part}, Text: text, Link: "/"})
+				all = append(all, alert.Signal{Name: alert.StateNotKept, Labels: map[string]string{"part": part}, Text: text, Link: "/listeners"})
 			}
 		}
 	}
 	for name, q := range queues {
 		if st := q.Status(); !st.Since.IsZero() {
-			all = append(all, alert.Signal{Name: alert.ReceiverFails, Labels: map[string]string{"receiver": name}, Text: fmt.Sprintf("not reached since %s: %s", st.Since.Format("15:04:05"), st.Trouble), Link: "/"})
+			all = append(all, alert.Signal{Name: alert.ReceiverFails, Labels: map[string]string{"receiver": name}, Text: fmt.Sprintf("not reached since %s: %s", st.Since.Format("15:04:05"), st.Trouble), Link: "/alerts"})
 		}
 	}
 	return append(all, alert.Signal{Name: alert.Watchdog, Text: "alerts are judged"})
@@ -174,12 +175,12 @@ func (n *Node) rateSignals(now time.Time, rules map[string]alert.Rule) (out []al
 		was, is := before.limits[name], c.limits[name]
 		refused, all := less(is[0], was[0]), less(is[1], was[1])
 		if refused >= rateLeast && float64(refused) >= rules[alert.LimitBreached].Threshold*float64(all) {
-			out = append(out, alert.Signal{Name: alert.LimitBreached, Labels: map[string]string{"limit": name}, Link: "/overload",
+			out = append(out, alert.Signal{Name: alert.LimitBreached, Labels: map[string]string{"limit": name}, Link: "/limits",
 				Text: fmt.Sprintf("%d of %d requests of the last %v refused, %.1f%%", refused, all, over, 100*float64(refused)/float64(max(all, refused)))})
 		}
 	}
 	if last := past[len(past)-1]; c.drops > last.drops {
-		out = append(out, alert.Signal{Name: alert.AcceptDrops, Link: "/overload",
+		out = append(out, alert.Signal{Name: alert.AcceptDrops, Link: "/listeners",
 			Text: fmt.Sprintf("the kernel dropped %d new connections in the last %v, of any program in this network namespace", c.drops-last.drops, now.Sub(last.at).Round(time.Second))})
 	}
 	return out
@@ -193,7 +194,7 @@ func (n *Node) frontSignals(now time.Time, s *site.Site, rules map[string]alert.
 			continue
 		}
 		if most := cfg.Limits.Connections; most > 0 && float64(l.Open) >= rules[alert.NearCap].Threshold*float64(most) {
-			out = append(out, alert.Signal{Name: alert.NearCap, Labels: map[string]string{"listener": name}, Link: "/",
+			out = append(out, alert.Signal{Name: alert.NearCap, Labels: map[string]string{"listener": name}, Link: "/listeners",
 				Text: fmt.Sprintf("%d of %d connections are open", l.Open, most)})
 		}
 		for _, c := range l.Certificates {
@@ -216,7 +217,7 @@ func endSignals(now time.Time, listener string, c console.Certificate, rules map
 	}
 	for _, rule := range []string{alert.CertExpiry, alert.CertSoon} {
 		if left <= rules[rule].Within {
-			out = append(out, alert.Signal{Name: rule, Labels: map[string]string{"listener": listener, "host": host}, Text: text, Link: "/"})
+			out = append(out, alert.Signal{Name: rule, Labels: map[string]string{"listener": listener, "host": host}, Text: text, Link: "/listeners"})
 		}
 	}
 	return out
@@ -224,7 +225,7 @@ func endSignals(now time.Time, listener string, c console.Certificate, rules map
 
 // poolSignals are about one pool.
 func poolSignals(now, started time.Time, cfg *site.Pool, v console.Pool, rules map[string]alert.Rule) (out []alert.Signal) {
-	labels := map[string]string{"pool": cfg.Name}
+	labels, page := map[string]string{"pool": cfg.Name}, "/pools/"+url.PathEscape(cfg.Name)
 	if v.HealthyShare < rules[alert.PoolCapacity].Threshold || v.Panic {
 		up := 0
 		for _, e := range v.Endpoints {
@@ -232,12 +233,12 @@ func poolSignals(now, started time.Time, cfg *site.Pool, v console.Pool, rules m
 				up++
 			}
 		}
-		out = append(out, alert.Signal{Name: alert.PoolCapacity, Labels: labels, Link: "/",
+		out = append(out, alert.Signal{Name: alert.PoolCapacity, Labels: labels, Link: page,
 			Text: fmt.Sprintf("%.0f%% of its capacity is healthy, %d of %d endpoints", 100*v.HealthyShare, up, len(v.Endpoints))})
 	}
 	// Who holds it open by hand knows.
 	if b := v.Breaker; b != nil && b.Mode == site.ModeOn && b.State != console.BreakerClosed && !b.ByHand.After(now) {
-		out = append(out, alert.Signal{Name: alert.BreakerOpen, Labels: labels, Link: "/", Text: "it is " + b.State + ": " + b.Why})
+		out = append(out, alert.Signal{Name: alert.BreakerOpen, Labels: labels, Link: page, Text: "it is " + b.State + ": " + b.Why})
 	}
 	var newest time.Time
 	for _, e := range v.Endpoints {
@@ -256,7 +257,7 @@ func poolSignals(now, started time.Time, cfg *site.Pool, v console.Pool, rules m
 			before = h
 		}
 		if flips >= flapLeast {
-			out = append(out, alert.Signal{Name: alert.ProbeFlapping, Labels: map[string]string{"pool": cfg.Name, "endpoint": e.Address}, Link: "/",
+			out = append(out, alert.Signal{Name: alert.ProbeFlapping, Labels: map[string]string{"pool": cfg.Name, "endpoint": e.Address}, Link: page,
 				Text: fmt.Sprintf("its probes changed their verdict %d times in %v", flips, flapWindow)})
 		}
 	}
@@ -268,7 +269,7 @@ func poolSignals(now, started time.Time, cfg *site.Pool, v console.Pool, rules m
 		newest = started
 	}
 	if quiet := now.Sub(newest); quiet > silentProbes*p.Every+p.Timeout {
-		out = append(out, alert.Signal{Name: alert.ProberSilent, Labels: labels, Link: "/",
+		out = append(out, alert.Signal{Name: alert.ProberSilent, Labels: labels, Link: "/checks",
 			Text: fmt.Sprintf("no probe of the pool has ended for %v, one is due every %v", quiet.Round(time.Second), p.Every)})
 	}
 	return out

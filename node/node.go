@@ -105,6 +105,7 @@ type Node struct {
 	site       *site.Site
 	limited    *limit.Set // limits, in force
 	revision   string
+	changed    siteChanges
 	pools      map[string]*runningPool
 	chains     map[string]*stages        // in force, by listener
 	counted    *quota.Set                // quotas, in force

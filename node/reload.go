@@ -23,15 +23,22 @@ func (n *Node) Reload() error {
 	n.reloading.Lock()
 	defer n.reloading.Unlock()
 	notifyReloading()
+	n.mu.Lock()
+	old, was := n.site, n.revision
+	n.mu.Unlock()
 	err := n.reload()
 	n.mu.Lock()
 	n.lastReload = &console.Reload{At: time.Now(), OK: err == nil}
+	change := console.SiteChange{At: n.lastReload.At, OK: err == nil, From: was, Revision: n.revision}
 	if err != nil {
+		change.Error = err.Error()
 		n.lastReload.Error = err.Error()
 		n.reloads[0]++
 	} else {
 		n.reloads[1]++
+		change.Lines = site.Diff(old, n.site)
 	}
+	n.changed.add(change)
 	n.mu.Unlock()
 	status := "STATUS=serving"
 	if err != nil {

@@ -47,7 +47,11 @@ func (n *Node) View() console.View {
 		v.Listeners = append(v.Listeners, l)
 	}
 	for _, name := range slices.Sorted(maps.Keys(pools)) {
-		v.Pools = append(v.Pools, n.viewPool(name, pools[name]))
+		p := n.viewPool(name, pools[name])
+		if cfg := s.Pools[name]; cfg != nil {
+			p.Probe = probeWords(cfg.Probe)
+		}
+		v.Pools = append(v.Pools, p)
 	}
 	expired := n.expired()
 	for i, r := range s.Routes {
@@ -106,7 +110,7 @@ func (n *Node) viewPool(name string, p poolPart) console.Pool {
 	v.Name = name
 	r := n.retriesOf(name)
 	v.Requests, v.Retries = r.budget.Requests(), r.view(time.Now())
-	v.RPS = n.rates.of("pool " + name)
+	v.RPS, v.FailedRPS = n.rates.of("pool "+name), n.rates.of("failures "+name)
 	v.Breaker, v.Bulkhead = n.viewBreaker(name, time.Now()), n.hull.view(name)
 	for i := range v.Endpoints {
 		e := &v.Endpoints[i]
@@ -186,6 +190,7 @@ func (n *Node) counters() map[string]uint64 {
 		out["pool "+name] = r.budget.Requests()
 		for _, e := range p.view().Endpoints {
 			out["endpoint "+name+" "+e.Address] = e.Picks
+			out["failures "+name] += e.Failures
 		}
 	}
 	return out

@@ -151,6 +151,9 @@
     setTimeout(() => { say.className = 'unseen'; }, 12000);
   });
 
+  const here = document.querySelector('.rail [aria-current]');
+  if (here) here.closest('.rail').scrollLeft = here.offsetLeft - 60; // on a phone the navigation is a strip
+
   draw(true);
   open();
 })();

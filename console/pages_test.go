@@ -1,0 +1,314 @@
+package console
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// tableOf are the pages of a console.
+func tableOf(d Deps) []page { return (&console{deps: d}).pageTable() }
+
+// everything is a console that has all there is to show.
+func everything() Deps {
+	rig := newRig()
+	return rig.node.all(rig.deps)
+}
+
+// Every page is in the navigation, says which it is, has a stream and a twin that is JSON.
+func TestEveryPage(t *testing.T) {
+	d := everything()
+	h := New(d)
+	nav := ask(h, "GET", "/").Body.String()
+	for _, p := range tableOf(d) {
+		path := strings.ReplaceAll(p.path, "{pool}", "shop")
+		w := ask(h, "GET", path)
+		body := w.Body.String()
+		if w.Code != 200 {
+			t.Fatalf("%s: status %d", path, w.Code)
+		}
+		marked := p.path
+		if p.under != "" {
+			marked = p.under
+		} else if !strings.Contains(nav, `<a href="`+p.path+`"`) {
+			t.Errorf("%s is not in the navigation", p.path)
+		}
+		if strings.Count(body, `aria-current="page"`) != 1 || !strings.Contains(body, `<a href="`+marked+`" aria-current="page">`) {
+			t.Errorf("%s: the navigation does not say where we are", path)
+		}
+		if strings.Count(body, "<h1>") != 1 || !strings.Contains(body, `id="`+p.skip+`" tabindex="-1"`) {
+			t.Errorf("%s: not one heading, or nothing at %q to skip to", path, p.skip)
+		}
+		twin := p.twin
+		if twin == "" {
+			twin = "/api/v1" + path
+		}
+		if !strings.Contains(body, `<a href="`+twin+`">this page as JSON</a>`) {
+			t.Errorf("%s: no way to %s", path, twin)
+		}
+		if twin != "/api/v1/monitor" && ask(h, "GET", twin).Code != 200 {
+			t.Errorf("%s: its twin answers %d", path, ask(h, "GET", twin).Code)
+		}
+	}
+}
+
+// Pages of parts that a site does not use are absent.
+func TestAbsentPages(t *testing.T) {
+	h := New(Deps{Listen: "127.0.0.1:7600"})
+	body := ask(h, "GET", "/").Body.String()
+	for _, path := range []string{"/pools", "/dependencies", "/limits", "/cache", "/checks", "/zones", "/graph", "/config", "/alerts"} {
+		if strings.Contains(body, `href="`+path+`"`) || ask(h, "GET", path).Code != 404 {
+			t.Errorf("%s is there although nothing is there to show", path)
+		}
+	}
+	if strings.Contains(body, `id="past"`) {
+		t.Error("a node without history shows a past")
+	}
+}
+
+func TestPeriods(t *testing.T) {
+	now := time.Date(2026, 3, 1, 12, 0, 7, 0, time.UTC)
+	for query, want := range map[string]string{
+		"":                                "1h 11:00:00 12:00:00 30s 60s",
+		"range=15m":                       "15m 11:45:00 12:00:00 10s 60s",
+		"range=7d":                        "7d 12:00:00 12:00:00 1h24m0s 5040s",
+		"range=2y":                        "1h 11:00:00 12:00:00 30s 60s",
+		"from=1772362800&to=1772366400":   " 11:00:00 12:00:00 30s 60s",
+		"from=1772362800&to=1772362801":   "1h 11:00:00 12:00:00 30s 60s",
+		"from=1772366400&to=1772362800":   "1h 11:00:00 12:00:00 30s 60s",
+		"from=1772362800&to=17723664000":  "1h 11:00:00 12:00:00 30s 60s",
+		"from=-1&to=1772366400":           "1h 11:00:00 12:00:00 30s 60s",
+		"from=1772366280&to=1772366400":   " 11:58:00 12:00:00 10s 60s",
+		"from=1672366280&to=1772366400":   "1h 11:00:00 12:00:00 30s 60s",
+		"from=x&to=1772366400&range=6h":   "6h 06:00:00 12:00:00 3m0s 180s",
+		"from=1772280000&to=1772366400&x": " 12:00:00 12:00:00 12m0s 720s",
+	} {
+		r := httptest.NewRequest("GET", "/?"+query, nil)
+		p := periodOf(r.URL.Query(), now, now.Add(-time.Hour))
+		got := fmt.Sprintf("%s %s %s %s %s", p.Word, p.From.UTC().Format("15:04:05"), p.To.UTC().Format("15:04:05"), p.Step, p.window())
+		if got != want {
+			t.Errorf("%q is %s, want %s", query, got, want)
+		}
+	}
+}
+
+// The history is asked once for all who look at the same, and not by streams.
+func TestHistoryIsAskedOnce(t *testing.T) {
+	d, asked := everything(), 0
+	ask1 := d.Ask
+	d.Ask = func(ctx context.Context, q Asked) (Answered, error) { asked++; return ask1(ctx, q) }
+	at := time.Unix(1.7e9, 0)
+	d.Now = func() time.Time { return at }
+	h := New(d)
+	first := ask(h, "GET", "/pools/shop").Body.String()
+	n := asked
+	if n == 0 || !strings.Contains(first, `data-values="[[`) {
+		t.Fatalf("%d questions, and no values in the page", n)
+	}
+	for range 3 {
+		ask(h, "GET", "/pools/shop")
+	}
+	if asked != n {
+		t.Errorf("%d questions, want the %d of the first who looked", asked, n)
+	}
+	s := serveReal(t, h)
+	_, lines := stream(t.Context(), t, s.URL+"/live/pools/shop")
+	for lines.Scan() {
+		if line := lines.Text(); strings.HasPrefix(line, "data: ") {
+			if strings.Contains(line, "figure") || !strings.Contains(line, `id=\"past\"`) {
+				t.Error("the stream carries charts of the past, or no place for them")
+			}
+			break
+		}
+	}
+	if asked != n {
+		t.Error("a stream asks the history")
+	}
+}
+
+func TestChartOfThePast(t *testing.T) {
+	c := &console{answers: new(answers), deps: Deps{Now: func() time.Time { return time.Unix(1200, 0) }}}
+	p := period{From: time.Unix(600, 0), To: time.Unix(1200, 0), Step: 60 * time.Second}
+	c.deps.Ask = func(_ context.Context, q Asked) (got Answered, err error) {
+		if q.Expr != "x[60s]" {
+			return got, fmt.Errorf("asked %s", q.Expr)
+		}
+		for i := range 10 {
+			s := AnsweredSeries{Labels: map[string]string{"pool": fmt.Sprint("p", i)}}
+			for at := 600 + 60*i; at <= 1200; at += 60 {
+				s.Points = append(s.Points, AnsweredPoint{At: time.Unix(int64(at), 0), Value: float64(i)})
+			}
+			got.Series = append(got.Series, s)
+		}
+		return got, nil
+	}
+	got := c.draw(t.Context(), drawing{id: "x", name: "X", asks: []asks{{expr: "x[$w]", by: "pool"}}}, p, []Mark{{time.Unix(660, 0), "deploy", "v1"}, {time.Unix(30, 0), "deploy", "v0"}})
+	if got.Wide != 100 || len(got.Lines) != pastLines || got.More != 2 || got.Lines[0].Name != "p9" || got.Lines[0].Now != "9" {
+		t.Errorf("%+v", got)
+	}
+	if len(got.Marks) != 1 || got.Marks[0].X != 10 {
+		t.Errorf("marks %+v", got.Marks)
+	}
+	if want := "[null,null,null,null,null,null,null,null,null,9,9]"; !strings.HasPrefix(got.Values, "["+want) || !strings.HasPrefix(got.Graph, "/graph?expr=x%5B60s%5D&from=600&to=1200") {
+		t.Errorf("values %s, graph %s", got.Values, got.Graph)
+	}
+	if got := c.draw(t.Context(), drawing{asks: []asks{{expr: "nonsense"}}}, p, nil); got.Empty != "asked nonsense" {
+		t.Errorf("a question that failed: %+v", got)
+	}
+	c.deps.Ask = func(context.Context, Asked) (Answered, error) { return Answered{}, nil }
+	if got := c.draw(t.Context(), drawing{asks: []asks{{expr: "nothing"}}}, p, nil); got.Empty == "" || got.Values != "[]" {
+		t.Errorf("nothing kept: %+v", got)
+	}
+}
+
+func TestHealthRuns(t *testing.T) {
+	at := func(s int) time.Time { return time.Unix(int64(s), 0) }
+	list := runsOf(Pool{Endpoints: []Endpoint{
+		{Address: "a", History: []Verdict{{At: at(1), Healthy: true}, {At: at(2), Reason: "503"}, {At: at(3), Reason: "503"}, {At: at(4), Reason: "timeout"}}},
+		{Address: "b", History: []Verdict{{At: at(5), Healthy: true}, {At: at(6), Healthy: true}}},
+	}})
+	got := ""
+	for _, r := range list {
+		got += fmt.Sprintf("%s %v %s×%d %v; ", r.Endpoint, r.Healthy, r.Reason, r.Count, r.On)
+	}
+	if want := "a false timeout×1 true; a false 503×2 false; a true ×1 false; "; got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	for text, want := range map[string]bool{"a in pool shop is sick": true, "pool shop": true, "pool shop-2 lost one": false, "pool shop: 1 came": true, "pools": false} {
+		if (Event{Text: text}).about("shop") != want {
+			t.Errorf("%q is about shop: %v", text, !want)
+		}
+	}
+}
+
+func TestFormsGoBackToWhereTheyStand(t *testing.T) {
+	h := New(newRig().deps)
+	for referer, want := range map[string]string{"": "/", "http://127.0.0.1:7600/pools/shop?range=6h": "/pools/shop?range=6h", "http://evil.example/x": "/", "http://127.0.0.1:7600//evil.example": "/", "::": "/"} {
+		w := ask(h, "POST", "/api/v1/reload", "Accept", "text/html", "Referer", referer)
+		if w.Code != http.StatusSeeOther || w.Header().Get("Location") != want {
+			t.Errorf("from %q: %d to %q, want %q", referer, w.Code, w.Header().Get("Location"), want)
+		}
+	}
+}
+
+// looks are the ways in which pages are looked at.
+var looks = []struct {
+	scheme string
+	width  int
+}{{"light", 1280}, {"light", 900}, {"dark", 360}}
+
+// look sets the colours and the width.
+func (b *browser) look(scheme string, width int) {
+	b.t.Helper()
+	b.call("Emulation.setEmulatedMedia", map[string]any{"features": []map[string]any{{"name": "prefers-color-scheme", "value": scheme}, {"name": "prefers-reduced-motion", "value": "reduce"}}})
+	b.call("Emulation.setDeviceMetricsOverride", map[string]any{"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500})
+}
+
+// judged is what axe-core finds on the page that is serious or critical.
+const judged = `axe.run(document, {resultTypes: ['violations']}).then(r => r.violations.filter(v => v.impact === 'serious' || v.impact === 'critical')
+	.map(v => v.id + ': ' + v.help + '\n' + v.nodes.slice(0, 4).map(n => '    ' + n.target.join(' ') + ' ' + (n.any[0] || n.all[0] || n.none[0] || {}).message).join('\n')).join('\n'))`
+
+// Every page loads under its content security policy without a word on the browser's console, moves, sticks out at no width, and holds nothing
+// that keeps people out who see, hear or move otherwise.
+func TestPagesInBrowser(t *testing.T) {
+	axe, err := os.ReadFile("testdata/axe/axe.min.js")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := everything()
+	s := serveReal(t, New(d))
+	b := openBrowser(t)
+	pages := tableOf(d)
+	for _, p := range slices.Concat(pages, []page{{path: "/graph?expr=up&range=6h"}, {path: "/pools?from=1700000000&to=1700003600"}}) {
+		path := strings.ReplaceAll(p.path, "{pool}", "shop")
+		b.look("light", 1280)
+		b.call("Page.navigate", map[string]any{"url": s.URL + path})
+		b.until(`location.pathname === '` + strings.Split(path, "?")[0] + `' && document.readyState === 'complete' && Number(document.documentElement.dataset.views) >= 1`)
+		clock := `document.querySelector('footer time').textContent`
+		was := b.eval(clock)
+		b.eval(string(axe) + `;0`)
+		for _, look := range looks {
+			b.look(look.scheme, look.width)
+			if got := b.eval(fmt.Sprintf(`document.documentElement.scrollWidth <= %d`, look.width)); got != "true" {
+				t.Errorf("%s: at %d the page is %s px wide", path, look.width, b.eval(`document.documentElement.scrollWidth`))
+			}
+			if look.width == 900 {
+				continue
+			}
+			if faults := b.eval(judged); faults != "" {
+				t.Errorf("%s in %s at %d: %s", path, look.scheme, look.width, faults)
+			}
+		}
+		b.until(clock + ` !== '` + was + `'`)
+		if len(b.talk) > 0 {
+			t.Errorf("%s: the page's console is not empty: %s", path, strings.Join(b.talk, "\n"))
+			b.talk = nil
+		}
+	}
+}
+
+// Charts show their values under the pointer and for the arrow keys, and zoom.
+func TestChartsInBrowser(t *testing.T) {
+	s := serveReal(t, New(everything()))
+	b := openBrowser(t)
+	b.look("light", 1280)
+	b.call("Page.navigate", map[string]any{"url": s.URL + "/dependencies"})
+	b.until(`document.readyState === 'complete' && document.documentElement.dataset.views === '1'`)
+	const plot = `document.querySelector('#past-dep-rate .plot')`
+	now := b.eval(`document.querySelector('#past-dep-rate .legend i').textContent`)
+	b.eval(plot + `.scrollIntoView({block: 'center'})`)
+	spot := func(share float64) (x, y any) {
+		var at [2]float64
+		fmt.Sscan(b.eval(fmt.Sprintf(`(r => (r.left + r.width * %g) + ' ' + (r.top + 20))(%s.querySelector('svg').getBoundingClientRect())`, share, plot)), &at[0], &at[1])
+		return at[0], at[1]
+	}
+	mouse := func(kind string, share float64, button string) {
+		x, y := spot(share)
+		b.call("Input.dispatchMouseEvent", map[string]any{"type": kind, "x": x, "y": y, "button": button, "clickCount": 1})
+	}
+	mouse("mouseMoved", .3, "none")
+	if got := b.eval(`document.querySelectorAll('.cursor').length`); got != "4" {
+		t.Errorf("the place is shown in %s charts, want all 4", got)
+	}
+	if got := b.eval(`document.querySelector('#past-dep-rate .legend i').textContent`); got == now || got == "–" {
+		t.Errorf("the value there is %s, the latest %s", got, now)
+	}
+	if got := b.eval(`document.querySelector('#past-dep-rate .at').textContent`); !strings.Contains(got, ":") {
+		t.Errorf("the time there is %q", got)
+	}
+	// New views leave the charts alone.
+	b.until(`Number(document.documentElement.dataset.views) >= 3`)
+	if got := b.eval(`document.querySelectorAll('.cursor').length`); got != "4" {
+		t.Error("a new view took the cursor away")
+	}
+	// By the keyboard: one step to the left changes what is said.
+	b.eval(plot + `.focus()`)
+	said := b.eval(plot + `.getAttribute('aria-valuetext')`)
+	b.call("Input.dispatchKeyEvent", map[string]any{"type": "keyDown", "key": "ArrowLeft"})
+	if got := b.eval(plot + `.getAttribute('aria-valuetext')`); got == said || !strings.Contains(got, "shop") {
+		t.Errorf("an arrow key says %q after %q", got, said)
+	}
+	b.call("Input.dispatchKeyEvent", map[string]any{"type": "keyDown", "key": "Escape"})
+	// What is dragged over fills the page.
+	mouse("mousePressed", .25, "left")
+	mouse("mouseMoved", .5, "left")
+	if got := b.eval(`document.querySelectorAll('.chosen').length`); got != "4" {
+		t.Errorf("what is chosen is shown in %s charts", got)
+	}
+	mouse("mouseReleased", .5, "left")
+	b.until(`location.search.includes('from=') && document.readyState === 'complete' && document.documentElement.dataset.views === '1'`)
+	if got := b.eval(`new URLSearchParams(location.search).get('to') - new URLSearchParams(location.search).get('from')`); got < "870" || got > "930" {
+		t.Errorf("a quarter of an hour was dragged over, %s s are shown", got)
+	}
+	b.eval(`document.querySelector('#past-dep-rate .promql').click()`)
+	b.until(`location.pathname === '/graph' && document.querySelectorAll('#past-free .l-s1').length > 0`)
+	if len(b.talk) > 0 {
+		t.Errorf("the page's console is not empty: %s", strings.Join(b.talk, "\n"))
+	}
+}
