@@ -57,6 +57,8 @@ var importers = map[string][]string{
 	"github.com/miekg/dns":                     {"pool", "probe", "steer"},
 	"github.com/corazawaf/":                    {"admit"},
 	"github.com/go-jose/":                      {"admit"},
+	"github.com/coreos/go-oidc/":               {"console"},
+	"golang.org/x/oauth2":                      {"console"},
 	"github.com/oschwald/":                     {"admit"},
 	"github.com/cilium/ebpf":                   {"vip", "chaos"},
 	"github.com/charmbracelet/":                {"console"},

@@ -36,6 +36,7 @@ const (
 	NearCap        = "connections-near-cap"
 	AcceptDrops    = "accept-drops"
 	PoolCapacity   = "pool-capacity"
+	BreakerOpen    = "breaker-open"
 	ProbeFlapping  = "probe-flapping"
 	ProberSilent   = "prober-silent"
 	CertExpiry     = "certificate-expiry"
@@ -59,14 +60,15 @@ func Shipped() []Rule {
 		{Name: NearCap, Severity: Ticket, For: time.Minute, Threshold: 0.8, Summary: "A listener has nearly as many connections as it may"},
 		{Name: AcceptDrops, Severity: Page, Hold: 5 * time.Minute, Summary: "The kernel drops new connections because they are not accepted fast enough"},
 		{Name: PoolCapacity, Severity: Page, For: 30 * time.Second, Hold: time.Minute, Threshold: 0.6, Summary: "Too little of a pool's capacity is left"},
+		{Name: BreakerOpen, Severity: Page, Hold: time.Minute, Summary: "The breaker of a pool is open: its endpoints are left alone and its requests refused"},
 		{Name: ProbeFlapping, Severity: Ticket, Hold: 5 * time.Minute, Summary: "An endpoint is found healthy and sick in turn"},
-		{Name: ProberSilent, Severity: Page, Summary: "Health is not looked at any more: no probe of a pool has ended for long"},
+		{Name: ProberSilent, Severity: Page, For: 30 * time.Second, Summary: "Health is not looked at any more: no probe of a pool has ended for long"},
 		{Name: CertExpiry, Severity: Ticket, Within: 21 * day, Summary: "A certificate ends soon"},
 		{Name: CertSoon, Severity: Page, Within: 3 * day, Summary: "A certificate ends in days"},
 		{Name: ReloadFailed, Severity: Ticket, Summary: "The site file was refused: the node runs on with the old one"},
 		{Name: SelfOverloaded, Severity: Page, For: 30 * time.Second, Hold: time.Minute, Summary: "evenkeel itself is overloaded and refuses requests"},
 		{Name: StateNotKept, Severity: Ticket, Summary: "What must outlive a restart cannot be written"},
-		{Name: ReceiverFails, Severity: Ticket, Summary: "Somebody who is to be told of alerts cannot be reached"},
+		{Name: ReceiverFails, Severity: Ticket, For: 2 * time.Minute, Summary: "Somebody who is to be told of alerts cannot be reached"},
 		{Name: Watchdog, Severity: None, Summary: "Alerts work: this one always fires, for receivers that wake somebody when it stops"},
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -21,6 +20,19 @@ type Alerts struct {
 	Alerts    []Alert         `json:"alerts"`            // what fires first, pages before tickets
 	Silences  []Silence       `json:"silences"`
 	Receivers []AlertReceiver `json:"receivers"`
+	Rules     []AlertRule     `json:"rules"` // what is looked for, in the order of the documents
+}
+
+// AlertRule is one alert that evenkeel looks for, as the site has it.
+type AlertRule struct {
+	Name      string  `json:"name"`
+	Severity  string  `json:"severity"`
+	Summary   string  `json:"summary"`
+	Off       bool    `json:"off,omitempty"`
+	ForS      float64 `json:"for_s,omitempty"`
+	Threshold float64 `json:"threshold,omitempty"` // share, 0 to 1
+	WithinS   float64 `json:"within_s,omitempty"`
+	Runbook   string  `json:"runbook"`
 }
 
 // Alert is one thing that needs, or needed, a person.
@@ -78,7 +90,7 @@ func (a Alerts) settle(now time.Time) Alerts {
 	if a.At.IsZero() {
 		a.At = now
 	}
-	a.Alerts, a.Silences, a.Receivers = copied(a.Alerts), copied(a.Silences), copied(a.Receivers)
+	a.Alerts, a.Silences, a.Receivers, a.Rules = copied(a.Alerts), copied(a.Silences), copied(a.Receivers), copied(a.Rules)
 	for i := range a.Alerts {
 		one := &a.Alerts[i]
 		one.Silences = copied(one.Silences)
@@ -110,29 +122,42 @@ func (c *console) alertsNow() Alerts {
 	return a.settle(c.deps.Now())
 }
 
-// silence takes what is asked from the query: for, match (label=value, several times), by, comment.
+// silence takes what is asked from the query or a form: for, match (label=value, several times, or several with spaces between), by, comment.
 func (c *console) silence(w http.ResponseWriter, r *http.Request) {
-	if c.deps.Silence == nil {
+	made, err := c.makeSilence(r)
+	switch {
+	case err == nil:
+		done(w, r, http.StatusOK, made)
+	case errors.Is(err, errNotOffered):
 		problem(w, http.StatusNotImplemented, "not_offered", "this node silences nothing")
-		return
-	}
-	q := r.URL.Query()
-	o := SilenceOrder{By: q.Get("by"), Comment: q.Get("comment")}
-	var err error
-	if o.Length, err = time.ParseDuration(q.Get("for")); err != nil {
-		problem(w, http.StatusBadRequest, "bad_silence", "for is "+strconv.Quote(q.Get("for"))+"; want a time such as 2h")
-		return
-	}
-	if o.Matchers, err = ParseMatchers(q["match"]); err != nil {
+	case strings.Contains(r.Header.Get("Accept"), "text/html"):
+		c.silenceWrong(w, r, sentenceOf(sentence(err)))
+	default:
 		problem(w, http.StatusBadRequest, "bad_silence", sentence(err))
-		return
 	}
-	made, err := c.deps.Silence(o)
-	if err != nil {
-		problem(w, http.StatusBadRequest, "bad_silence", sentence(err))
-		return
+}
+
+var errNotOffered = errors.New("not offered")
+
+func (c *console) makeSilence(r *http.Request) (made Silence, err error) {
+	if c.deps.Silence == nil {
+		return made, errNotOffered
 	}
-	done(w, r, http.StatusOK, made)
+	if err := r.ParseForm(); err != nil {
+		return made, fmt.Errorf("what is asked cannot be read: %w", err)
+	}
+	o := SilenceOrder{By: byName(r, r.Form.Get("by")), Comment: r.Form.Get("comment")}
+	if o.Length, err = time.ParseDuration(r.Form.Get("for")); err != nil {
+		return made, fmt.Errorf("for is %q; want a time such as 2h", r.Form.Get("for"))
+	}
+	conditions := r.Form["match"]
+	if len(r.PostForm) > 0 { // people write all into one field
+		conditions = strings.Fields(strings.Join(conditions, " "))
+	}
+	if o.Matchers, err = ParseMatchers(conditions); err != nil {
+		return made, err
+	}
+	return c.deps.Silence(o)
 }
 
 // ParseMatchers reads label=value.

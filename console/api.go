@@ -13,14 +13,24 @@ type Problem struct {
 	Status int    `json:"status"`
 	Detail string `json:"detail,omitempty"`
 	Reason string `json:"reason"`
+	Role   string `json:"role,omitempty"` // that is needed, when it is that
 }
 
 // problem answers with an error.
 func problem(w http.ResponseWriter, status int, reason, detail string) {
+	tell(w, Problem{Status: status, Detail: detail, Reason: reason})
+}
+
+// tell answers with an error that says more.
+func tell(w http.ResponseWriter, p Problem) {
+	if v, is := w.(*visit); is {
+		v.reason = p.Reason
+	}
+	p.Type, p.Title = "about:blank", http.StatusText(p.Status)
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(status)
-	writeJSON(w, Problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: detail, Reason: reason})
+	w.WriteHeader(p.Status)
+	writeJSON(w, p)
 }
 
 // answer answers with JSON.
@@ -48,7 +58,7 @@ func (c *console) pools(w http.ResponseWriter, _ *http.Request) {
 	answer(w, http.StatusOK, map[string]any{"pools": c.now().Pools})
 }
 
-func (c *console) routes(w http.ResponseWriter, _ *http.Request) {
+func (c *console) listRoutes(w http.ResponseWriter, _ *http.Request) {
 	answer(w, http.StatusOK, map[string]any{"routes": c.now().Routes})
 }
 

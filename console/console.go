@@ -9,6 +9,9 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/even-keel/evenkeel/console/login"
+	"github.com/even-keel/evenkeel/site"
 )
 
 // Deps is what the node gives to the console. Nil functions are allowed: what they would serve answers 404 or 501.
@@ -57,9 +60,14 @@ type Deps struct {
 	// Ready says whether the node should get traffic, and else why not.
 	Ready func() (ok bool, why string)
 
-	// Token is what callers must show as a bearer token; empty: none is asked for, and then only requests
-	// that name a loopback address or Listen as their host are served, unless ClientCerts is set.
+	// Door says who may come in. While it asks nobody, only requests that name a loopback address or Listen as their host are served,
+	// unless ClientCerts is set. Sessions live in it, so it outlives the handler. nil: one that knows Token alone.
+	Door *login.Door
+	// Token is what callers must show as a bearer token when Door is nil; empty: none is asked for.
 	Token string
+	// Audit takes what people do; nil: nobody does. Actions are the last of them, the newest first.
+	Audit   Recorder
+	Actions func() []Action
 	// ClientCerts says that callers must have shown a verified client certificate. The TLS set-up of the
 	// admin listener enforces it; the console looks again, so that a slip there opens nothing.
 	ClientCerts bool
@@ -90,14 +98,17 @@ type console struct {
 	table   []page
 	mux     *http.ServeMux
 	answers *answers
-	token   [32]byte // fingerprint of Deps.Token, for comparison in constant time
-	session []byte   // key that signs session cookies
 	origin  *http.CrossOriginProtection
+	*moment
+}
 
+// moment is what readers and operators share.
+type moment struct {
 	mu       sync.Mutex // guards the rest
 	view     View
 	taken    time.Time
 	watchers int
+	denials  time.Time // when refused sign-ins are recorded one by one again
 }
 
 // New makes the handler of the admin listener. It starts nothing; streams run on the goroutines of their requests.
@@ -105,8 +116,18 @@ func New(deps Deps) http.Handler {
 	if deps.Now == nil {
 		deps.Now = time.Now
 	}
-	c := &console{deps: deps, pages: newPages(true), origin: http.NewCrossOriginProtection(), answers: new(answers)}
-	c.token, c.session = sessionKeys(deps.Token)
+	if deps.Door == nil {
+		deps.Door = login.New(deps.Now)
+		deps.Door.Use(site.Admin{Token: site.Secret(deps.Token), Session: sessionLife})
+	}
+	c := &console{deps: deps, pages: newPages(true), origin: http.NewCrossOriginProtection(), answers: new(answers), moment: new(moment)}
+	reader := *c
+	reader.deps, reader.pages = deps.readOnly(), newPages(false)
+	return c.guard(c.routes(), reader.routes())
+}
+
+// routes is who answers what, for those who may change things or for those who may only look.
+func (c *console) routes() http.Handler {
 	mux := http.NewServeMux()
 	c.mux, c.table = mux, c.pageTable()
 	serve := func(method, path string, h http.HandlerFunc) {
@@ -122,7 +143,7 @@ func New(deps Deps) http.Handler {
 	serve("GET", "/api/v1/listeners", c.listeners)
 	serve("GET", "/api/v1/pools", c.pools)
 	serve("GET", "/api/v1/pools/{pool}", c.pool)
-	serve("GET", "/api/v1/routes", c.routes)
+	serve("GET", "/api/v1/routes", c.listRoutes)
 	serve("GET", "/api/v1/events", c.events)
 	serve("GET", "/api/v1/limits/explain", c.explain)
 	serve("GET", "/api/v1/overload", c.overload)
@@ -133,6 +154,7 @@ func New(deps Deps) http.Handler {
 	serve("GET", "/api/v1/zones", c.zonesTwin)
 	serve("GET", "/api/v1/config", c.configTwin)
 	c.alertRoutes(serve)
+	c.alertmanagerRoutes(mux, serve)
 	c.shedRoutes(mux)
 	c.degradeRoutes(mux)
 	c.monitorRoutes(mux, serve)
@@ -144,13 +166,12 @@ func New(deps Deps) http.Handler {
 	serve("GET", "/metrics", c.metrics)
 	serve("GET", "/healthz", c.healthz)
 	serve("GET", "/readyz", c.readyz)
-	mux.HandleFunc("GET /login", c.loginPage)
-	mux.HandleFunc("POST /login", c.login)
-	serve("POST", "/logout", c.logout)
+	c.doorRoutes(mux, serve)
+	c.accessRoutes(serve)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusNotFound, "not_found", "there is nothing at "+r.URL.Path)
 	})
-	return c.guard(mux)
+	return mux
 }
 
 // shedRoutes serves the one path that answers two methods.

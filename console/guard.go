@@ -1,33 +1,28 @@
 package console
 
 import (
-	"crypto/hmac"
-	"crypto/sha256"
-	"crypto/subtle"
-	"encoding/hex"
+	"context"
+	"errors"
+	"math"
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/even-keel/evenkeel/console/login"
+	"github.com/even-keel/evenkeel/site"
 )
 
-const (
-	cookieName  = "evenkeel_session"
-	sessionLife = 12 * time.Hour // a working day
-)
+// sessionLife is how long a session lasts where no site says so: a working day.
+const sessionLife = 12 * time.Hour
 
-// sessionKeys derives what is compared and what signs from the token. Keeping no sessions means that a restart or an
-// upgrade logs nobody out, and that a new token logs everybody out.
-func sessionKeys(token string) (fingerprint [32]byte, session []byte) {
-	m := hmac.New(sha256.New, []byte(token))
-	m.Write([]byte("evenkeel console session 1"))
-	return sha256.Sum256([]byte(token)), m.Sum(nil)
-}
-
-// guard stands before every route: who asks, by what name, from where.
-func (c *console) guard(next http.Handler) http.Handler {
+// guard stands before every route: who asks, by what name, from where, and whether they may. Those who may change things get to
+// operate, the others to read, which knows no way to change anything.
+func (c *console) guard(operate, read http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "+
@@ -46,7 +41,7 @@ func (c *console) guard(next http.Handler) http.Handler {
 			return
 		}
 		if r.URL.Path == "/healthz" || r.URL.Path == "/readyz" {
-			next.ServeHTTP(w, r)
+			read.ServeHTTP(w, r)
 			return
 		}
 		if !c.hostAllowed(r.Host) {
@@ -62,19 +57,63 @@ func (c *console) guard(next http.Handler) http.Handler {
 			problem(w, http.StatusForbidden, "cross_origin", "another site's page may link to the console, not load from it")
 			return
 		}
-		bearer := c.bearer(r)
+		who, err := c.deps.Door.Who(r)
 		// A bearer token cannot be sent by another site's page; a cookie, a loopback address or a certificate can be used by one.
-		if !bearer && c.origin.Check(r) != nil {
+		if !who.Bearer && c.origin.Check(r) != nil {
 			problem(w, http.StatusForbidden, "cross_origin", "changes are taken from the console's own page or with a bearer token, not from another site")
 			return
 		}
-		if c.deps.Token != "" && !bearer && !c.cookie(r) && !open(r.URL.Path) {
-			c.unauthorized(w, r)
+		if open(r.URL.Path) {
+			read.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), whoKey{}, who)))
 			return
 		}
-		next.ServeHTTP(w, r)
+		if err != nil {
+			c.unauthorized(w, r, err)
+			return
+		}
+		c.enterAs(who, operate, read, w, r)
 	})
 }
+
+// enterAs lets somebody do what their role allows, and records what changes something.
+func (c *console) enterAs(who login.Person, operate, read http.Handler, w http.ResponseWriter, r *http.Request) {
+	r = r.WithContext(context.WithValue(r.Context(), whoKey{}, who))
+	need := needed(r)
+	next := read
+	if who.May(site.RoleOperate) {
+		next = operate
+	}
+	if need == site.RoleRead {
+		next.ServeHTTP(w, r)
+		return
+	}
+	v := &visit{ResponseWriter: w, status: http.StatusOK}
+	if who.May(need) {
+		next.ServeHTTP(v, r)
+	} else {
+		tell(v, Problem{Status: http.StatusForbidden, Reason: "role_needed", Role: need,
+			Detail: r.Method + " " + r.URL.Path + " needs the role " + need + ", and " + who.Name + " has " + who.Role})
+	}
+	if !strings.HasPrefix(r.URL.Path, prometheusPrefix) { // samples come every few seconds and are no action of anybody
+		c.record(who, r, v.status, v.reason)
+	}
+}
+
+// needed is the role that a request needs: what changes nothing may be read by all who are let in.
+func needed(r *http.Request) string {
+	switch {
+	case r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == http.MethodOptions:
+		return site.RoleRead
+	case strings.HasPrefix(r.URL.Path, prometheusPrefix) && r.URL.Path != prometheusPrefix+"api/v1/write":
+		return site.RoleRead // long queries are posted
+	case slices.Contains(questions, r.URL.Path):
+		return site.RoleRead
+	}
+	return site.RoleOperate
+}
+
+// questions are paths that are posted to and change nothing of the node.
+var questions = []string{"/api/v1/query"}
 
 // foreign says whether another site's page asks for something it would not show. It could not read the answer, but
 // streams held open from there would take the watchers' places.
@@ -83,23 +122,39 @@ func foreign(r *http.Request) bool {
 	return (site == "cross-site" || site == "same-site") && r.Header.Get("Sec-Fetch-Mode") != "navigate"
 }
 
-// open says whether a path needs no token: what the login form is made of.
-func open(path string) bool { return path == "/login" || strings.HasPrefix(path, "/assets/") }
+// open says whether a path asks nobody who they are: what signing in and out is made of.
+func open(path string) bool {
+	return path == "/login" || path == "/logout" || path == "/login/oidc" || path == login.Callback || strings.HasPrefix(path, "/assets/")
+}
 
-// unauthorized sends people to the login form and tells programs what to show.
-func (c *console) unauthorized(w http.ResponseWriter, r *http.Request) {
-	if c.isPage(r) && strings.Contains(r.Header.Get("Accept"), "text/html") {
-		http.Redirect(w, r, "/login", http.StatusSeeOther)
+// unauthorized sends people to the form to sign in, and tells programs what to show.
+func (c *console) unauthorized(w http.ResponseWriter, r *http.Request, err error) {
+	var many *login.TooManyError
+	if errors.As(err, &many) {
+		tooMany(w, many)
+		return
+	}
+	if r.Method == http.MethodGet && c.isPage(r) && strings.Contains(r.Header.Get("Accept"), "text/html") {
+		to := "/login"
+		if next := login.Local(r.URL.RequestURI()); next != "/" {
+			to += "?next=" + url.QueryEscape(next)
+		}
+		http.Redirect(w, r, to, http.StatusSeeOther)
 		return
 	}
 	w.Header().Set("WWW-Authenticate", `Bearer realm="evenkeel"`)
-	problem(w, http.StatusUnauthorized, "token_required", "show the token of the site file's admin section as a bearer token")
+	problem(w, http.StatusUnauthorized, "token_required", err.Error())
+}
+
+func tooMany(w http.ResponseWriter, e *login.TooManyError) {
+	w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(e.Wait.Seconds()))))
+	problem(w, http.StatusTooManyRequests, "too_many_tries", e.Error())
 }
 
 // hostAllowed keeps pages of other sites out whose name was pointed at this machine (DNS rebinding): without a token nothing
 // but the name in the Host field tells them from the console's own page. IP addresses cannot be rebound.
 func (c *console) hostAllowed(host string) bool {
-	if c.deps.Token != "" || c.deps.ClientCerts {
+	if c.deps.ClientCerts || c.deps.Door.Closed() {
 		return true
 	}
 	name := hostname(host)
@@ -119,76 +174,4 @@ func hostname(host string) string {
 		return h
 	}
 	return strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
-}
-
-func (c *console) bearer(r *http.Request) bool {
-	scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " ")
-	return ok && c.deps.Token != "" && strings.EqualFold(scheme, "bearer") && c.tokenFits(strings.TrimSpace(token))
-}
-
-// tokenFits compares fingerprints, so that neither the bytes nor the length of the token show in the time it takes.
-func (c *console) tokenFits(token string) bool {
-	sum := sha256.Sum256([]byte(token))
-	return subtle.ConstantTimeCompare(sum[:], c.token[:]) == 1
-}
-
-// cookie says whether the request carries a session of this token that has not ended.
-func (c *console) cookie(r *http.Request) bool {
-	for _, k := range r.CookiesNamed(cookieName) {
-		until, _, ok := strings.Cut(k.Value, ".")
-		if !ok || !hmac.Equal([]byte(k.Value), []byte(c.sign(until))) {
-			continue
-		}
-		if s, err := strconv.ParseInt(until, 10, 64); err == nil && c.deps.Now().Unix() < s {
-			return true
-		}
-	}
-	return false
-}
-
-// sign makes the cookie value of a session that ends at until, in Unix seconds.
-func (c *console) sign(until string) string {
-	m := hmac.New(sha256.New, c.session)
-	m.Write([]byte(until))
-	return until + "." + hex.EncodeToString(m.Sum(nil))
-}
-
-// login takes the form and sets the cookie.
-func (c *console) login(w http.ResponseWriter, r *http.Request) {
-	if c.deps.Token == "" {
-		http.Redirect(w, r, "/", http.StatusSeeOther)
-		return
-	}
-	if err := r.ParseForm(); err != nil {
-		problem(w, http.StatusBadRequest, "bad_form", "the login form could not be read")
-		return
-	}
-	if !c.tokenFits(strings.TrimSpace(r.PostForm.Get("token"))) {
-		c.loginForm(w, http.StatusUnauthorized, "That is not this node's token.")
-		return
-	}
-	until := c.deps.Now().Add(sessionLife)
-	c.setCookie(w, r, c.sign(strconv.FormatInt(until.Unix(), 10)), int(sessionLife/time.Second))
-	http.Redirect(w, r, "/", http.StatusSeeOther)
-}
-
-func (c *console) logout(w http.ResponseWriter, r *http.Request) {
-	c.setCookie(w, r, "", -1)
-	http.Redirect(w, r, "/login", http.StatusSeeOther)
-}
-
-func (c *console) setCookie(w http.ResponseWriter, r *http.Request, value string, age int) {
-	http.SetCookie(w, &http.Cookie{
-		Name: cookieName, Value: value, Path: "/", MaxAge: age,
-		HttpOnly: true, Secure: r.TLS != nil, SameSite: http.SameSiteStrictMode,
-	})
-}
-
-func (c *console) loginPage(w http.ResponseWriter, _ *http.Request) {
-	if c.deps.Token == "" {
-		w.Header().Set("Location", "/")
-		w.WriteHeader(http.StatusSeeOther)
-		return
-	}
-	c.loginForm(w, http.StatusOK, "")
 }

@@ -162,3 +162,40 @@ func or(s, instead string) string {
 	}
 	return s
 }
+
+// SilencesText writes silences for a terminal.
+func SilencesText(w io.Writer, list []Silence) error {
+	if len(list) == 0 {
+		_, err := io.WriteString(w, "nothing is silenced\n")
+		return err
+	}
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(t, "SILENCE\tUNTIL\tOF\tBY\tWHY")
+	for _, x := range list {
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", x.ID, x.End.Local().Format("2006-01-02 15:04:05"), clean(matchersText(x.Matchers)), clean(or(x.By, "nobody named")), clean(x.Comment))
+	}
+	return t.Flush()
+}
+
+// AccessText writes who is in and who did what for a terminal.
+func AccessText(w io.Writer, a Access) error {
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	fmt.Fprintf(t, "you are %s, role %s, by %s\n", clean(a.You.Name), a.You.Role, a.You.Via)
+	for i, s := range a.Sessions {
+		if i == 0 {
+			fmt.Fprintln(t, "\nSESSION\tWHO\tROLE\tBY\tFROM\tSEEN\tENDS")
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", s.ID, clean(s.Name), s.Role, s.Via, clean(s.From), s.Seen.Local().Format("01-02 15:04:05"), s.End.Local().Format("01-02 15:04:05"))
+	}
+	for i, x := range a.Actions {
+		if i == 0 {
+			fmt.Fprintln(t, "\nWHEN\tWHO\tROLE\tFROM\tWHAT\tRESULT")
+		}
+		result := "done"
+		if !x.OK {
+			result = "refused, " + clean(x.Reason)
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", x.At.Local().Format("01-02 15:04:05"), clean(x.Who), or(x.Role, none), clean(x.From), clean(x.What), result)
+	}
+	return t.Flush()
+}

@@ -151,10 +151,6 @@ func (p pages) part(name string, v any) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-func (c *console) loginForm(w http.ResponseWriter, status int, text string) {
-	c.html(w, status, "login.html", struct{ Error string }{text})
-}
-
 func (c *console) html(w http.ResponseWriter, status int, name string, data any) {
 	var b bytes.Buffer
 	if err := c.pages.html.ExecuteTemplate(&b, name, data); err != nil {

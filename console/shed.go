@@ -185,5 +185,10 @@ func back(r *http.Request) string {
 	if u, err := url.Parse(r.Header.Get("Referer")); err == nil && u.Host == r.Host && strings.HasPrefix(u.Path, "/") && !strings.HasPrefix(u.Path, "//") {
 		return u.RequestURI()
 	}
+	for prefix, page := range map[string]string{"/api/v1/access/": "/access", "/api/v1/alerts/": "/alerts"} {
+		if strings.HasPrefix(r.URL.Path, prefix) {
+			return page
+		}
+	}
 	return "/"
 }

@@ -35,7 +35,7 @@ func (c *console) stream(w http.ResponseWriter, r *http.Request, name string, ne
 	tick := time.NewTicker(streamEvery)
 	defer tick.Stop()
 	head := "retry: 2000\n"
-	for {
+	for c.deps.Door.Holds(whoIs(r)) {
 		body, err := next()
 		if err != nil {
 			return

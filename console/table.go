@@ -40,6 +40,7 @@ func (c *console) pageTable() []page {
 		{path: "/checks", word: "Checks", group: parts, part: "checks", skip: "checks", twin: "/api/v1/checks", there: hasChecks, show: c.showChecks},
 		{path: "/zones", word: "Zones", group: parts, part: "zones", skip: "zones", twin: "/api/v1/zones", there: hasZones, show: c.showZones},
 		{path: "/graph", word: "Graph", group: record, part: "graph", skip: "graph", twin: "/api/v1/monitor", there: c.hasHistory, show: c.showGraph},
+		{path: "/access", word: "Access", group: record, part: "access", skip: "actions", twin: "/api/v1/access", show: c.showAccess},
 		{path: "/config", word: "Config", group: record, part: "config", skip: "changes", twin: "/api/v1/config", there: c.hasConfig, show: c.showConfig},
 	}
 }
@@ -86,7 +87,7 @@ func (p page) live(path string) string {
 
 // shown is a view for the templates of a page, with what this node offers.
 func (c *console) shown(p page, v View) shown {
-	s := shown{View: v, Signed: c.deps.Token != "", Reload: c.deps.Reload != nil, Drain: c.deps.Drain != nil, Twin: p.twin, Title: p.word}
+	s := shown{View: v, Signed: c.deps.Door.Closed(), Reload: c.deps.Reload != nil, Drain: c.deps.Drain != nil, Twin: p.twin, Title: p.word}
 	here := p.path
 	if p.under != "" {
 		here = p.under

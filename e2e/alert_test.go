@@ -155,12 +155,14 @@ listeners:
   secure: {listen: "127.0.0.1:0", tls: {certificates: [{cert: CERT, key: KEY}]}}
 pools:
   good: {endpoints: ["GOOD"], outliers: {mode: "off"}, panic: 0%}
+  broken: {endpoints: ["127.0.0.1:3"], probe: {off: true}, outliers: {mode: "off"}, breaker: {row: 5, row_for: 1s}}
   gone: {endpoints: ["127.0.0.1:1", "127.0.0.1:2"], probe: {every: 50ms, timeout: 1s, fall: 1}}
   moody: {endpoints: ["GOOD"], probe: {http: {path: /moody}, every: 50ms, rise: 1, fall: 1}}
 routes:
   - {name: gone, paths: [/gone], pool: gone}
   - {name: moody, paths: [/never], pool: moody}
   - {name: tight, paths: [/tight], pool: good}
+  - {name: broken, paths: [/broken], pool: broken}
   - {name: busy, paths: [/503, /429], pool: good}
   - {name: rest, pool: good}
 limits: [{name: tight, by: global, routes: [tight], rate: 1/s}]
@@ -175,16 +177,69 @@ alerts:
     limit-breached: {for: 1ms}
     connections-near-cap: {for: 1ms}
     pool-capacity: {for: 1ms}
+    receiver-failing: {for: 1ms}
     certificate-expiry: {within: 200d}
     certificate-expiry-soon: {within: 150d}
   receivers:
     - {name: am, alertmanager: {url: "http://ALERTMANAGER"}}
     - {name: heartbeat, alerts: [watchdog], alertmanager: {url: "http://ALERTMANAGER"}}
+    - {name: gone, webhook: {url: "http://127.0.0.1:4/"}}
     - {name: mail, email: {server: "MAIL", from: evenkeel@drill.example, to: [ops@drill.example], tls: "off"}}
 `
 
-// TestAlertDrill makes shipped alerts fire by real causes, and looks for their notifications in Debian's Alertmanager and at a mail server.
-// Those that need longer than a test should take, or an overloaded machine, are fired in fake time by a test of package node.
+// crowd is the site of a node that is overloaded, and whose probes do not get their turn: commands that hang take all places for commands.
+const crowd = `
+name: crowd
+guard: {scheduler: 1ms}
+listeners: {web: {listen: "127.0.0.1:0"}}
+pools:
+  good: {endpoints: ["GOOD"]}
+  hangs: {endpoints: [HANGS], probe: {exec: {command: [sleep, "60"]}, every: 60s, timeout: 60s}}
+  starved: {endpoints: ["GOOD"], probe: {exec: {command: ["true"]}, every: 100ms, timeout: 100ms}}
+routes:
+  - {name: hangs, paths: [/hangs], pool: hangs}
+  - {name: starved, paths: [/starved], pool: starved}
+  - {name: rest, pool: good}
+alerts:
+  every: 100ms
+  group_wait: 100ms
+  rules:
+    self-overloaded: {for: 1ms}
+    prober-silent: {for: 1ms}
+  receivers:
+    - {name: am, alertmanager: {url: "http://ALERTMANAGER"}}
+    - {name: mail, email: {server: "MAIL", from: evenkeel@drill.example, to: [ops@drill.example], tls: "off"}}
+`
+
+// crowded runs a node that is overloaded until the test ends: it has one processor, and more to do than that can.
+func crowded(t *testing.T, fill *strings.Replacer) *gateway {
+	t.Helper()
+	var hangs []string
+	for port := 100; port < 180; port++ {
+		hangs = append(hangs, fmt.Sprintf("%q", fmt.Sprintf("127.0.0.1:%d", port)))
+	}
+	t.Setenv("GOMAXPROCS", "1")
+	g := runSite(t, fill.Replace(strings.ReplaceAll(crowd, "HANGS", strings.Join(hangs, ", "))))
+	var wg sync.WaitGroup
+	ctx, cancel := context.WithCancel(context.Background())
+	for range 64 {
+		wg.Go(func() {
+			client := &http.Client{Transport: &http.Transport{}, Timeout: patience}
+			defer client.CloseIdleConnections()
+			for ctx.Err() == nil {
+				if resp, err := client.Get("http://" + g.at["web"]); err == nil {
+					io.Copy(io.Discard, resp.Body)
+					resp.Body.Close()
+				}
+			}
+		})
+	}
+	t.Cleanup(func() { cancel(); wg.Wait() })
+	return g
+}
+
+// TestAlertDrill makes every shipped alert fire by a real cause, and looks for their notifications in Debian's Alertmanager and at a mail server.
+// Their waits are shorter than shipped; a test of package node fires each in fake time with those.
 func TestAlertDrill(t *testing.T) {
 	manager := alertmanager(t)
 	mails, mail := newMailSink(t)
@@ -201,7 +256,8 @@ func TestAlertDrill(t *testing.T) {
 	})
 	dir := t.TempDir()
 	cert, key := newAuthority(t).pair("drill", "drill.example") // for 100 days
-	text := strings.NewReplacer("DIR", dir, "CERT", cert, "KEY", key, "GOOD", good, "ALERTMANAGER", manager, "MAIL", mail).Replace(drill)
+	fill := strings.NewReplacer("DIR", dir, "CERT", cert, "KEY", key, "GOOD", good, "ALERTMANAGER", manager, "MAIL", mail)
+	text := fill.Replace(drill)
 	file := filepath.Join(dir, "site.yaml")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -209,7 +265,7 @@ func TestAlertDrill(t *testing.T) {
 	g := run(t, "-f", file)
 	defer causeAlerts(t, g, dir, file)()
 	want := []string{"burn-page", "burn-ticket", "budget-spent", "many-503", "many-429", "limit-breached", "connections-near-cap", "accept-drops", "pool-capacity",
-		"probe-flapping", "certificate-expiry", "certificate-expiry-soon", "reload-failed", "state-not-kept", "watchdog"}
+		"breaker-open", "probe-flapping", "certificate-expiry", "certificate-expiry-soon", "reload-failed", "state-not-kept", "receiver-failing", "watchdog"}
 	leftOut := []string{"burn-ticket", "budget-spent", "certificate-expiry"} // because of burn-page and certificate-expiry-soon
 	lacking := func(list []string, has func(string) bool) []string {
 		return slices.DeleteFunc(slices.Clone(list), has)
@@ -234,15 +290,8 @@ func TestAlertDrill(t *testing.T) {
 	waitAll(t, "mails tell of", func() []string {
 		return lacking(told, func(name string) bool { return name == "watchdog" || mails.has("docs/alerts.md#"+name+"\n") })
 	})
-	one := received(t, manager)["reload-failed"]
-	if one["severity"] != "ticket" || one["site"] != "drill" || !strings.HasSuffix(one["annotation runbook_url"], "docs/alerts.md#reload-failed") || !strings.Contains(one["annotation description"], "unknown key") {
-		t.Errorf("Alertmanager has %v", one)
-	}
-	for _, name := range leftOut {
-		if inManager[name] {
-			t.Errorf("%s was told although it is left out", name)
-		}
-	}
+	checkDrill(t, manager, inManager, leftOut)
+	crowdDrill(t, manager, mails, fill)
 
 	// What is over is over there too.
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
@@ -255,6 +304,46 @@ func TestAlertDrill(t *testing.T) {
 	until(t, "a mail says that it is over", func() bool { return mails.has("reload-failed: over since") })
 }
 
+// checkDrill looks at what Alertmanager has, and at what it must not have.
+func checkDrill(t *testing.T, manager string, inManager map[string]bool, leftOut []string) {
+	t.Helper()
+	one := received(t, manager)["reload-failed"]
+	if one["severity"] != "ticket" || one["site"] != "drill" || !strings.HasSuffix(one["annotation runbook_url"], "docs/alerts.md#reload-failed") || !strings.Contains(one["annotation description"], "unknown key") {
+		t.Errorf("Alertmanager has %v", one)
+	}
+	for _, name := range leftOut {
+		if inManager[name] {
+			t.Errorf("%s was told although it is left out", name)
+		}
+	}
+}
+
+// crowdDrill is the drill of a node that is overloaded.
+func crowdDrill(t *testing.T, manager string, mails *mailSink, fill *strings.Replacer) {
+	t.Helper()
+	t.Run("crowd", func(t *testing.T) {
+		g := crowded(t, fill)
+		seen := map[string]bool{}
+		waitAll(t, "of a node that is overloaded fire", func() (left []string) {
+			for _, name := range firing(t, g.at["console"]) {
+				seen[name+" fires"] = true
+			}
+			for name := range received(t, manager) {
+				seen[name+" is in Alertmanager"] = true
+			}
+			for _, name := range []string{"self-overloaded", "prober-silent"} {
+				seen[name+" is mailed"] = mails.has("docs/alerts.md#" + name + "\n")
+				for _, what := range []string{" fires", " is in Alertmanager", " is mailed"} {
+					if !seen[name+what] {
+						left = append(left, name+what)
+					}
+				}
+			}
+			return left
+		})
+	})
+}
+
 // causeAlerts does all that can go wrong. end gives back what it holds.
 func causeAlerts(t *testing.T, g *gateway, dir, file string) (end func()) {
 	t.Helper()
@@ -264,6 +353,7 @@ func causeAlerts(t *testing.T, g *gateway, dir, file string) (end func()) {
 			statusOf("http://" + g.at["web"] + path)
 		}
 	}
+	until(t, "the breaker of a pool that is not there is open", func() bool { return statusOf("http://"+g.at["web"]+"/broken") == http.StatusServiceUnavailable })
 	for range 4 {
 		conn, err := net.Dial("tcp", g.at["few"])
 		if err != nil {
@@ -294,7 +384,7 @@ func causeAlerts(t *testing.T, g *gateway, dir, file string) (end func()) {
 // waitAll waits until nothing is lacking, and says what is.
 func waitAll(t *testing.T, what string, lacking func() []string) {
 	t.Helper()
-	end, tick := time.After(3*patience), time.NewTicker(100*time.Millisecond)
+	end, tick := time.After(9*patience), time.NewTicker(100*time.Millisecond) // a machine that others keep busy gives this node little to be overloaded with
 	defer tick.Stop()
 	for {
 		left := lacking()

@@ -24,6 +24,19 @@ type admin struct {
 	server  *http.Server
 	handler atomic.Pointer[http.Handler]
 	task    *task
+	pair    *keyPair // nil: no TLS
+}
+
+// certificate is the one that the admin listener shows; ok is false when it shows none.
+func (a *admin) certificate() (c console.Certificate, ok bool) {
+	if a == nil || a.pair == nil {
+		return c, false
+	}
+	pair, err := a.pair.get(nil)
+	if err != nil || pair.Leaf == nil {
+		return c, false
+	}
+	return console.Certificate{Hosts: pair.Leaf.DNSNames, NotAfter: pair.Leaf.NotAfter}, true
 }
 
 // openAdmin opens and serves the admin listener. With listen: off there is none.
@@ -42,7 +55,8 @@ func (n *Node) openAdmin() error {
 	a := &admin{ln: ln}
 	served := ln
 	if cfg.TLS != nil {
-		conf, err := adminTLS(cfg.TLS)
+		a.pair = &keyPair{cert: cfg.TLS.Cert, key: cfg.TLS.Key}
+		conf, err := adminTLS(a.pair, cfg.TLS)
 		if err != nil {
 			ln.Close()
 			return err
@@ -50,6 +64,7 @@ func (n *Node) openAdmin() error {
 		served = tls.NewListener(ln, conf)
 	}
 	n.admin = a
+	n.openDoor(n.site)
 	a.use(n.console(n.site))
 	a.server = console.Server(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		(*a.handler.Load()).ServeHTTP(w, r)
@@ -75,6 +90,7 @@ func (n *Node) closeAdmin(ctx context.Context) error {
 	if n.admin == nil {
 		return nil
 	}
+	defer n.door.Close()
 	if err := n.admin.server.Shutdown(ctx); err != nil {
 		n.admin.server.Close()
 		return err
@@ -86,7 +102,7 @@ func (n *Node) closeAdmin(ctx context.Context) error {
 func (n *Node) console(s *site.Site) http.Handler {
 	deps := console.Deps{
 		View: n.View, SetEndpoint: n.SetEndpoint, Shed: n.Shed, Break: n.Break, Curves: n.curves.since, Drain: n.Stop, Metrics: n.metrics.handler(), Ready: n.ready,
-		Token: string(s.Admin.Token), ClientCerts: s.Admin.TLS != nil && s.Admin.TLS.ClientCA != "", Listen: s.Admin.Listen,
+		Door: n.door, Audit: n, Actions: n.actions, ClientCerts: s.Admin.TLS != nil && s.Admin.TLS.ClientCA != "", Listen: s.Admin.Listen,
 	}
 	deps.Explain, deps.SetSwitch, deps.Purge = n.Explain, n.SetSwitch, n.Purge
 	deps.Prometheus, deps.Monitor = n.monitor.Handler(), func() any { return n.remembered() }
@@ -111,8 +127,7 @@ func (n *Node) AdminAddr() net.Addr {
 }
 
 // adminTLS makes the TLS set-up of the admin listener. The certificate is read again when its file changes.
-func adminTLS(cfg *site.AdminTLS) (*tls.Config, error) {
-	pair := &keyPair{cert: cfg.Cert, key: cfg.Key}
+func adminTLS(pair *keyPair, cfg *site.AdminTLS) (*tls.Config, error) {
 	if _, err := pair.get(nil); err != nil {
 		return nil, fmt.Errorf("the admin listener has no certificate: %w", err)
 	}

@@ -264,9 +264,9 @@ func (n *Node) closeAlerts(now time.Time) {
 func (n *Node) viewAlerts() console.Alerts {
 	a := n.alerting
 	a.mu.Lock()
-	all, silences, trouble, queues := a.set.Alerts(), a.set.Silences(), a.trouble, maps.Clone(a.queues)
+	all, silences, trouble, queues, rules := a.set.Alerts(), a.set.Silences(), a.trouble, maps.Clone(a.queues), rulesView(a.cfg.Rules)
 	a.mu.Unlock()
-	v := console.Alerts{At: time.Now(), Trouble: trouble}
+	v := console.Alerts{At: time.Now(), Trouble: trouble, Rules: rules}
 	for _, one := range all {
 		v.Alerts = append(v.Alerts, console.Alert{Name: one.Name, Severity: one.Severity, State: one.State, Labels: one.Labels, Summary: one.Summary, Text: one.Text,
 			Runbook: alert.Runbook(one.Name), Link: one.Link, Since: one.Since, Fired: one.Fired, Ended: one.Ended, Silences: one.Silences, Inhibited: one.Inhibited, Sample: one.Sample})
@@ -279,6 +279,19 @@ func (n *Node) viewAlerts() console.Alerts {
 		v.Receivers = append(v.Receivers, console.AlertReceiver{Name: name, Kind: receiverKind(queues[name].cfg), Waiting: st.Waiting, Sent: st.Sent, Failed: st.Failed, Lost: st.Lost, Trouble: st.Trouble})
 	}
 	return v
+}
+
+// rulesView is what is looked for, with what the site changes.
+func rulesView(on map[string]alert.Rule) (list []console.AlertRule) {
+	for _, r := range alert.Shipped() {
+		now, looked := on[r.Name]
+		if looked {
+			r = now
+		}
+		list = append(list, console.AlertRule{Name: r.Name, Severity: r.Severity, Summary: r.Summary, Off: !looked, ForS: r.For.Seconds(), Threshold: r.Threshold,
+			WithinS: r.Within.Seconds(), Runbook: alert.Runbook(r.Name)})
+	}
+	return list
 }
 
 func receiverKind(r *site.Receiver) string {

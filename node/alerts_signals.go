@@ -18,14 +18,12 @@ import (
 
 // What signals look at.
 const (
-	rateWindow    = 5 * time.Minute  // shares of requests are of this
-	rateStep      = 10 * time.Second // counters are remembered no more often than this: 31 of them
-	rateLeast     = 10               // fewer bad requests than this are no share of anything
-	flapWindow    = 10 * time.Minute
-	flapLeast     = 4 // changes of health within it
-	silentProbes  = 3 // probes that are missing in a row, beside silentGrace
-	silentGrace   = 30 * time.Second
-	receiverGrace = 2 * time.Minute // a receiver that has failed for so long needs somebody
+	rateWindow   = 5 * time.Minute  // shares of requests are of this
+	rateStep     = 10 * time.Second // counters are remembered no more often than this: 31 of them
+	rateLeast    = 10               // fewer bad requests than this are no share of anything
+	flapWindow   = 10 * time.Minute
+	flapLeast    = 4 // changes of health within it
+	silentProbes = 3 // probes that are missing in a row
 )
 
 // pastCounts are counters as they were up to rateWindow ago, oldest first.
@@ -54,7 +52,9 @@ func (n *Node) signals(now time.Time, s *site.Site) (all []alert.Signal) {
 	all = append(all, n.frontSignals(now, s, rules)...)
 	for _, name := range slices.Sorted(maps.Keys(pools)) {
 		if cfg := s.Pools[name]; cfg != nil {
-			all = append(all, poolSignals(now, n.started, cfg, pools[name].view(), rules)...)
+			v := pools[name].view()
+			v.Breaker = n.viewBreaker(name, now)
+			all = append(all, poolSignals(now, n.started, cfg, v, rules)...)
 		}
 	}
 	if reload != nil && !reload.OK {
@@ -66,12 +66,12 @@ func (n *Node) signals(now time.Time, s *site.Site) (all []alert.Signal) {
 	if s.StateDir != "" {
 		for part, text := range map[string]string{"objectives": n.promised.book.Trouble(), "alerts": trouble, "quotas": n.quotaTrouble()} {
 			if text != "" {
-				all = append(all, alert.Signal{Name: alert.StateNotKept, Labels: map[string]string{"part": part}, Text: text, Link: "/"})
+				all = append(all, alert.Signal{Name: alert.StateNotKept, Labels: map[string]string{"part": part}, Text: text, Link: "/listeners"})
 			}
 		}
 	}
 	for name, q := range queues {
-		if st := q.Status(); !st.Since.IsZero() && now.Sub(st.Since) >= receiverGrace {
+		if st := q.Status(); !st.Since.IsZero() {
 			all = append(all, alert.Signal{Name: alert.ReceiverFails, Labels: map[string]string{"receiver": name}, Text: fmt.Sprintf("not reached since %s: %s", st.Since.Format("15:04:05"), st.Trouble), Link: "/alerts"})
 		}
 	}
@@ -198,17 +198,26 @@ func (n *Node) frontSignals(now time.Time, s *site.Site, rules map[string]alert.
 				Text: fmt.Sprintf("%d of %d connections are open", l.Open, most)})
 		}
 		for _, c := range l.Certificates {
-			host := strings.Join(c.Hosts[:min(len(c.Hosts), 3)], " ")
-			left := c.NotAfter.Sub(now)
-			text := fmt.Sprintf("it ends in %s, at %s", slo.Span(left.Round(time.Minute)), c.NotAfter.UTC().Format("2006-01-02 15:04 UTC"))
-			if left <= 0 {
-				text = "it has ended, at " + c.NotAfter.UTC().Format("2006-01-02 15:04 UTC")
-			}
-			for _, rule := range []string{alert.CertExpiry, alert.CertSoon} {
-				if left <= rules[rule].Within {
-					out = append(out, alert.Signal{Name: rule, Labels: map[string]string{"listener": name, "host": host}, Text: text, Link: "/listeners"})
-				}
-			}
+			out = append(out, endSignals(now, name, c, rules)...)
+		}
+	}
+	if c, ok := n.admin.certificate(); ok {
+		out = append(out, endSignals(now, adminName, c, rules)...)
+	}
+	return out
+}
+
+// endSignals are about the end of a certificate.
+func endSignals(now time.Time, listener string, c console.Certificate, rules map[string]alert.Rule) (out []alert.Signal) {
+	host := strings.Join(c.Hosts[:min(len(c.Hosts), 3)], " ")
+	left := c.NotAfter.Sub(now)
+	text := fmt.Sprintf("it ends in %s, at %s", slo.Span(left.Round(time.Minute)), c.NotAfter.UTC().Format("2006-01-02 15:04 UTC"))
+	if left <= 0 {
+		text = "it has ended, at " + c.NotAfter.UTC().Format("2006-01-02 15:04 UTC")
+	}
+	for _, rule := range []string{alert.CertExpiry, alert.CertSoon} {
+		if left <= rules[rule].Within {
+			out = append(out, alert.Signal{Name: rule, Labels: map[string]string{"listener": listener, "host": host}, Text: text, Link: "/listeners"})
 		}
 	}
 	return out
@@ -226,6 +235,10 @@ func poolSignals(now, started time.Time, cfg *site.Pool, v console.Pool, rules m
 		}
 		out = append(out, alert.Signal{Name: alert.PoolCapacity, Labels: labels, Link: page,
 			Text: fmt.Sprintf("%.0f%% of its capacity is healthy, %d of %d endpoints", 100*v.HealthyShare, up, len(v.Endpoints))})
+	}
+	// Who holds it open by hand knows.
+	if b := v.Breaker; b != nil && b.Mode == site.ModeOn && b.State != console.BreakerClosed && !b.ByHand.After(now) {
+		out = append(out, alert.Signal{Name: alert.BreakerOpen, Labels: labels, Link: page, Text: "it is " + b.State + ": " + b.Why})
 	}
 	var newest time.Time
 	for _, e := range v.Endpoints {
@@ -255,7 +268,7 @@ func poolSignals(now, started time.Time, cfg *site.Pool, v console.Pool, rules m
 	if newest.IsZero() {
 		newest = started
 	}
-	if quiet := now.Sub(newest); quiet > silentProbes*p.Every+p.Timeout+silentGrace {
+	if quiet := now.Sub(newest); quiet > silentProbes*p.Every+p.Timeout {
 		out = append(out, alert.Signal{Name: alert.ProberSilent, Labels: labels, Link: "/checks",
 			Text: fmt.Sprintf("no probe of the pool has ended for %v, one is due every %v", quiet.Round(time.Second), p.Every)})
 	}

@@ -106,6 +106,19 @@ func causes() []trouble {
 			f.shown["a"] = console.Pool{HealthyShare: 0.5, Endpoints: f.shown["a"].Endpoints}
 			f.mu.Unlock()
 		}, end: func(_ *testing.T, f *traffic) { f.healthy() }, over: 80 * time.Second},
+		{name: alert.BreakerOpen, most: 30 * time.Second, site: func(_ *testing.T, s *site.Site) {
+			s.Pools["a"].Breaker = site.Breaker{Mode: site.ModeOn, Row: 20, RowFor: 2 * time.Second, Failures: 1, Samples: 50, Window: 10 * time.Second, Open: time.Second, OpenMax: 5 * time.Second, Trials: 3}
+		}, begin: answer(func(x *exchange.Exchange) *exchange.Refusal {
+			x.Attempt, x.Result = 1, exchange.Result{Kind: exchange.ConnectFailed}
+			return &exchange.Refusal{Stage: "send", Reason: "broken", Status: 502}
+		}), end: answer(func(x *exchange.Exchange) *exchange.Refusal {
+			x.Attempt, x.Result = 1, exchange.Result{Status: 200}
+			x.Outcome.Status = 200
+			if x.Held != nil {
+				x.Held.Answered(x, false)
+			}
+			return nil
+		}), over: 2 * time.Minute, busy: true},
 		{name: alert.ProbeFlapping, most: 15 * time.Second, begin: func(_ *testing.T, f *traffic) {
 			e := console.Endpoint{Address: "x", State: console.StateUp}
 			for i := range 8 {

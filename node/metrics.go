@@ -137,6 +137,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	out.otlp(n.otlp.Status(), sampler)
 	out.objectives(n.promised.book.Status(time.Now()))
 	out.alerts(n.viewAlerts())
+	out.door(n.door)
 }
 
 // tokens shows the sources of tokens. Two that have their keys from one place, for the customer and for the user, count together.

@@ -18,6 +18,7 @@ import (
 	"github.com/even-keel/evenkeel/admit/screen"
 	"github.com/even-keel/evenkeel/admit/shed"
 	"github.com/even-keel/evenkeel/console"
+	"github.com/even-keel/evenkeel/console/login"
 	"github.com/even-keel/evenkeel/contain/cache"
 	"github.com/even-keel/evenkeel/contain/degrade"
 	"github.com/even-keel/evenkeel/exchange"
@@ -77,6 +78,8 @@ type Node struct {
 	alerting   *alerting
 	tasks      *tasks
 	admin      *admin
+	door       *login.Door // who may come to it
+	ledger     ledger
 	metrics    *metrics
 	monitor    *monitor.Monitor
 	otlp       *otlp.Exporter

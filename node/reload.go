@@ -227,7 +227,10 @@ func (n *Node) swap(next *site.Site, pools map[string]*runningPool) {
 	n.otlp.Update(otlp.ConfigOf(next))
 	n.useTelling(next)
 	n.screen.Keep(next)
-	n.admin.use(n.console(next))
+	if n.admin != nil {
+		n.door.Use(next.Admin)
+		n.admin.use(n.console(next))
+	}
 }
 
 // retire ends pools that the site does not name any more, each once nothing is in flight to it or its drain timeout is over.

@@ -32,6 +32,7 @@ func (n *Node) stop() error {
 		{"reload", partStop, true, n.awaitReload},
 		// Only after a successor took over: it waits for the history, which one process at a time can have.
 		{"history", partStop, false, n.releaseStore},
+		{"admin", partStop, false, n.giveUpAdmin},
 		// First nothing new comes in, and what came in is answered.
 		{"drain", drain, true, n.drain},
 		// Listeners, connections, pools, prober, access log: nobody needs them any more.

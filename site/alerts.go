@@ -23,7 +23,7 @@ var AlertNames = []struct {
 	{Name: "burn-page"}, {Name: "burn-ticket"}, {Name: "budget-spent"},
 	{Name: "many-429", Threshold: true}, {Name: "many-503", Threshold: true}, {Name: "limit-breached", Threshold: true},
 	{Name: "connections-near-cap", Threshold: true}, {Name: "accept-drops"}, {Name: "pool-capacity", Threshold: true},
-	{Name: "probe-flapping"}, {Name: "prober-silent"}, {Name: "certificate-expiry", Within: true}, {Name: "certificate-expiry-soon", Within: true},
+	{Name: "breaker-open"}, {Name: "probe-flapping"}, {Name: "prober-silent"}, {Name: "certificate-expiry", Within: true}, {Name: "certificate-expiry-soon", Within: true},
 	{Name: "reload-failed"}, {Name: "self-overloaded"}, {Name: "state-not-kept"}, {Name: "receiver-failing"}, {Name: "watchdog"},
 }
 

@@ -40,21 +40,6 @@ func (c *checker) all() {
 // suspect says whether path or anything in it is a mistake already.
 func (c *checker) suspect(path string) bool { return c.bad[path] || c.badInside[path] }
 
-func (c *checker) admin() {
-	a := c.site.Admin
-	if a.TLS != nil && !c.suspect("admin.tls") {
-		c.pair(a.TLS.Cert, a.TLS.Key, "admin.tls")
-		c.authorities(a.TLS.ClientCA, "admin.tls.client_ca")
-	}
-	open := a.Token == "" && (a.TLS == nil || a.TLS.ClientCA == "")
-	if a.Listen == "off" || !open || c.suspect("admin") {
-		return
-	}
-	if !loopback(a.Listen) {
-		c.wrong("admin.listen", "%s can be reached from other machines; give admin.token or admin.tls.client_ca, or listen on 127.0.0.1", quote(a.Listen))
-	}
-}
-
 func loopback(listen string) bool {
 	host, _, _ := net.SplitHostPort(listen)
 	if a, err := netip.ParseAddr(host); err == nil {

@@ -60,7 +60,7 @@ func TestQuickMistakes(t *testing.T) {
 		{"", "tcp://a", "", `command line: --to: "tcp://a" has no port; tcp has no default one`},
 		{"", "http://a:b", "", `command line: --to: "http://a:b" is not a URL: invalid port ":b" after host`},
 		{"", "http://a", "of", `command line: --admin: "of" has no port; write host:port, such as of:8080; also allowed: off`},
-		{"", "http://a", ":7600", `command line: --admin: ":7600" can be reached from other machines; give admin.token or admin.tls.client_ca, or listen on 127.0.0.1`},
+		{"", "http://a", ":7600", `command line: --admin: ":7600" can be reached from other machines; give admin.token, admin.tokens, admin.oidc or admin.tls.client_ca, or listen on 127.0.0.1`},
 		{":7600", "http://a", "", `command line: --admin: "127.0.0.1:7600" is taken by listener web already`},
 	} {
 		_, err := Quick(c.listen, strings.Fields(c.to), c.admin)

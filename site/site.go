@@ -53,20 +53,6 @@ type Site struct {
 	Files []string `yaml:"-"`
 }
 
-// Admin is the listener for people and programs that run the node.
-type Admin struct {
-	Listen string    `yaml:"listen" form:"listen" words:"off" default:"127.0.0.1:7600" doc:"address of the admin listener, or off; anything but loopback needs a token or client certificates"`
-	Token  Secret    `yaml:"token" doc:"bearer token that callers must show"`
-	TLS    *AdminTLS `yaml:"tls" doc:"serve the admin listener over TLS"`
-}
-
-// AdminTLS protects the admin listener.
-type AdminTLS struct {
-	Cert     string `yaml:"cert" required:"true" form:"file" doc:"certificate file, PEM"`
-	Key      string `yaml:"key" required:"true" form:"file" doc:"private key file, PEM"`
-	ClientCA string `yaml:"client_ca" form:"file" doc:"file of authorities; callers must show a certificate signed by one of them"`
-}
-
 // Protocols of a listener.
 const (
 	ProtocolHTTP = "http"

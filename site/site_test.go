@@ -96,7 +96,16 @@ func again(t testing.TB, s *Site, d disk) {
 	if s.Admin.Token != "" && strings.Contains(text, string(s.Admin.Token)) {
 		t.Fatalf("the secret is printed:\n%s", text)
 	}
-	text = strings.Replace(text, `token: "***"`, "token: "+quoted(string(s.Admin.Token)), 1)
+	secrets := []Secret{s.Admin.Token}
+	for _, t := range s.Admin.Tokens {
+		secrets = append(secrets, t.Token)
+	}
+	for _, one := range secrets {
+		text = strings.Replace(text, `token: "***"`, "token: "+quoted(string(one)), 1)
+	}
+	if s.Admin.OIDC != nil {
+		text = strings.Replace(text, `client_secret: "***"`, "client_secret: "+quoted(string(s.Admin.OIDC.Secret)), 1)
+	}
 	back, err := parse("again.yaml", []byte(text), d)
 	if err != nil {
 		t.Fatalf("the printed site does not parse: %v\n%s", err, text)

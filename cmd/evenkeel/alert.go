@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/even-keel/evenkeel/console"
@@ -11,9 +12,10 @@ import (
 
 func alertCommand() command {
 	return command{
-		name: "alert", use: "list [--json]  |  alert silence LABEL=VALUE... --for TIME  |  alert silence --end ID  |  alert test NAME", short: "Show alerts, silence them, or try who is told",
+		name: "alert", use: "list [--json]  |  alert silence LABEL=VALUE... --for TIME  |  alert silences  |  alert expire ID...  |  alert test NAME", short: "Show alerts, silence them, or try who is told",
 		help: `list shows what is pending or fires, silences, and how receivers fare; exit code 1 while a page fires that is not silenced.
 silence keeps alerts from being told: alert=many-429, pool=shop, objective=checkout-*; all that is named must fit.
+silences lists those that hold, expire ends some of them (silence --end ID does too).
 test sends a sample of an alert to all who would be told of it, through the same queues; it ends after a minute.`,
 		setup: func(fs *flag.FlagSet) func(terminal, []string) int {
 			var a asker
@@ -26,7 +28,7 @@ test sends a sample of an alert to all who would be told of it, through the same
 			asJSON := fs.Bool("json", false, "print JSON")
 			return func(t terminal, args []string) int {
 				if len(args) == 0 {
-					return wrong(t, "alert", "say list, silence or test")
+					return wrong(t, "alert", "say list, silence, silences, expire or test")
 				}
 				client, err := a.client()
 				if err != nil {
@@ -37,10 +39,14 @@ test sends a sample of an alert to all who would be told of it, through the same
 					return listAlerts(t, client, *asJSON)
 				case word == "silence":
 					return o.run(t, client, rest, *asJSON)
+				case word == "silences" && len(rest) == 0:
+					return listSilences(t, client, *asJSON)
+				case word == "expire" && len(rest) > 0:
+					return expireSilences(t, client, rest)
 				case word == "test" && len(rest) == 1:
 					return testAlert(t, client, rest[0])
 				}
-				return wrong(t, "alert", "say list, silence LABEL=VALUE --for TIME, silence --end ID, or test NAME")
+				return wrong(t, "alert", "say list, silence LABEL=VALUE --for TIME, silences, expire ID, or test NAME")
 			}
 		},
 	}
@@ -104,7 +110,37 @@ func (o silenceFlags) run(t terminal, client *console.Client, conditions []strin
 	if asJSON {
 		return printJSON(t, made)
 	}
-	fmt.Fprintf(t.out, "silence %s holds until %s; end it with: evenkeel alert silence --end %s\n", made.ID, made.End.Local().Format(time.DateTime), made.ID)
+	fmt.Fprintf(t.out, "silence %s holds until %s; end it with: evenkeel alert expire %s\n", made.ID, made.End.Local().Format(time.DateTime), made.ID)
+	return held
+}
+
+// listSilences shows those that hold.
+func listSilences(t terminal, client *console.Client, asJSON bool) int {
+	ctx, cancel := untilSignal()
+	defer cancel()
+	v, err := client.Alerts(ctx)
+	if err != nil {
+		return failed(t, "alert", err)
+	}
+	v.Silences = slices.DeleteFunc(v.Silences, func(x console.Silence) bool { return !v.At.Before(x.End) })
+	if asJSON {
+		return printJSON(t, map[string]any{"silences": v.Silences})
+	}
+	if err := console.SilencesText(t.out, v.Silences); err != nil {
+		return failed(t, "alert", err)
+	}
+	return held
+}
+
+func expireSilences(t terminal, client *console.Client, ids []string) int {
+	ctx, cancel := untilSignal()
+	defer cancel()
+	for _, id := range ids {
+		if err := client.EndSilence(ctx, id); err != nil {
+			return failed(t, "alert", err)
+		}
+		fmt.Fprintf(t.out, "silence %s was ended\n", id)
+	}
 	return held
 }
 

@@ -38,7 +38,7 @@ func commands() []command {
 	return []command{
 		runCommand(), demoCommand(), checkCommand(),
 		statusCommand(), topCommand(), limitsCommand(), reloadCommand(), drainCommand(), stateCommand("up"), stateCommand("down"), shedCommand(), breakerCommand(),
-		switchCommand(), cacheCommand(), sloCommand(), alertCommand(), promqlCommand(), dashboardsCommand(),
+		switchCommand(), cacheCommand(), sloCommand(), alertCommand(), accessCommand(), promqlCommand(), dashboardsCommand(),
 		versionCommand(),
 	}
 }
