@@ -201,6 +201,29 @@ func TestSpillDrownsNobody(t *testing.T) {
 	}
 }
 
+// A dry run counts what would be refused, and sends as if there were no bound.
+func TestSpillDryRun(t *testing.T) {
+	worlds := map[string]*zones{}
+	for _, mode := range []string{site.ModeOff, site.ModeDryRun} {
+		w := newZones(t, mode, true, 1)
+		w.run(260, 10*time.Second)
+		w.lose("a")
+		w.run(260, 10*time.Second)
+		worlds[mode] = w
+	}
+	off, dry := worlds[site.ModeOff], worlds[site.ModeDryRun]
+	if dry.no != [3]int{} || dry.sent != off.sent || dry.ok != off.ok || dry.most != off.most {
+		t.Errorf("a dry run refused %v and answered %v of %v, most in flight %d; without a bound %v of %v, %d", dry.no, dry.ok, dry.sent, dry.most, off.ok, off.sent, off.most)
+	}
+	would := 0
+	for _, p := range dry.pools {
+		would += int(p.Status().Spilt)
+	}
+	if would < 100 || off.pools[0].Status().Spilt != 0 {
+		t.Errorf("%d would have been refused in a world that drowns; off counts %d", would, off.pools[0].Status().Spilt)
+	}
+}
+
 // With room everywhere nothing is refused: neither at little load, nor when the others idle.
 func TestSpillHarmsNobody(t *testing.T) {
 	for name, c := range map[string]struct {
