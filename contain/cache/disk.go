@@ -27,6 +27,9 @@ const (
 	diskLeast    = 10 * time.Second       // an answer that is useful for less is not worth a file
 	diskRenewed  = time.Minute            // the same for one that an endpoint only said of that it still holds: the file says what to ask about
 	diskAgain    = 10 * time.Second       // after a write that failed
+	diskUpgrade  = 120                    // seconds in which another process may have the folder without a word: it drains
+	diskNames    = 384                    // bytes of key and Vary; what has more stays in memory only
+	diskEntry    = objectCost + diskNames // memory of one entry of the index, at the most
 	diskBlock    = 4 << 10                // what a file takes is counted in blocks of file systems
 	earlyMost    = 10_000                 // of what was forgotten while the folder is read; more empty it
 	markAnswer   = ".answer"
@@ -84,7 +87,7 @@ func newDisk(cfg *site.CacheDisk, memory *store, now func() time.Time, event fun
 
 // update changes how much may be there. The index takes half as much again as memory at the most.
 func (d *disk) update(size, memory int64) {
-	d.index.bound(size, memory/2/objectCost, d.now())
+	d.index.bound(size, memory/2/diskEntry, d.now())
 	d.bound.Store(memory / 8)
 }
 
@@ -101,7 +104,7 @@ func (d *disk) condemn(o *Object) {
 
 // offer has o written some time later, if that is worth it and there is room among those that wait.
 func (d *disk) offer(o *Object) {
-	if d == nil || o.volatile || o.print == 0 || !o.useful(d.now().Add(diskLeast)) {
+	if d == nil || o.volatile || o.print == 0 || o.names() > diskNames || !o.useful(d.now().Add(diskLeast)) {
 		return
 	}
 	if d.pending.Add(o.size) <= d.bound.Load() {
@@ -113,6 +116,15 @@ func (d *disk) offer(o *Object) {
 	}
 	d.pending.Add(-o.size)
 	d.unwritten.Add(1)
+}
+
+// names is how many bytes tell o from others.
+func (o *Object) names() int {
+	n := len(o.key) + len(o.extra)
+	for i := range o.vary {
+		n += len(o.vary[i].name) + len(o.vary[i].value)
+	}
+	return n
 }
 
 // forget forgets what is kept of a key. It is called before and after memory forgets it.
@@ -231,10 +243,13 @@ func (d *disk) run(ctx context.Context) {
 // own waits until the folder is ours: before an upgrade is over it belongs to the process that drains.
 func (d *disk) own(ctx context.Context) bool {
 	told := false
-	for {
+	for tries := 0; ; tries++ {
 		ours, err := d.folder.Own()
 		if ours {
 			return true
+		}
+		if err == nil && tries >= diskUpgrade {
+			err = errors.New("another process has it")
 		}
 		if err != nil && !told {
 			told = true

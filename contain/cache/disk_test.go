@@ -199,6 +199,7 @@ func TestDiskKeepsNothingPrivate(t *testing.T) {
 			s.do(fmt.Sprint("GET /", i))
 		}
 		s.do(kept)
+		s.do("GET /" + strings.Repeat("long", 100))
 		s.do("GET /a | Cache-Control: no-store")
 		s.do("GET /b | Authorization: secret")
 		synctest.Wait()
@@ -291,6 +292,33 @@ func FuzzDecode(f *testing.F) {
 		again, err := decode(encode(got))
 		if err != nil || again.key != got.key || len(again.fields) != len(got.fields) || !bytes.Equal(again.body, got.body) || again.print != got.print {
 			t.Fatalf("%v: %+v is %+v", err, got, again)
+		}
+	})
+}
+
+// A folder that another process has is waited for, and told of only when that lasts longer than an upgrade.
+func TestDiskOfAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newShelf(t)
+		first := s.stop
+		s.stop = func() {}
+		s.start()
+		second := s.stop
+		s.stop = func() { first(); second() }
+		<-time.After((diskUpgrade - 1) * time.Second)
+		if len(s.events) > 0 {
+			t.Error(s.events)
+		}
+		<-time.After(2 * time.Second)
+		if len(s.events) != 1 || !strings.Contains(s.events[0], "another process has it") {
+			t.Error(s.events)
+		}
+		first()
+		<-time.After(2 * time.Second)
+		s.do(kept)
+		s.want("GET /x", "stored")
+		if len(s.files()) != 1 {
+			t.Error("the folder is not used when it is free")
 		}
 	})
 }
