@@ -5,7 +5,7 @@ BENCHTIME ?= 1s
 FUZZTIME  ?= 1m
 export GO
 
-.PHONY: screenshots run demo build test tools lint fmt vet staticcheck policy unit alloc fuzz fuzz-short bench stress rules microbench cover clean
+.PHONY: screenshots run demo build test tools lint fmt vet staticcheck policy unit full fuzz fuzz-short bench stress rules microbench cover clean
 
 run: ## serve: make run ARGS="--listen 127.0.0.1:8080 --to http://127.0.0.1:3000"
 	$(GO) run ./cmd/evenkeel run $(ARGS)
@@ -16,7 +16,7 @@ demo: ## a service, its gateway and the console on loopback
 build: ## the binary, without cgo, as it is shipped
 	CGO_ENABLED=0 $(GO) build -trimpath -o evenkeel ./cmd/evenkeel
 
-test: tools lint unit alloc fuzz-short ## everything
+test: tools lint unit full fuzz-short ## everything
 	@echo "make test: all of it held"
 
 tools: ## programs that tests run against
@@ -39,8 +39,8 @@ policy: ## the house rules
 unit: ## all tests, scripts too, with the race detector
 	@.ci/unit
 
-alloc: ## what must not allocate, counted without the race detector, which makes pools forget
-	@echo "== allocations"; $(GO) test -count=1 -run Alloc ./...
+full: ## without the race detector: what must not allocate, and long simulations in full
+	@.ci/full
 
 fuzz: ## every fuzz target for FUZZTIME
 	@.ci/fuzz each $(FUZZTIME)

@@ -32,7 +32,21 @@ type CacheLoad struct {
 	Purged      uint64       `json:"purged"`
 	Refreshed   uint64       `json:"refreshed"`
 	Unrefreshed uint64       `json:"unrefreshed"` // refreshes that failed
+	Disk        *CacheDisk   `json:"disk,omitempty"`
 	Routes      []CacheRoute `json:"routes"`
+}
+
+// CacheDisk is what a cache holds in files.
+type CacheDisk struct {
+	Bytes      int64  `json:"bytes"`
+	LimitBytes int64  `json:"limit_bytes"`
+	Entries    int64  `json:"entries"`
+	Hits       uint64 `json:"hits"`
+	Damaged    uint64 `json:"damaged"`
+	Evicted    uint64 `json:"evicted"`
+	Dropped    uint64 `json:"dropped"` // not written for want of time or room
+	Failed     uint64 `json:"failed"`  // writes
+	Down       bool   `json:"down"`    // cannot be written: memory only
 }
 
 // CacheRoute is what became of the requests of one route at the cache. Each request is in exactly one of the first seven.

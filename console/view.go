@@ -94,6 +94,7 @@ type Pool struct {
 	HealthyShare float64    `json:"healthy_share"`   // of the pool's capacity (weights), 0 to 1
 	Panic        bool       `json:"panic"`           // too little is healthy: sick endpoints are used too
 	Held         string     `json:"held,omitempty"`  // why the last good set of endpoints is kept instead of what discovery brought; empty: it is not
+	SpillRefused uint64     `json:"spill_refused"`   // for want of room at endpoints that are spilled to, or would have been in a dry run
 	Requests     uint64     `json:"requests"`
 	RPS          float64    `json:"rps"`
 	FailedRPS    float64    `json:"failed_rps"`         // attempts that failed, over the last second

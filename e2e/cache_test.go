@@ -5,6 +5,8 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -331,5 +333,70 @@ routes:
 	getWith(t, base, "/slow/1")
 	if told := service.told.Load(); told != "" {
 		t.Errorf("the endpoint is told %q", told)
+	}
+}
+
+// Answers on disk outlive kill -9, in the middle of writing too. What was cut off is not served, and a change is not undone.
+func TestCacheOnDisk(t *testing.T) {
+	defer http.DefaultClient.CloseIdleConnections()
+	service := newShop(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "max-age=600")
+		io.WriteString(w, strings.Repeat(r.URL.Path+" ", 2000))
+	})
+	dir := t.TempDir()
+	file := filepath.Join(dir, "site.yaml")
+	// One port for all, because it is a part of what answers are kept under.
+	text := fmt.Sprintf("listeners: {web: {listen: %q}}\ncache: {disk: {path: %q, size: 16MiB}}\n"+
+		"pools: {shop: {endpoints: [%q]}}\nroutes: [{name: all, pool: shop, cache: {}}]\n", "127.0.0.1:"+freePort(t), filepath.Join(dir, "cache"), service.address())
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	whole := func(path, body string) bool { return body == strings.Repeat(path+" ", 2000) }
+	for round := range 3 {
+		g := run(t, "-f", file)
+		base := "http://" + g.at["web"]
+		until(t, "an answer is on disk", func() bool {
+			_, text := getWith(t, "http://"+g.at["console"], "/metrics")
+			if _, body := getWith(t, base, "/first"); !whole("/first", body) {
+				t.Fatal("/first is not whole")
+			}
+			return !strings.Contains(text, "\nevenkeel_cache_disk_entries 0\n")
+		})
+		for i := range 200 { // many of which are being written as it is killed
+			path := fmt.Sprintf("/%d-%d", round, i)
+			if _, body := getWith(t, base, path); !whole(path, body) {
+				t.Fatalf("%s is not whole", path)
+			}
+		}
+		g.kill()
+	}
+	names, err := filepath.Glob(filepath.Join(dir, "cache", "*.answer"))
+	if err != nil || len(names) < 2 {
+		t.Fatalf("%v %v", names, err)
+	}
+	if err := os.Truncate(names[0], 5000); err != nil {
+		t.Fatal(err)
+	}
+	g := run(t, "-f", file)
+	base := "http://" + g.at["web"]
+	until(t, "the folder is read", func() bool {
+		_, text := getWith(t, "http://"+g.at["console"], "/metrics")
+		return strings.Contains(text, fmt.Sprintf("\nevenkeel_cache_disk_entries %d\n", len(names)-1)) && strings.Contains(text, "evenkeel_cache_disk_reads_total{result=\"damaged\"} 1\n")
+	})
+	fromDisk := 0
+	for round := range 3 {
+		for i := range 200 {
+			path := fmt.Sprintf("/%d-%d", round, i)
+			r, body := getWith(t, base, path)
+			if !whole(path, body) {
+				t.Errorf("%s is not whole", path)
+			}
+			if strings.Contains(r.Header.Get("Cache-Status"), "hit; detail=disk") {
+				fromDisk++
+			}
+		}
+	}
+	if fromDisk < len(names)-20 {
+		t.Errorf("%d of %d files were used", fromDisk, len(names))
 	}
 }

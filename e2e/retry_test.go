@@ -1,7 +1,6 @@
 package e2e_test
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -13,13 +12,6 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/interop/grpc_testing"
-	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/status"
 )
 
 // heard is what an endpoint saw of requests.
@@ -332,75 +324,6 @@ func TestAttemptTimeout(t *testing.T) {
 		}
 		if hung, _ := sick.take(); len(hung) == 0 { // until it is ejected
 			t.Error("the endpoint that hangs saw no request")
-		}
-	}
-}
-
-// retryServer says that it is not available to the first calls.
-type retryServer struct {
-	grpc_testing.UnimplementedTestServiceServer
-	fails atomic.Int64
-	calls chan metadata.MD
-	says  metadata.MD
-}
-
-func (s *retryServer) UnaryCall(ctx context.Context, _ *grpc_testing.SimpleRequest) (*grpc_testing.SimpleResponse, error) {
-	md, _ := metadata.FromIncomingContext(ctx)
-	s.calls <- md
-	if s.fails.Add(-1) >= 0 {
-		_ = grpc.SetTrailer(ctx, s.says)
-		return nil, status.Error(codes.Unavailable, "not now")
-	}
-	return &grpc_testing.SimpleResponse{}, nil
-}
-
-// TestRetryOfGRPC: calls may have had their effect, so only those with a key are tried again.
-func TestRetryOfGRPC(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, server := grpc.NewServer(), &retryServer{calls: make(chan metadata.MD, 10)}
-	grpc_testing.RegisterTestServiceServer(s, server)
-	done := make(chan error, 1)
-	go func() { done <- s.Serve(ln) }()
-	t.Cleanup(func() { s.Stop(); <-done })
-	g := run(t, "--listen", "127.0.0.1:0", "--to", "h2c://"+ln.Addr().String())
-	conn, err := grpc.NewClient("passthrough:///"+g.at["web"], grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDisableRetry())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
-	client := grpc_testing.NewTestServiceClient(conn)
-	for _, c := range []struct {
-		name  string
-		send  metadata.MD
-		says  metadata.MD
-		fails int64
-		calls int
-		want  codes.Code
-	}{
-		{name: "well", calls: 1},
-		{name: "without a key", fails: 1, calls: 1, want: codes.Unavailable},
-		{name: "with a key", send: metadata.Pairs("idempotency-key", "a"), fails: 1, calls: 2},
-		{name: "with a key, thrice", send: metadata.Pairs("idempotency-key", "a"), fails: 3, calls: 3, want: codes.Unavailable},
-		{name: "pushed back a little", send: metadata.Pairs("idempotency-key", "a"), says: metadata.Pairs("grpc-retry-pushback-ms", "50"), fails: 1, calls: 2},
-		{name: "pushed back for good", send: metadata.Pairs("idempotency-key", "a"), says: metadata.Pairs("grpc-retry-pushback-ms", "-1"), fails: 1, calls: 1, want: codes.Unavailable},
-		{name: "the client tries again", send: metadata.Pairs("idempotency-key", "a", "grpc-previous-rpc-attempts", "1"), fails: 1, calls: 1, want: codes.Unavailable},
-	} {
-		server.fails.Store(c.fails)
-		server.says = c.says
-		ctx, stop := context.WithTimeout(metadata.NewOutgoingContext(t.Context(), c.send), patience)
-		_, err := client.UnaryCall(ctx, &grpc_testing.SimpleRequest{})
-		stop()
-		if status.Code(err) != c.want || len(server.calls) != c.calls {
-			t.Errorf("%s: %v after %d calls, want %v after %d", c.name, err, len(server.calls), c.want, c.calls)
-		}
-		for range len(server.calls) {
-			md := <-server.calls
-			if len(md.Get("evenkeel-deadline")) != 1 {
-				t.Errorf("%s: the server is told %v", c.name, md)
-			}
 		}
 	}
 }

@@ -20,6 +20,8 @@ type Route struct {
 	AttemptTimeout time.Duration
 	// Hedge says when a second endpoint is asked beside the first; nil: never.
 	Hedge *Hedging
+	// SafeCalls are paths of gRPC calls that only read; one that ends in a slash is all of a service.
+	SafeCalls []string
 	// TellDeadline says in which forms endpoints are told how long they may take.
 	TellDeadline DeadlineForms
 	MaxBody      int64 // bytes; 0: no limit
@@ -78,4 +80,29 @@ type Answer struct {
 	Status int
 	Fields []wire.Field
 	Body   []byte
+}
+
+// grpcType begins the media types of gRPC, those of gRPC-Web too.
+const grpcType = "application/grpc"
+
+// GRPC reports whether x is a call of gRPC, whose failures are in other fields.
+func (x *Exchange) GRPC() bool { return string(x.Request.Method) == "POST" && GRPCType(x.Request) }
+
+// GRPCType reports whether a request says that it is of gRPC.
+func GRPCType(r *wire.Request) bool {
+	kind := r.Field(wire.ContentType)
+	return len(kind) >= len(grpcType) && wire.EqualFold(kind[:len(grpcType)], grpcType)
+}
+
+// SafeCall reports whether x is a call of gRPC of which its route says that it only reads.
+func (x *Exchange) SafeCall() bool {
+	if x.Route == nil || len(x.Route.SafeCalls) == 0 || !x.GRPC() {
+		return false
+	}
+	for _, call := range x.Route.SafeCalls {
+		if n := len(call); string(x.Path) == call || call[n-1] == '/' && len(x.Path) > n && string(x.Path[:n]) == call {
+			return true
+		}
+	}
+	return false
 }

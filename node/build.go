@@ -105,6 +105,9 @@ func newRoute(i int, cfg *site.Route, l *site.Listener, pools map[string]poolPar
 	if p := pools[cfg.Pool]; p != nil {
 		r.Pool = p
 	}
+	for _, call := range cfg.SafeCalls {
+		r.SafeCalls = append(r.SafeCalls, strings.TrimSuffix(call, "*"))
+	}
 	if h := cfg.Rewrite.Host; h != "" {
 		r.Host = []byte(h)
 	}

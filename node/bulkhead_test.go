@@ -107,6 +107,51 @@ func TestBulkheadHungPool(t *testing.T) {
 	})
 }
 
+// A pool that only stands in counts as any other: what goes there when others fail is bounded, so that it cannot take all places by hanging too; and
+// while it is idle its part is lent, so that it costs those others nothing.
+func TestBulkheadOfAStandIn(t *testing.T) {
+	s := twoPools(1000)
+	s.Pools["spare"] = &site.Pool{Name: "spare"}
+	s.Routes[0].Fallback = &site.Fallback{Pool: "spare"}
+	synctest.Test(t, func(t *testing.T) {
+		b := newBulkBench(t, s)
+		wake := make(chan struct{})
+		b.does = func(x *exchange.Exchange) {
+			if x.Route.Index != 1 {
+				<-wake
+			}
+		}
+		ended := make(chan string, 3000)
+		flood := func(most int, pool string) {
+			for range 1000 {
+				go func() { ended <- b.send(0) }()
+			}
+			synctest.Wait()
+			if used := b.used(pool); used != most {
+				t.Errorf("%s has %d of 1000 places, want %d", pool, used, most)
+			}
+			for range 100 {
+				if r := b.send(1); r != "" {
+					t.Fatalf("a request of the healthy pool was refused: %s", r)
+				}
+			}
+		}
+		b.h.tick(time.Now().Add(time.Minute), func(string) int { return 0 }) // what is idle is lent
+		flood(800, "hung")
+		close(wake)
+		synctest.Wait()
+		wake = make(chan struct{})
+		b.run = exchange.Chain(func(x *exchange.Exchange) *exchange.Refusal { b.does(x); return nil },
+			&bulkheads{routes: []*berths{b.h.berths(s, 0, "spare"), b.h.berths(s, 1, "well")}})
+		flood(800, "spare")
+		close(wake)
+		synctest.Wait()
+		if b.used("hung")+b.used("well")+b.used("spare") != 0 {
+			t.Error("places are left over")
+		}
+	})
+}
+
 // Shares of routes, classes and customers are given back as the answer begins, the pool's place at the end.
 func TestBulkheadShares(t *testing.T) {
 	s := twoPools(100)

@@ -1,6 +1,8 @@
 package node
 
 import (
+	"encoding/json"
+	"hash/fnv"
 	"log/slog"
 	"reflect"
 	"slices"
@@ -19,6 +21,7 @@ func (n *Node) newCache(cfg site.Cache) *cache.Cache {
 			return n.answer(x, status, fields, body)
 		},
 		Alone: proxy.Alone, Cause: cause,
+		Event:    func(text string) { n.event("cache", text) },
 		Panicked: func(v any) { n.log.Error("a refresh panicked", slog.Any("panic", v)) },
 	})
 }
@@ -36,10 +39,21 @@ func (n *Node) caches(s *site.Site, listener string) exchange.Stage {
 	policies := make([]*cache.Policy, len(s.Routes))
 	for i, r := range s.Routes {
 		if r.Cache != nil && (len(r.Listeners) == 0 || slices.Contains(r.Listeners, listener)) {
-			policies[i] = &cache.Policy{RouteCache: *r.Cache, Route: routeName(i, r)}
+			policies[i] = &cache.Policy{RouteCache: *r.Cache, Route: routeName(i, r), Print: printOf(r)}
 		}
 	}
 	return n.cache.Stage(policies)
+}
+
+// printOf changes with the settings of a route, over restarts too; 0: it cannot be told.
+func printOf(r *site.Route) uint64 {
+	text, err := json.Marshal(r)
+	if err != nil {
+		return 0
+	}
+	h := fnv.New64a()
+	_, _ = h.Write(text)
+	return h.Sum64()
 }
 
 // keepCache makes the settings of next those of the cache, and forgets answers of routes that are gone, or not what they were.

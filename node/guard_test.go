@@ -1,6 +1,7 @@
 package node
 
 import (
+	"math"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/even-keel/evenkeel/admit/guard"
+	"github.com/even-keel/evenkeel/contain/retry"
 	"github.com/even-keel/evenkeel/exchange"
 	"github.com/even-keel/evenkeel/site"
 )
@@ -326,5 +328,13 @@ func BenchmarkGuardRefusal(b *testing.B) {
 				x.Request = r
 			}
 		})
+	}
+}
+
+// Callers with the client library wait as long as the gateway asks for when it begins to refuse, or they would never come back by themselves.
+func TestCallersWaitForTheGuard(t *testing.T) {
+	shed := time.Duration(math.Ceil(1.25)) * time.Second // the longest of admit/shed at first, in whole seconds
+	if longest := max(guardWait+guardJitter, shed); longest > retry.CallerMaxWait {
+		t.Errorf("the gateway asks for up to %v, callers wait %v", longest, retry.CallerMaxWait)
 	}
 }

@@ -46,6 +46,7 @@ var (
 	descEndFlight   = desc("endpoint_in_flight", "Requests under way to the endpoint.", "pool", "endpoint")
 	descPicks       = desc("endpoint_picks_total", "Times the endpoint was chosen.", "pool", "endpoint")
 	descFailures    = desc("endpoint_failures_total", "Attempts at the endpoint that failed.", "pool", "endpoint")
+	descSpill       = desc("spill_refused_total", "Requests that found no room at endpoints of other zones and priorities, or would not have in a dry run.", "pool")
 	descShare       = desc("pool_healthy_share", "Healthy share of the pool's capacity, 0 to 1.", "pool")
 	descPanic       = desc("pool_panic", "1 when too little is healthy and sick endpoints are used too.", "pool")
 	descReloads     = desc("reloads_total", "Reloads of the site by result: done or refused.", "result")
@@ -185,6 +186,7 @@ func (s sink) tally(key tallyKey, t *tally) {
 func (s sink) pool(name string, p console.Pool) {
 	s.gauge(descShare, p.HealthyShare, name)
 	s.gauge(descPanic, number(p.Panic), name)
+	s.counter(descSpill, p.SpillRefused, name)
 	for _, e := range p.Endpoints {
 		up := e.State == console.StateUp || e.State == console.StateSlow
 		s.gauge(descUp, number(up), name, e.Address)

@@ -17,6 +17,13 @@ var (
 	descCacheGone    = desc("cache_removed_total", "Stored answers that were removed: evicted for want of room, invalidated by a change, or purged.", "why")
 	descCacheRefresh = desc("cache_refreshes_total", "Refreshes without a client, by result: done or failed.", "result")
 	descCacheAlone   = desc("cache_uncoalesced_total", "Requests that asked for themselves although another asked the same: their wait was over (late), or too many waited (crowded).", "why")
+	descDiskBytes    = desc("cache_disk_bytes", "Bytes of files of stored answers.")
+	descDiskLimit    = desc("cache_disk_limit_bytes", "Bytes that files of stored answers may take.")
+	descDiskEntries  = desc("cache_disk_entries", "Answers in files.")
+	descDiskReads    = desc("cache_disk_reads_total", "Answers looked for in files that were there, by result: hit, late (the disk took too long), busy (too many at once) or damaged.", "result")
+	descDiskWrites   = desc("cache_disk_writes_total", "Answers for files, by result: done, dropped (no time, no room, or gone meanwhile) or failed.", "result")
+	descDiskEvicted  = desc("cache_disk_evicted_total", "Files that went for want of room.")
+	descDiskDown     = desc("cache_disk_down", "1 while files cannot be written and answers are kept in memory only.")
 	descFallback     = desc("fallback_total", "Requests that a fallback answered, by what it did and why.", "route", "kind", "cause")
 	descSwitch       = desc("switch_on", "1 while the switch is on.", "switch")
 	descSwitches     = desc("switch_changes_total", "How often the switch went on or off.", "switch")
@@ -40,6 +47,9 @@ func (s sink) cache(c cache.Status) {
 	s.counter(descCacheRefresh, c.Unrefreshed, "failed")
 	s.counter(descCacheAlone, c.WaitedOut, "late")
 	s.counter(descCacheAlone, c.Crowded, "crowded")
+	if d := c.Disk; d != nil {
+		s.disk(d)
+	}
 	for _, r := range c.Routes {
 		for result, n := range r.Results {
 			s.counter(descCache, n, r.Route, result)
@@ -48,6 +58,21 @@ func (s sink) cache(c cache.Status) {
 			s.counter(descCacheStale, n, r.Route, why)
 		}
 	}
+}
+
+func (s sink) disk(d *cache.DiskStatus) {
+	s.gauge(descDiskBytes, float64(d.Bytes))
+	s.gauge(descDiskLimit, float64(d.Most))
+	s.gauge(descDiskEntries, float64(d.Entries))
+	s.counter(descDiskReads, d.Hits, "hit")
+	s.counter(descDiskReads, d.Late, "late")
+	s.counter(descDiskReads, d.Busy, "busy")
+	s.counter(descDiskReads, d.Damaged, "damaged")
+	s.counter(descDiskWrites, d.Writes, "done")
+	s.counter(descDiskWrites, d.Unwritten, "dropped")
+	s.counter(descDiskWrites, d.Failed, "failed")
+	s.counter(descDiskEvicted, d.Evicted)
+	s.gauge(descDiskDown, number(d.Down))
 }
 
 // switches shows which features are given up.

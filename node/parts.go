@@ -93,7 +93,7 @@ func (p *realPool) Update(cfg *site.Pool) error {
 
 func (p *realPool) view() console.Pool {
 	s := p.Status()
-	v := console.Pool{Name: s.Pool, Method: s.Method, HealthyShare: s.HealthyShare, Panic: s.Panic}
+	v := console.Pool{Name: s.Pool, Method: s.Method, HealthyShare: s.HealthyShare, Panic: s.Panic, SpillRefused: uint64(s.Spilt)}
 	if s.Membership.Held {
 		v.Held = s.Membership.Reason
 	}

@@ -188,6 +188,9 @@ func (n *Node) swap(next *site.Site, pools map[string]*runningPool) {
 	if n.site.StateDir != next.StateDir {
 		n.event("quota", "state_dir changes with the next start or upgrade, not with a reload")
 	}
+	if was, is := n.site.Cache.Disk, next.Cache.Disk; (was == nil) != (is == nil) || was != nil && was.Path != is.Path {
+		n.event("cache", "cache.disk comes, goes and moves with the next start or upgrade, not with a reload")
+	}
 	n.keepCache(n.site, next)
 	n.fellBack.keep(next)
 	n.knobs.Update(next.Switches, time.Now())

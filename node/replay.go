@@ -29,6 +29,9 @@ func (s *replay) Serve(x *exchange.Exchange, next *exchange.Next) *exchange.Refu
 		return next.Do(x)
 	}
 	n := x.Request.ContentLength
+	if n < 0 { // a call of gRPC, which need not tell its length
+		n = s.most[x.Route.Index]
+	}
 	room := int64(replaySmall)
 	if n > replaySmall {
 		room = replayLarge
@@ -45,9 +48,12 @@ func (s *replay) Serve(x *exchange.Exchange, next *exchange.Next) *exchange.Refu
 	return next.Do(x)
 }
 
-// keeps reports whether the body of x is worth keeping: its length is told and short, it may be repeated, and its client does not ask first.
+// keeps reports whether the body of x is worth keeping: its length is told and short, or it is a call that only reads; it may be repeated, and its client does not ask first.
 func (s *replay) keeps(x *exchange.Exchange) bool {
 	r := x.Request
 	n := r.ContentLength
-	return n > 0 && n <= s.most[x.Route.Index] && !r.Expect100 && (retry.Idempotent(r.Method) || keyed(r))
+	if n < 0 {
+		return s.most[x.Route.Index] > 0 && x.SafeCall()
+	}
+	return n > 0 && n <= s.most[x.Route.Index] && !r.Expect100 && (retry.Idempotent(r.Method) || keyed(r) || x.SafeCall())
 }

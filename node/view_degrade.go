@@ -32,6 +32,10 @@ func viewCache(c cache.Status) *console.CacheLoad {
 	}
 	v := &console.CacheLoad{Bytes: c.Bytes, LimitBytes: c.Most, Entries: c.Entries, Waiting: c.Waiting, Stored: c.Stored, Evicted: c.Evicted,
 		Invalidated: c.Invalidated, Purged: c.Purged, Refreshed: c.Refreshed, Unrefreshed: c.Unrefreshed}
+	if d := c.Disk; d != nil {
+		v.Disk = &console.CacheDisk{Bytes: d.Bytes, LimitBytes: d.Most, Entries: d.Entries, Hits: d.Hits, Damaged: d.Damaged, Evicted: d.Evicted,
+			Dropped: d.Unwritten, Failed: d.Failed, Down: d.Down}
+	}
 	for _, r := range c.Routes {
 		v.Routes = append(v.Routes, console.CacheRoute{
 			Route: r.Route, Hit: r.Results["hit"], Stale: r.Results["stale"], Revalidated: r.Results["revalidated"], Coalesced: r.Results["coalesced"],

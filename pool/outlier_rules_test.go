@@ -128,7 +128,7 @@ func TestOutlierPauses(t *testing.T) {
 	for _, method := range httpMethods {
 		f := newFleet(t, method, 5, 50, 11, fixed(20*time.Millisecond))
 		f.run(t, 200, 5*time.Second)
-		for range 20 {
+		for range length(20, 6) {
 			f.nth(3).stall = f.now.Add(600 * time.Millisecond)
 			f.run(t, 200, 10*time.Second)
 		}

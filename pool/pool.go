@@ -89,7 +89,8 @@ type Pool struct {
 	queue    []event
 	court    court
 	spill    spillState
-	spilt    atomic.Int64 // refused for want of room
+	spilt    atomic.Int64 // refused for want of room, or would have been in a dry run
+	spillDry atomic.Bool
 	missed   atomic.Int64 // critical ones of them
 	// classRoom is the part of the room that a class may fill, a float32; not for critical.
 	classRoom [3]atomic.Uint32
@@ -183,8 +184,12 @@ func (p *Pool) Pick(x *exchange.Exchange) (*exchange.Endpoint, *exchange.Refusal
 		return nil, refuseNone
 	}
 	if !p.roomy(m, x.Class) {
-		if m = p.elsewhere(x, s, q); m == nil {
+		switch other := p.elsewhere(x, s, q); {
+		case p.spillDry.Load(): // it is counted, and stays as it is
+		case other == nil:
 			return nil, refuseSpill
+		default:
+			m = other
 		}
 	}
 	if s.affinity != nil {

@@ -210,7 +210,7 @@ func (p *Pool) rebuild(now time.Time) {
 			weight += float64(m.weight)
 		}
 	}
-	if last := do.parts; spill == spillsTier && p.cfg.Spill.Mode == site.ModeOn && len(last) > 0 {
+	if last := do.parts; spill == spillsTier && p.spillCounts() && len(last) > 0 {
 		if more := p.beyond(last[len(last)-1].slot / 2); len(more.list) > 0 {
 			s.beyond = p.chooserOf(more)
 			for _, m := range more.list {

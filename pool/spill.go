@@ -108,6 +108,11 @@ func (p *Pool) each() (n float64, told bool) {
 	return p.spill.most, false
 }
 
+// spillCounts says whether what is spilled is counted, and bounded unless it is a dry run.
+func (p *Pool) spillCounts() bool {
+	return p.cfg.Spill.Mode == site.ModeOn || p.cfg.Spill.Mode == site.ModeDryRun
+}
+
 // overflow gives endpoints that are spilled to their room, or learns what ours do. It returns when to look again; 0: nothing spills.
 // The lock is held.
 func (p *Pool) overflow(now time.Time) time.Duration {
@@ -124,7 +129,7 @@ func (p *Pool) overflow(now time.Time) time.Duration {
 	for _, m := range p.members {
 		spilling = spilling || m.spills != spillsNot
 	}
-	if !spilling || p.cfg.Spill.Mode != site.ModeOn {
+	if !spilling || !p.spillCounts() {
 		p.learnOwn(passed)
 		for _, m := range p.members {
 			m.room.Store(0)
@@ -142,6 +147,7 @@ func (p *Pool) overflow(now time.Time) time.Duration {
 		p.classRoom[exchange.Low].Store(math.Float32bits(lowRoom))
 	}
 	s.active = true
+	p.spillDry.Store(p.cfg.Spill.Mode == site.ModeDryRun)
 	p.classes()
 	for _, m := range p.members {
 		if m.spills == spillsNot || each == 0 || s.took == 0 {

@@ -29,7 +29,7 @@ type zones struct {
 }
 
 type zoneEnd struct {
-	free   []time.Time
+	free   workers
 	flight int
 	lost   bool
 }
@@ -54,7 +54,7 @@ func newZones(t *testing.T, mode string, prioritised bool, seed uint64) *zones {
 				}
 				cfg.Endpoints = append(cfg.Endpoints, e)
 				if w.ends[e.Address] == nil {
-					w.ends[e.Address] = &zoneEnd{free: make([]time.Time, zoneWorkers)}
+					w.ends[e.Address] = &zoneEnd{free: make(workers, zoneWorkers)}
 				}
 			}
 		}
@@ -73,18 +73,13 @@ func (w *zones) later(d time.Duration, do func()) {
 
 // work is when an endpoint has done one more request.
 func (e *zoneEnd) work(now time.Time) time.Time {
-	first := 0
-	for i := range e.free {
-		if e.free[i].Before(e.free[first]) {
-			first = i
-		}
-	}
 	at := now
-	if e.free[first].After(at) {
-		at = e.free[first]
+	if e.free[0].After(at) {
+		at = e.free[0]
 	}
-	e.free[first] = at.Add(zoneService)
-	return e.free[first]
+	at = at.Add(zoneService)
+	e.free.busy(at)
+	return at
 }
 
 // send sends one request of a class from the node of a zone.
@@ -135,11 +130,7 @@ func (w *zones) run(rate float64, long time.Duration) {
 		p := w.pools[here]
 		for _, m := range p.members {
 			e := w.ends[m.Address]
-			waits := e.free[0].Sub(w.now)
-			for _, at := range e.free {
-				waits = min(waits, at.Sub(w.now))
-			}
-			p.heard(m, m.born, probe.Verdict{At: w.now, Healthy: !e.lost && waits < zonePatient})
+			p.heard(m, m.born, probe.Verdict{At: w.now, Healthy: !e.lost && e.free[0].Sub(w.now) < zonePatient})
 		}
 		if w.now.Add(time.Second).Before(end) {
 			w.later(time.Second, func() { ask(here) })
@@ -177,13 +168,13 @@ func (w *zones) good() float64 {
 // it both go on, what does not fit is refused at once, and critical requests fit.
 func TestSpillDrownsNobody(t *testing.T) {
 	const rate = 0.65 * 2 * zoneWorkers / 0.05 // of one zone
-	for seed := range uint64(3) {
+	for seed := range length[uint64](3, 1) {
 		plain := newZones(t, site.ModeOff, true, seed)
 		plain.run(rate, 20*time.Second)
 		plain.lose("a")
 		plain.run(rate, 10*time.Second)
 		plain.begin()
-		plain.run(rate, time.Minute)
+		plain.run(rate, length(time.Minute, 20*time.Second))
 
 		w := newZones(t, site.ModeOn, true, seed)
 		w.run(rate, 20*time.Second)
@@ -193,7 +184,7 @@ func TestSpillDrownsNobody(t *testing.T) {
 		w.lose("a")
 		w.run(rate, 10*time.Second)
 		w.begin()
-		w.run(rate, time.Minute)
+		w.run(rate, length(time.Minute, 20*time.Second))
 		t.Logf("seed %d: plain %.2f answered, most in flight %d; bounded %.2f answered, most in flight %d, refused %v of %v", seed, plain.good(), plain.most, w.good(), w.most, w.no, w.sent)
 		if plain.good() > 0.7 {
 			t.Errorf("seed %d: plain failover answered %.2f in time, so the world shows nothing", seed, plain.good())
@@ -207,6 +198,29 @@ func TestSpillDrownsNobody(t *testing.T) {
 		if w.most > 8*zoneWorkers {
 			t.Errorf("seed %d: an endpoint had %d in flight that works on %d", seed, w.most, zoneWorkers)
 		}
+	}
+}
+
+// A dry run counts what would be refused, and sends as if there were no bound.
+func TestSpillDryRun(t *testing.T) {
+	worlds := map[string]*zones{}
+	for _, mode := range []string{site.ModeOff, site.ModeDryRun} {
+		w := newZones(t, mode, true, 1)
+		w.run(260, 10*time.Second)
+		w.lose("a")
+		w.run(260, 10*time.Second)
+		worlds[mode] = w
+	}
+	off, dry := worlds[site.ModeOff], worlds[site.ModeDryRun]
+	if dry.no != [3]int{} || dry.sent != off.sent || dry.ok != off.ok || dry.most != off.most {
+		t.Errorf("a dry run refused %v and answered %v of %v, most in flight %d; without a bound %v of %v, %d", dry.no, dry.ok, dry.sent, dry.most, off.ok, off.sent, off.most)
+	}
+	would := 0
+	for _, p := range dry.pools {
+		would += int(p.Status().Spilt)
+	}
+	if would < 100 || off.pools[0].Status().Spilt != 0 {
+		t.Errorf("%d would have been refused in a world that drowns; off counts %d", would, off.pools[0].Status().Spilt)
 	}
 }
 

@@ -15,7 +15,7 @@ type Status struct {
 	Endpoints    []EndpointStatus `json:"endpoints"`     // members in the site file's order, then those that leave
 	HealthyShare float64          `json:"healthy_share"` // of the capacity of which something is known; 0 to 1
 	Panic        bool             `json:"panic"`         // all endpoints are used, sick ones too
-	Spilt        int64            `json:"spill_refused"` // for want of room at the endpoints that were left
+	Spilt        int64            `json:"spill_refused"` // for want of room at the endpoints that were left; in a dry run: would have been
 	Blind        bool             `json:"blind"`         // nothing is known yet, and all endpoints are used
 	Membership   MembershipStatus `json:"membership"`
 }

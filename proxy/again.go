@@ -17,28 +17,19 @@ const discardMost = 16 << 10
 // doubtful reports whether a status says that the endpoint could not answer.
 func doubtful(status int) bool { return status == 429 || status >= 502 && status <= 504 }
 
-// isGRPC reports whether x is a call of gRPC, whose failures are in other fields.
-func isGRPC(x *exchange.Exchange) bool {
-	if string(x.Request.Method) != "POST" {
-		return false
-	}
-	kind := x.Request.Field(wire.ContentType)
-	return len(kind) >= len(grpcType) && wire.EqualFold(kind[:len(grpcType)], grpcType)
-}
-
 // unwanted reports whether the answer is to be thrown away, because x is tried again.
 func (a *attempt) unwanted(s *scratch) bool {
 	x := a.x
-	if !doubtful(s.resp.Status) && (s.resp.Status != 200 || !isGRPC(x)) {
+	if !doubtful(s.resp.Status) && (s.resp.Status != 200 || !x.GRPC()) {
 		return false
 	}
-	a.mind(s)
+	mind(x, s)
 	return x.Judge != nil && x.Judge.Again(x)
 }
 
 // mind takes in what a failed answer says of trying again.
-func (a *attempt) mind(s *scratch) {
-	r := &a.x.Result
+func mind(x *exchange.Exchange, s *scratch) {
+	r := &x.Result
 	for i := range s.resp.Fields {
 		switch f := &s.resp.Fields[i]; f.ID {
 		case wire.EvenkeelNoRetry:

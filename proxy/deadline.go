@@ -37,7 +37,7 @@ func (s *scratch) addDeadline(x *exchange.Exchange, told deadlineForms) {
 		if r.TellDeadline.Envoy {
 			told |= formEnvoy
 		}
-		if r.TellDeadline.GRPC && isGRPC(x) {
+		if r.TellDeadline.GRPC && x.GRPC() {
 			told |= formGRPC
 		}
 	}

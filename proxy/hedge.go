@@ -21,12 +21,14 @@ type race struct {
 	ctx   context.Context // of connecting for the second
 	stop  context.CancelFunc
 	done  chan struct{} // closed when the second has ended
+	body  []byte        // of the request, which is whole
 
 	mu    sync.Mutex // guards what follows
 	over  bool       // the second is not wanted any more
 	begun bool
 	b     back // of the second while it may be cancelled
 	won   bool
+	never bool // the second's endpoint forbade to try again
 
 	x     exchange.Exchange // of the second
 	s     scratch
@@ -36,17 +38,17 @@ type race struct {
 // hedge starts a race, if the route asks for it and x only reads; nil: there is none.
 func (a *attempt) hedge(body []byte, whole bool) *race {
 	x := a.x
-	if x.Route == nil || x.Route.Hedge == nil || x.Judge == nil || x.Attempt != 1 || !whole || len(body) > 0 || x.Request.Upgrade != nil {
+	if x.Route == nil || x.Route.Hedge == nil || x.Judge == nil || x.Attempt != 1 || !whole || x.Request.Upgrade != nil {
 		return nil
 	}
-	if m := string(x.Request.Method); m != "GET" && m != "HEAD" {
+	if m := string(x.Request.Method); (m != "GET" && m != "HEAD" || len(body) > 0) && !x.SafeCall() {
 		return nil
 	}
 	after := time.Duration(x.Route.Hedge.After.Load())
 	if after <= 0 {
 		return nil
 	}
-	r := &race{of: x, f: a.f, first: a.b, done: make(chan struct{})} // without a, which would be on the heap then for all
+	r := &race{of: x, f: a.f, first: a.b, done: make(chan struct{}), body: body} // without a, which would be on the heap then for all
 	r.ctx, r.stop = context.WithCancel(context.Background())
 	r.timer = time.AfterFunc(after, r.second)
 	return r
@@ -80,14 +82,18 @@ func (r *race) second() {
 		return
 	}
 	r.s.requestFields(x)
-	unsent, err := b.send(x, &r.s, nil, true)
+	unsent, err := b.send(x, &r.s, r.body, true)
 	for n := 0; err == nil && n <= maxInformational; n++ {
 		if unsent, err = b.head(x, &r.s.resp); err != nil || r.s.resp.Status >= 200 {
 			break
 		}
 	}
-	if err == nil && r.win() {
-		return
+	if err == nil {
+		x.Result = exchange.Result{}
+		mind(x, &r.s)
+		if r.win() {
+			return
+		}
 	}
 	r.judge(unsent, err)
 	r.lose(b)
@@ -112,12 +118,23 @@ func (r *race) begin() bool {
 func (r *race) win() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.over || r.s.resp.Status >= 500 || r.s.resp.Status == 429 {
+	if res := &r.x.Result; r.over || r.s.resp.Status >= 500 || r.s.resp.Status == 429 || failedCall(res.Code) {
+		r.never = res.NoRetry
 		return false
 	}
 	r.won = true
 	r.first.cancel()
 	return true
+}
+
+// failedCall reports whether a gRPC status is to an answer what a 429 or 5xx is to others: UNKNOWN, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNIMPLEMENTED,
+// INTERNAL, UNAVAILABLE, DATA_LOSS.
+func failedCall(code uint8) bool {
+	switch code {
+	case 2, 4, 8, 12, 13, 14, 15:
+		return true
+	}
+	return false
 }
 
 // judge says what the second attempt, which lost, showed of its endpoint.
@@ -128,7 +145,7 @@ func (r *race) judge(unsent bool, err error) {
 	r.mu.Unlock()
 	switch {
 	case err == nil:
-		*res = exchange.Result{Kind: exchange.Answered, Status: r.s.resp.Status, Latency: took}
+		*res = exchange.Result{Kind: exchange.Answered, Status: r.s.resp.Status, Latency: took, Code: res.Code, RetryAfter: res.RetryAfter, NoRetry: res.NoRetry}
 	case over || errors.Is(err, errClientGone):
 		*res = exchange.Result{Kind: exchange.Cancelled, Latency: took}
 	case errors.Is(err, os.ErrDeadlineExceeded):
@@ -185,6 +202,7 @@ func (r *race) end(a *attempt, s *scratch, unsent bool, err error) (bool, error)
 	}
 	r.stop()
 	if !r.won {
+		a.never = r.never
 		return unsent, err
 	}
 	x := r.of

@@ -31,8 +31,8 @@ func refuse(f front, x *exchange.Exchange, r *exchange.Refusal) error {
 	s := f.scratch()
 	text, head := false, false
 	if x.Request != nil {
-		if kind := x.Request.Field(wire.ContentType); len(kind) >= len(grpcType) && wire.EqualFold(kind[:len(grpcType)], grpcType) {
-			return refuseGRPC(f, x, r, kind)
+		if exchange.GRPCType(x.Request) {
+			return refuseGRPC(f, x, r, x.Request.Field(wire.ContentType))
 		}
 		accept := x.Request.Field(wire.Accept)
 		text = bytes.Contains(accept, []byte("text/")) && !bytes.Contains(accept, []byte("json"))
@@ -85,9 +85,6 @@ func refuse(f front, x *exchange.Exchange, r *exchange.Refusal) error {
 	}
 	return f.end(nil)
 }
-
-// grpcType begins the media types of gRPC, those of gRPC-Web too.
-const grpcType = "application/grpc"
 
 // refuseGRPC answers a gRPC call with its status in the head and nothing else ("Trailers-Only", gRPC over HTTP/2), so
 // that clients see why, and may try again as their retry policy says: a body or a head of its own would commit the call.

@@ -105,6 +105,7 @@ type attempt struct {
 	start time.Time
 	pump  *pump        // nil: the body went out with the head
 	tap   exchange.Tap // gets a copy of the body; nil: nobody wants it
+	never bool         // an attempt beside this one was told not to try again
 }
 
 func (a *attempt) run() *exchange.Refusal {
@@ -156,6 +157,7 @@ func (a *attempt) run() *exchange.Refusal {
 	if s.resp.Status == 429 || s.resp.Status == 503 {
 		x.Result.RetryAfter = retryAfter(s.resp.Field(wire.RetryAfter), now)
 	}
+	x.Result.NoRetry = a.never
 	length := a.b.length()
 	if a.unwanted(s) {
 		return a.discard(s)
@@ -288,7 +290,7 @@ func (a *attempt) fail(unsent bool, err error) *exchange.Refusal {
 	}
 	a.f.scratch().resp.Reset()
 	// What the pump took of the body is gone: nobody can send it again.
-	x.Result = exchange.Result{Kind: exchange.Broken, Reason: "broken", Unsent: unsent && a.pump == nil}
+	x.Result = exchange.Result{Kind: exchange.Broken, Reason: "broken", Unsent: unsent && a.pump == nil, NoRetry: a.never}
 	var bad *wire.Error
 	switch {
 	case bodyErr != nil:

@@ -70,6 +70,6 @@ func (c *checker) mostOf(share, most Percent, at string) {
 
 // Spill is what endpoints of other zones and priorities take when those that should serve are lost.
 type Spill struct {
-	Mode        string `yaml:"mode" default:"on" enum:"on|off" doc:"on: no more than they can take beside their own; the rest is refused, the less important first; off: all"`
+	Mode        string `yaml:"mode" default:"on" enum:"on|dry_run|off" doc:"on: no more than they can take beside their own; the rest is refused, the less important first; dry_run: all, and count what would be refused; off: all"`
 	Concurrency int    `yaml:"concurrency" default:"0" min:"0" max:"1000000" doc:"requests at once that an endpoint of weight 1 can work on; 0: as the pool's shedder finds, or as was seen before the loss"`
 }

@@ -18,6 +18,7 @@ func (c *checker) containment() {
 			continue
 		}
 		c.cached(r, path+".cache")
+		c.safeCalls(r, path)
 		c.fallback(r, path)
 		for j, name := range r.Switches {
 			if at := fmt.Sprintf("%s.switches[%d]", path, j); c.site.Switches[name] == nil && !c.bad[at] && !c.bad["switches"] {
@@ -33,6 +34,24 @@ func (c *checker) containment() {
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.site.Switches)) {
 		c.knob(c.site.Switches[name], join("switches", name))
+	}
+}
+
+// safeCalls are paths of calls: /package.Service/Method, or /package.Service/*.
+func (c *checker) safeCalls(r *Route, path string) {
+	at := path + ".safe_calls"
+	if len(r.SafeCalls) == 0 || c.suspect(at) {
+		return
+	}
+	if r.Pool == "" {
+		c.wrong(at, "has no effect on a route that sends nothing to a pool")
+		return
+	}
+	for i, call := range r.SafeCalls {
+		service, method, ok := strings.Cut(strings.TrimPrefix(call, "/"), "/")
+		if !ok || !strings.HasPrefix(call, "/") || service == "" || method == "" || strings.ContainsAny(service, "*/") || method != "*" && strings.ContainsAny(method, "*/") {
+			c.wrong(fmt.Sprintf("%s[%d]", at, i), "%q is no call of gRPC; it must look like /shop.Catalogue/Get, or /shop.Search/* for all of a service", call)
+		}
 	}
 }
 

@@ -4,9 +4,16 @@ import "time"
 
 // Cache is what the caches of all routes share.
 type Cache struct {
-	Memory    Size `yaml:"memory" default:"64MiB" min:"1MiB" doc:"bytes of stored answers, with what they cost besides their bodies; answers that are coming in may take a quarter more"`
-	Waiting   int  `yaml:"waiting" default:"20000" min:"0" doc:"requests at once that wait for the answer to another one; more ask for themselves"`
-	Refreshes int  `yaml:"refreshes" default:"16" min:"0" max:"1000" doc:"stale answers that are refreshed at once without anybody waiting; 0: none, the next request refreshes"`
+	Memory    Size       `yaml:"memory" default:"64MiB" min:"1MiB" doc:"bytes of stored answers, with what they cost besides their bodies; answers that are coming in may take a quarter more"`
+	Waiting   int        `yaml:"waiting" default:"20000" min:"0" doc:"requests at once that wait for the answer to another one; more ask for themselves"`
+	Refreshes int        `yaml:"refreshes" default:"16" min:"0" max:"1000" doc:"stale answers that are refreshed at once without anybody waiting; 0: none, the next request refreshes"`
+	Disk      *CacheDisk `yaml:"disk" doc:"keep answers in files too, so that they outlive a restart; changes with the next start, but for size"`
+}
+
+// CacheDisk is where answers are kept besides memory.
+type CacheDisk struct {
+	Path string `yaml:"path" form:"file" required:"true" doc:"folder of its own, on a disk of this machine"`
+	Size Size   `yaml:"size" default:"1GiB" min:"16MiB" doc:"bytes of files; the least popular go when there are more, and when their list would take more than half of memory"`
 }
 
 // RouteCache is how answers of one route are kept and given to others (RFC 9111). What answers say themselves goes before all times here.

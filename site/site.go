@@ -307,7 +307,8 @@ type Route struct {
 	Deadline  time.Duration     `yaml:"deadline" default:"0s" min:"0s" doc:"the whole request must be answered within this, time in queues and repeats included; clients may ask for less, never for more; 0s: no limit beyond the pool's timeouts"`
 	Tell      []string          `yaml:"tell_deadline" default:"evenkeel,grpc" enum:"evenkeel|envoy|grpc" doc:"forms in which endpoints are told how long they may still take: Evenkeel-Deadline, X-Envoy-Expected-Rq-Timeout-Ms, grpc-timeout (for gRPC only); those that the client used are told anyway"`
 	Retry     Retry             `yaml:"retry" doc:"trying again what failed, on another endpoint"`
-	Hedge     *Hedge            `yaml:"hedge" doc:"send GET and HEAD requests that wait for long to a second endpoint too; absent: never"`
+	Hedge     *Hedge            `yaml:"hedge" doc:"send requests that only read and wait for long to a second endpoint too: GET, HEAD, safe_calls; absent: never"`
+	SafeCalls []string          `yaml:"safe_calls" doc:"calls of gRPC with one message that only read, such as /shop.Catalogue/Get, or /shop.Search/* for all of a service: they may be tried again, and hedged"`
 	Cost      int               `yaml:"cost" default:"1" min:"0" max:"1000000" doc:"what one request costs in limits that count requests; 0: nothing"`
 	Bulkhead  *RouteBulkhead    `yaml:"bulkhead" doc:"the route's part of its pool"`
 	Screen    *Screen           `yaml:"screen" doc:"check requests for attacks; absent: as screening.default says"`

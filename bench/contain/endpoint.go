@@ -156,6 +156,13 @@ func (e *endpoint) lateness() time.Duration {
 	return quantile(e.late, 0.99)
 }
 
+// forget forgets how late it was.
+func (e *endpoint) forget() {
+	e.mu.Lock()
+	e.late = nil
+	e.mu.Unlock()
+}
+
 // assign gives a request to the worker that is free first, and returns when it is due.
 func (e *endpoint) assign(now time.Time, times float64) time.Time {
 	e.mu.Lock()

@@ -9,8 +9,9 @@ import (
 
 // The numbers of the hung pool.
 const (
-	hungRate    = 500.0 // requests a second for the pool that hangs
-	wellRate    = 1000.0
+	hungRate    = 500.0  // requests a second for the pool that hangs
+	wellRate    = 4500.0 // for the other, where the machine carries so many beside their own senders: 5,000 in all
+	wellLeast   = 500.0
 	wellWork    = 5 * time.Millisecond
 	hungPlaces  = 3000 // of the node
 	hungRatio   = 1.1
@@ -34,17 +35,26 @@ func hung(ctx context.Context, t *trial) error {
 		return err
 	}
 	defer alive.stop()
-	f, err := t.startFront("hung", func(listen, admin string) string {
-		if t.proxy == haproxy {
-			return hungHaproxy(listen, dead.address, alive.address)
-		}
-		return hungSite(listen, admin, dead.address, alive.address)
-	})
+	start := func(name string) (*front, error) {
+		return t.startFront(name, func(listen, admin string) string {
+			if t.proxy == haproxy {
+				return hungHaproxy(listen, dead.address, alive.address)
+			}
+			return hungSite(listen, admin, dead.address, alive.address)
+		})
+	}
+	f, err := start("hung-rate")
 	if err != nil {
 		return err
 	}
+	good := stream{class: "standard", rate: sendable(ctx, t, f, alive), patience: 5 * time.Second}
+	f.stop()
+	if f, err = start("hung"); err != nil {
+		return err
+	}
 	defer f.stop()
-	good := stream{url: "http://" + f.address + "/well", class: "standard", rate: wellRate, patience: 5 * time.Second}
+	good.url = "http://" + f.address + "/well"
+	t.tell("requests a second: of the healthy pool, as far as this machine can send; of the hung one", fmt.Sprintf("%.0f of %.0f; %.0f", good.rate, wellRate, hungRate))
 	bad := stream{url: "http://" + f.address + "/hung", class: "standard", rate: hungRate, patience: 10 * time.Second}
 	rounds, long := hungRounds, t.long(10*time.Second, 8*time.Second)
 	if t.lab.quick {
@@ -77,17 +87,36 @@ func hung(ctx context.Context, t *trial) error {
 	t.goal("healthy pool: requests that failed", fmt.Sprintf("%d of %d, %d of them refused", lost, sent, refused), "<= 0.1 %", float64(lost) <= hungRefused*float64(sent))
 	t.goal("hung pool: most requests at its endpoint", fmt.Sprint(dead.hangs()), fmt.Sprintf("<= %d", hungPlaces*8/10), dead.hangs() <= hungPlaces*8/10)
 	if t.proxy == evenkeel {
-		v, err := f.status(ctx)
-		if err != nil {
-			return err
-		}
-		for _, r := range v.Routes {
-			t.tell("refused on route "+r.Name, fmt.Sprint(r.Refused))
-		}
-		t.goal("goroutines of the node", fmt.Sprint(most), fmt.Sprintf("<= %d", goroutines), most <= goroutines)
-		t.goal("memory of the node", fmt.Sprintf("%d MB", rss>>20), fmt.Sprintf("<= %d MB", memoryMost>>20), rss <= memoryMost)
+		return hungNode(ctx, t, f, most, rss)
 	}
 	return nil
+}
+
+// hungNode tells what it cost the node, which had so many goroutines and so much memory at the most.
+func hungNode(ctx context.Context, t *trial, f *front, most int, rss uint64) error {
+	v, err := f.status(ctx)
+	if err != nil {
+		return err
+	}
+	for _, r := range v.Routes {
+		t.tell("refused on route "+r.Name, fmt.Sprint(r.Refused))
+	}
+	t.goal("goroutines of the node", fmt.Sprint(most), fmt.Sprintf("<= %d", goroutines), most <= goroutines)
+	t.goal("memory of the node", fmt.Sprintf("%d MB", rss>>20), fmt.Sprintf("<= %d MB", memoryMost>>20), rss <= memoryMost)
+	return nil
+}
+
+// sendable is how many requests a second this machine can send through a proxy without being late itself, of those that are wanted.
+func sendable(ctx context.Context, t *trial, f *front, alive *endpoint) float64 {
+	s := stream{url: "http://" + f.address + "/well", class: "standard", rate: wellRate, patience: 5 * time.Second}
+	for ; s.rate >= 2*wellLeast; s.rate /= 2 {
+		d := run(ctx, 3*time.Second, t.lab.seed, []stream{s})
+		late := max(quantile(d.lag, 0.99), alive.lateness())
+		if alive.forget(); late <= lagMost/2 {
+			break
+		}
+	}
+	return s.rate
 }
 
 // hungSite says how many requests the node may have under way; what one pool may have of it is not told.

@@ -18,6 +18,7 @@ const (
 	haproxyStock  = "haproxy"         // nor is this one
 	haproxyRetry  = "haproxy retries" // with retries as its manual shows them
 	nginxRetry    = "nginx retries"   // likewise
+	caddyRetry    = "caddy retries"   // likewise
 	haproxyOracle = "haproxy oracle"  // told the number of workers, a queue that fits, and what class means
 )
 
@@ -41,6 +42,7 @@ func (l *lab) start(name, dir, single string, pool []string, workers int) (*fron
 	}
 	file, text := filepath.Join(dir, "haproxy.cfg"), ""
 	argv := []string{"haproxy", "-db", "-f", file}
+	var env []string
 	switch name {
 	case evenkeel:
 		file = filepath.Join(dir, "site.yaml")
@@ -54,6 +56,11 @@ func (l *lab) start(name, dir, single string, pool []string, workers int) (*fron
 		file = filepath.Join(dir, "nginx.conf")
 		argv = []string{"nginx", "-p", dir, "-c", file, "-e", "stderr"}
 		text = nginxConf(f, single, pool)
+	case caddyRetry:
+		file = filepath.Join(dir, "Caddyfile")
+		argv = []string{"caddy", "run", "--config", file, "--adapter", "caddyfile"}
+		env = append(os.Environ(), "HOME="+dir, "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir)
+		text = caddyConf(f, single, pool)
 	case haproxyOracle:
 		text = haproxyConf(f, single, pool, "  balance leastconn\n  timeout queue 300ms\n  option httpchk GET /healthz\n"+
 			"  http-request set-priority-class int(1) if { req.hdr(x-class) critical }\n"+
@@ -64,7 +71,7 @@ func (l *lab) start(name, dir, single string, pool []string, workers int) (*fron
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
-	f.process, err = machine.Start(machine.Command{Name: strings.ReplaceAll(name, " ", "-"), Argv: argv, Dir: dir})
+	f.process, err = machine.Start(machine.Command{Name: strings.ReplaceAll(name, " ", "-"), Argv: argv, Dir: dir, Env: env})
 	if err != nil {
 		return nil, err
 	}
@@ -129,6 +136,19 @@ func nginxConf(f *front, single string, pool []string) string {
 	return text + "}\n"
 }
 
+// caddyConf has retries as Caddy's manual shows them: another server for a second at the most, and servers that fail left alone for a while.
+func caddyConf(f *front, single string, pool []string) string {
+	text := "{\n  admin off\n  auto_https off\n  log {\n    level ERROR\n  }\n}\n"
+	for _, one := range []struct {
+		listen  string
+		servers []string
+	}{{f.single, []string{single}}, {f.of, pool}} {
+		text += fmt.Sprintf("http://%s {\n  reverse_proxy %s {\n    lb_policy round_robin\n    lb_retries 2\n    lb_try_duration 1s\n    fail_duration 10s\n"+
+			"    unhealthy_status 503\n    health_uri /healthz\n    health_interval 1s\n  }\n}\n", one.listen, strings.Join(one.servers, " "))
+	}
+	return text
+}
+
 // rivals are the proxies beside evenkeel that were asked for, and why there are none.
 func rivals(against string) ([]string, error) {
 	switch against {
@@ -146,7 +166,11 @@ func rivals(against string) ([]string, error) {
 				return nil, fmt.Errorf("%s cannot be compared with: %w", name, err)
 			}
 		}
-		return []string{haproxyRetry, nginxRetry}, nil
+		list := []string{haproxyRetry, nginxRetry}
+		if _, err := exec.LookPath("caddy"); err == nil {
+			list = append(list, caddyRetry)
+		}
+		return list, nil
 	}
 	return nil, fmt.Errorf("there is no rival %q; known are haproxy and retries", against)
 }

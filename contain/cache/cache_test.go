@@ -59,7 +59,7 @@ func TestStoreKeepsItsBound(t *testing.T) {
 	if bytes != s.bytes.Load() || n != s.entries.Load() || n != listed || n == 0 {
 		t.Errorf("%d bytes in %d objects, %d in queues; counted %d in %d", bytes, n, listed, s.bytes.Load(), s.entries.Load())
 	}
-	s.resize(0, now)
+	s.bound(0, 0, now)
 	if s.entries.Load() != 0 {
 		t.Error("a bound of nothing keeps something")
 	}

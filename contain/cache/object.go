@@ -37,6 +37,10 @@ type Object struct {
 	strict          bool          // the client's word does not make it usable while stale (must-revalidate, proxy-revalidate, s-maxage)
 	plain           bool          // kept without the endpoint's word: for requests that are not personal only
 
+	volatile bool   // not for files
+	print    uint64 // of the rules that it was kept by; 0: not for files either
+	file     string // of the index of files: the name
+
 	pass     bool // a mark: requests are not held together until it is over
 	personal bool // the mark holds for personal requests
 

@@ -220,5 +220,7 @@ func allowed(o *Object, a *ask, cause Cause, now time.Time) bool {
 type Policy struct {
 	site.RouteCache
 	Route string
+	// Print changes with everything in the site that answers of the route depend on: files that were kept by other rules are not used. 0: none are.
+	Print uint64
 	tally *Tally
 }

@@ -122,11 +122,14 @@ func (w *work) lookup() use {
 
 // serve answers from memory, or asks.
 func (w *work) serve(x *exchange.Exchange, next *exchange.Next) *exchange.Refusal {
-	u := w.lookup()
+	u, from := w.lookup(), "hit"
+	if d := w.c.disk; d != nil && w.old == nil && !w.in.pass && d.bring(&w.q, w.p.Print, x.Deadline) {
+		u, from = w.lookup(), "hit; detail=disk"
+	}
 	switch u {
 	case useFresh:
 		w.p.tally.count(x, Hit)
-		return w.answer(x, w.old, "hit", false)
+		return w.answer(x, w.old, from, false)
 	case useStale:
 		return w.stale(x, w.old, staleClient)
 	case useBehind:
@@ -218,7 +221,7 @@ func (w *work) fetch(x *exchange.Exchange, next *exchange.Next) *exchange.Refusa
 		case r != nil:
 			return w.refused(x, r)
 		case w.got == gotMismatch:
-			w.c.store.drop(w.old)
+			w.c.drop(w.old)
 			w.old, w.got = nil, gotNothing
 			continue
 		case w.got == gotValid:
@@ -328,7 +331,7 @@ var (
 func (w *work) change(x *exchange.Exchange, next *exchange.Next) *exchange.Refusal {
 	w.fwd = "method"
 	r := w.pass(x, next)
-	if s := x.Outcome.Status; r != nil || s < 200 || s > 399 || w.c.store.entries.Load() == 0 {
+	if s := x.Outcome.Status; r != nil || s < 200 || s > 399 || w.c.store.entries.Load() == 0 && w.c.disk == nil {
 		return r
 	}
 	w.a.apart = false
@@ -359,5 +362,3 @@ func sameHost(place, origin []byte) []byte {
 	}
 	return nil
 }
-
-func (c *Cache) forget(key []byte) { c.invalidated.Add(uint64(c.store.forget(key))) }

@@ -31,7 +31,9 @@ type store struct {
 	mu          sync.Mutex // guards the queues; taken before the lock of a table
 	small, main list
 	ghosts      ghosts
-	most        int64 // bytes
+	most        int64         // bytes
+	count       int64         // objects; 0: as many as have room
+	gone        func(*Object) // is told of each that goes, with the lock held; nil: nobody
 
 	bytes, entries    atomic.Int64
 	evicted, admitted atomic.Uint64
@@ -133,14 +135,35 @@ func (o *Object) like(p *Object) bool {
 	return true
 }
 
-// put stores o instead of what is like it. It reports false when o is too large to be kept beside others.
-func (s *store) put(o *Object, now time.Time) bool {
-	o.hash = maphash.String(s.seed, o.key)
+// add stores o unless something like it is there, which is newer.
+func (s *store) add(o *Object, now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	t := s.table(maphash.String(s.seed, o.key))
+	t.mu.RLock()
+	for p := t.byKey[o.key]; p != nil; p = p.next {
+		if !p.pass && o.like(p) {
+			t.mu.RUnlock()
+			return true
+		}
+	}
+	t.mu.RUnlock()
+	return s.place(o, now)
+}
+
+// put stores o instead of what is like it. It reports false when o is too large to be kept beside others.
+func (s *store) put(o *Object, now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.place(o, now)
+}
+
+// place is put. The lock is held.
+func (s *store) place(o *Object, now time.Time) bool {
 	if o.size > s.most/8 {
 		return false
 	}
+	o.hash = maphash.String(s.seed, o.key)
 	t := s.table(o.hash)
 	t.mu.Lock()
 	kept, n := &o.next, 0
@@ -182,19 +205,29 @@ func (s *store) unqueue(o *Object) {
 	o.queue.remove(o)
 	s.bytes.Add(-o.size)
 	s.entries.Add(-1)
+	if s.gone != nil {
+		s.gone(o)
+	}
 }
 
-// resize changes the bound.
-func (s *store) resize(most int64, now time.Time) {
+// holds reports whether o is stored.
+func (s *store) holds(o *Object) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.most = most
+	return o.queue != nil
+}
+
+// bound changes how many bytes and objects there may be; 0 objects: as many as have room.
+func (s *store) bound(most, count int64, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.most, s.count = most, count
 	s.shrink(now)
 }
 
 // shrink evicts until the bound holds. The lock is held. It ends, because every object goes round the main queue usesMost times at the most.
 func (s *store) shrink(now time.Time) {
-	for s.bytes.Load() > s.most {
+	for s.bytes.Load() > s.most || s.count > 0 && s.entries.Load() > s.count {
 		if o := s.small.tail; o != nil && (s.small.bytes*smallShare >= s.most || s.main.tail == nil) {
 			if o.uses.Load() > 0 && o.useful(now) {
 				s.small.remove(o)

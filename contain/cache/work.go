@@ -117,6 +117,7 @@ func (w *work) Head(x *exchange.Exchange, status int, fields []wire.Field, lengt
 	}
 	o := build(status, fields, &s, now)
 	o.key, o.extra, o.vary = string(w.q.key), string(w.q.extra), vary(s.vary, w.q.fields)
+	o.print, o.volatile = w.p.Print, s.control.NoStore
 	o.schedule(&s, w.p, w.asked, now)
 	if !o.useful(now) || o.life <= 0 && !o.validator() && o.ifError <= 0 && o.ifOverloaded <= 0 && o.whileRevalidate <= 0 {
 		return w.unshared(status, now)
@@ -148,7 +149,7 @@ func (w *work) unshared(status int, now time.Time) (exchange.Taking, []wire.Fiel
 		w.tell(word{kind: wordAlone})
 	}
 	if w.old != nil && !failed { // this answer is newer than what is stored
-		w.c.store.drop(w.old)
+		w.c.drop(w.old)
 	}
 	if w.behind {
 		w.got = gotRefresh
@@ -167,6 +168,7 @@ func (w *work) renew(fields []wire.Field, now time.Time) {
 	s := readAnswer(merged)
 	o := build(w.old.status, merged, &s, now)
 	o.key, o.extra, o.vary, o.body = w.old.key, w.old.extra, w.old.vary, w.old.body
+	o.print, o.volatile = w.p.Print, w.old.volatile
 	s.age = 0 // merged holds no Age of old, but one of the 304 counts
 	if age, is := wire.FieldNamed(fields, "age"); is {
 		s.age, _ = seconds(age)
@@ -175,11 +177,13 @@ func (w *work) renew(fields []wire.Field, now time.Time) {
 	o.weigh()
 	w.got, w.result = gotValid, o
 	if s.control.NoStore || s.control.Private {
-		w.c.store.drop(w.old)
+		w.c.drop(w.old)
 		return
 	}
 	o.uses.Store(w.old.uses.Load())
-	w.c.store.put(o, now)
+	if w.c.store.put(o, now) && o.life >= diskRenewed {
+		w.c.disk.offer(o)
+	}
 }
 
 // Body implements exchange.Tap.
@@ -236,16 +240,16 @@ func (w *work) End(_ *exchange.Exchange, whole bool) {
 	o.weigh()
 	if w.c.store.put(o, w.c.deps.Now()) {
 		w.c.stored.Add(1)
+		w.c.disk.offer(o)
 		w.tell(word{kind: wordStored})
 	} else {
 		w.tell(word{kind: wordAlone})
 	}
 }
 
-// claim takes n bytes more of what may come in at once: a quarter of what may be stored.
+// claim takes n bytes more of what may come in at once for w.
 func (w *work) claim(n int64) bool {
-	if w.c.capturing.Add(n) > w.c.most.Load()/4 {
-		w.c.capturing.Add(-n)
+	if !w.c.claim(n) {
 		return false
 	}
 	w.claimed += n

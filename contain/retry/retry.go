@@ -10,6 +10,9 @@ const (
 	Attempts = 3
 	// MaxWait is the longest Retry-After or pushback that is waited for: who asks for more is taken at its word, by whoever asked us.
 	MaxWait = time.Second
+	// CallerMaxWait is the same for callers, who hold nothing of others while they wait: a gateway that begins to refuse asks for one or two seconds, and
+	// for up to four when it is short of something itself.
+	CallerMaxWait = 4 * time.Second
 )
 
 // Rules say what is repeated. The zero value repeats nothing; Default is what is sane.

@@ -62,7 +62,7 @@ type Hosts struct {
 // New makes Hosts that know none.
 func New(c Config) *Hosts {
 	usual := retry.Default()
-	c.Rules.Attempts, c.Rules.On, c.Rules.MaxWait = cmp.Or(c.Rules.Attempts, usual.Attempts), cmp.Or(c.Rules.On, usual.On), cmp.Or(c.Rules.MaxWait, usual.MaxWait)
+	c.Rules.Attempts, c.Rules.On, c.Rules.MaxWait = cmp.Or(c.Rules.Attempts, usual.Attempts), cmp.Or(c.Rules.On, usual.On), cmp.Or(c.Rules.MaxWait, retry.CallerMaxWait)
 	if c.Share == 0 {
 		c.Share = retry.Share
 	}
