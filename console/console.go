@@ -48,6 +48,8 @@ type Deps struct {
 	Silence    func(o SilenceOrder) (Silence, error)
 	EndSilence func(id string) error
 	TestAlert  func(name string) error
+	// History is what is remembered of events and requests.
+	History History
 	// Ready says whether the node should get traffic, and else why not.
 	Ready func() (ok bool, why string)
 
@@ -116,13 +118,13 @@ func New(deps Deps) http.Handler {
 	serve("GET", "/api/v1/pools", c.pools)
 	serve("GET", "/api/v1/pools/{pool}", c.pool)
 	serve("GET", "/api/v1/routes", c.routes)
-	serve("GET", "/api/v1/events", c.events)
 	serve("GET", "/api/v1/limits/explain", c.explain)
 	serve("GET", "/api/v1/overload", c.overload)
 	serve("GET", "/objectives", c.objectivesPage)
 	serve("GET", "/live/objectives", c.liveObjectives)
 	serve("GET", "/api/v1/objectives", c.objectives)
 	c.alertRoutes(serve)
+	c.historyRoutes(mux, serve)
 	c.shedRoutes(mux)
 	c.degradeRoutes(mux)
 	c.monitorRoutes(mux, serve)
@@ -140,7 +142,7 @@ func New(deps Deps) http.Handler {
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusNotFound, "not_found", "there is nothing at "+r.URL.Path)
 	})
-	return c.guard(mux)
+	return c.guard(c.audited(mux))
 }
 
 // shedRoutes serves the one path that answers two methods.

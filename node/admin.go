@@ -92,6 +92,7 @@ func (n *Node) console(s *site.Site) http.Handler {
 	deps.Prometheus, deps.Monitor = n.monitor.Handler(), func() any { return n.monitor.Status() }
 	deps.Objectives, deps.Alerts = n.viewObjectives, n.viewAlerts
 	deps.Silence, deps.EndSilence, deps.TestAlert = n.Silence, n.EndSilence, n.TestAlert
+	deps.History = n.history()
 	if n.opts.Load != nil {
 		deps.Reload = n.Reload
 	}

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// EventTables are the tables that events and requests are asked for in, by the names of Azure Monitor. A test of package monitor/record compares.
+// EventTables are the tables that events and requests are asked for in, by the names of Azure Monitor. A test of package monitor/journal compares.
 var EventTables = []string{"AppEvents", "AppTraces", "AppRequests", "AppDependencies", "AppAvailabilityResults", "AppMetrics", "AppRequestsRollup", "AppEventsRollup"}
 
 // events checks what the fields of events say of each other.
@@ -24,9 +24,10 @@ func (c *checker) events() {
 		c.wrong("events.azure.tenant", "needs client and secret beside it")
 	case a.Secret != "" && a.Tenant == "":
 		c.wrong("events.azure.secret", "has no effect without tenant")
-	case (a.Token != "" || a.Secret != "") && strings.HasPrefix(a.Endpoint, "http://") && !loopbackURL(a.Endpoint):
-		c.wrong("events.azure.endpoint", "would send a token unprotected; write https://")
+	case !strings.HasPrefix(a.Endpoint, "https://"):
+		c.wrong("events.azure.endpoint", "%s would send a token unprotected; write https://", quote(a.Endpoint))
 	}
+	c.authorities(a.CA, "events.azure.ca")
 	for _, name := range slices.Sorted(maps.Keys(a.Streams)) {
 		if !slices.Contains(EventTables, name) {
 			c.wrong("events.azure.streams."+name, "%s is no table; there are %s", quote(name), strings.Join(EventTables, ", "))

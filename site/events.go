@@ -41,5 +41,6 @@ type AzureLogs struct {
 	Tenant   string            `yaml:"tenant" doc:"Entra tenant of the client; empty: the machine's managed identity"`
 	Client   string            `yaml:"client" doc:"application id; with an empty tenant that of a user-assigned identity"`
 	Secret   Secret            `yaml:"secret" doc:"the client's secret"`
+	CA       string            `yaml:"ca" form:"file" doc:"file of authorities for the endpoint; empty: the system's"`
 	Token    Secret            `yaml:"token" doc:"a bearer token instead of all that, for receivers that are not Azure"`
 }

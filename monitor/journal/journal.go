@@ -1,5 +1,5 @@
-// Package record remembers what happened in an embedded SQLite store: events, sampled requests, checks and imported figures; it answers questions about them in SQL and KQL.
-package record
+// Package journal remembers what happened in an embedded SQLite store: events, sampled requests, checks and imported figures; it answers questions about them in SQL and KQL.
+package journal
 
 import (
 	"context"
