@@ -134,8 +134,19 @@ func (n *Node) note(m console.Note) error {
 	}
 	n.events.addAbout(time.Now(), "mark", text, properties)
 	n.log.Info(text, "event", "mark")
+	n.awaitRecords()
 	return nil
 }
+
+// awaitRecords waits a little until what was given is written, so that who gave it finds it. What cannot be written now still is later.
+func (n *Node) awaitRecords() {
+	ctx, cancel := context.WithTimeout(context.Background(), writtenWithin)
+	defer cancel()
+	_ = n.records.Await(ctx)
+}
+
+// writtenWithin is how long callers wait for what they gave to be written: some commits.
+const writtenWithin = 2 * time.Second
 
 // audit remembers what an operator did.
 func (n *Node) audit(a console.Action) {
@@ -175,6 +186,7 @@ func (n *Node) importReport(format, name string, body []byte) (out console.Impor
 	out.Checks, out.Failed, out.Metrics, out.Events = len(r.Results), r.Failed(), len(r.Figures), len(r.Notes)
 	text := fmt.Sprintf("pipeline %s: %d tests, %d failed, %d skipped, %d figures", cmp.Or(name, "(no name)"), out.Checks, out.Failed, r.Skipped, out.Metrics)
 	n.events.addAbout(time.Now(), "pipeline", text, pipelineName(name, map[string]string{"tests": strconv.Itoa(out.Checks), "failed": strconv.Itoa(out.Failed)}))
+	n.awaitRecords()
 	return out, nil
 }
 

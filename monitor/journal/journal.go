@@ -177,6 +177,23 @@ func (s *Store) Check(c Check) bool { return s.add(c, queueLength, &s.counts.dro
 // Metric remembers a figure; false: there was no room.
 func (s *Store) Metric(m Metric) bool { return s.add(m, queueLength, &s.counts.droppedOthers) }
 
+// written is closed when everything that was given before it is written.
+type written chan struct{}
+
+// Await waits until all that was given so far is written, or ctx is over; then it says why.
+func (s *Store) Await(ctx context.Context) error {
+	done := make(written)
+	if !s.add(done, queueLength, new(atomic.Uint64)) {
+		return ErrNotOpen
+	}
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 func (s *Store) add(entry any, most int, dropped *atomic.Uint64) bool {
 	if off(s.cfg.Load()) {
 		return false

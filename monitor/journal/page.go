@@ -13,7 +13,7 @@ import (
 )
 
 // scanMost is how many events one page looks through for a text. What lies behind is a page of its own, so that no page takes long.
-const scanMost = 100_000
+const scanMost = 40_000
 
 // Filter says which events are asked for. Zero fields ask for all.
 type Filter struct {

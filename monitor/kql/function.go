@@ -242,7 +242,7 @@ func (c *compiler) relative(t token, args []value, places []token) (value, error
 			at += *args[0].num
 		}
 	}
-	return value{sql: strconv.FormatInt(at, 10), typ: DateTime}, nil
+	return value{sql: strconv.FormatInt(at, 10), typ: DateTime, num: &at}, nil
 }
 
 // bin rounds down to a multiple.
@@ -322,7 +322,8 @@ func (c *compiler) momentOf(t, from token, s string) (value, error) {
 			if at.Year() < 1970 || at.Year() > 2200 {
 				break
 			}
-			return value{sql: strconv.FormatInt(at.UnixNano(), 10), typ: DateTime}, nil
+			ns := at.UnixNano()
+			return value{sql: strconv.FormatInt(ns, 10), typ: DateTime, num: &ns}, nil
 		}
 	}
 	return value{}, c.wrong(from, "%q is no moment; write 2026-01-31 or 2026-01-31T10:00:00Z, from 1970 to 2200", s)

@@ -78,6 +78,8 @@ type compiler struct {
 	env    *frame // whose columns expressions may name; nil: none
 	inAgg  bool   // within summarize, where aggregates may stand
 	within int    // aggregates around the expression
+
+	bounded bool // the pipeline reads a part of the time only
 }
 
 // frame is a table on its way through the operators.
@@ -92,7 +94,7 @@ type value struct {
 	typ   Type
 	name  string // that a column of it gets when nobody gives one; empty: none
 	plain bool   // a column, by its own name
-	num   *int64 // of a whole number or a length of time that is known now
+	num   *int64 // of a whole number, a length of time or a moment that is known now
 	str   *string
 }
 
@@ -203,7 +205,8 @@ func (c *compiler) pipeline() (f *frame, err error) {
 	if err := c.down(); err != nil {
 		return nil, err
 	}
-	defer func() { c.depth-- }()
+	defer func(was bool) { c.depth--; c.bounded = was }(c.bounded)
+	c.bounded = false
 	if f, err = c.source(); err != nil {
 		return nil, err
 	}

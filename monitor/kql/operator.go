@@ -270,9 +270,11 @@ func (c *compiler) summarize(f *frame) (*frame, error) {
 	}
 	out := pick(f, cols, parts)
 	if len(keys) > 0 {
-		// A constant would be taken for the number of a column.
+		// A constant would be taken for the number of a column. A plus keeps an index from being used for the order.
 		for i := range keys {
-			keys[i] = "(" + keys[i] + ")"
+			if keys[i] = "(" + keys[i] + ")"; c.bounded {
+				keys[i] = "+" + keys[i]
+			}
 		}
 		out.sql += " GROUP BY " + strings.Join(keys, ", ")
 	}
