@@ -88,6 +88,11 @@ type tracer struct {
 	with []slog.Attr
 }
 
+// Enabled implements slog.Handler: warnings are kept whatever is shown.
+func (t *tracer) Enabled(ctx context.Context, l slog.Level) bool {
+	return l >= slog.LevelWarn || t.Handler.Enabled(ctx, l)
+}
+
 // Handle implements slog.Handler.
 func (t *tracer) Handle(ctx context.Context, r slog.Record) error {
 	if r.Level >= slog.LevelWarn {
@@ -103,6 +108,9 @@ func (t *tracer) Handle(ctx context.Context, r slog.Record) error {
 			return true
 		})
 		t.keep(line)
+	}
+	if !t.Handler.Enabled(ctx, r.Level) {
+		return nil
 	}
 	return t.Handler.Handle(ctx, r)
 }

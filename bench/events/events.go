@@ -23,6 +23,9 @@ import (
 // What must hold.
 const maxPage = 300 * time.Millisecond
 
+// rowBytes is what a request takes in the file, about.
+const rowBytes = 180
+
 // order is what was asked for.
 type order struct {
 	events, requests, times int
@@ -42,6 +45,7 @@ type Result struct {
 	Questions  []Took  `json:"questions"` // that read whole tables; told, not judged
 	BoundBytes int64   `json:"bound_bytes"`
 	BoundMost  int64   `json:"bound_most"`
+	BoundRows  int     `json:"bound_rows"`
 	Trimmed    uint64  `json:"trimmed"`
 	Held       bool    `json:"held"`
 }
@@ -98,7 +102,7 @@ func (r Result) print(w io.Writer) {
 	for _, q := range r.Questions {
 		fmt.Fprintf(w, "whole table %6.1f ms,               at the most %6.1f   %s\n", q.MS, q.MostMS, q.Name)
 	}
-	fmt.Fprintf(w, "bound       %.1f MiB when ten times as much comes as there is room for (allowed %.0f), %d rows deleted\n", float64(r.BoundBytes)/mb, float64(r.BoundMost)/mb, r.Trimmed)
+	fmt.Fprintf(w, "bound       %.1f MiB at the most while %d requests came (allowed %.0f), %d rows deleted\n", float64(r.BoundBytes)/mb, r.BoundRows, float64(r.BoundMost)/mb, r.Trimmed)
 }
 
 // kinds of events, as a site has them: few that are frequent, and some that are rare.
@@ -175,15 +179,16 @@ func (o order) measure(ctx context.Context) (r Result, err error) {
 	if err != nil {
 		return r, err
 	}
-	const small = 16 << 20
+	const small = 8 << 20
+	over := max(3*small/rowBytes, min(10*small/rowBytes, o.events))
 	dir, err := os.MkdirTemp(o.dir, "bound")
 	if err != nil {
 		return r, err
 	}
 	s, end = open(dir, small)
-	r.BoundBytes, err = fill(ctx, s, 0, 10*small/260)
+	r.BoundBytes, err = fill(ctx, s, 0, over)
 	st = s.Status()
-	r.BoundMost, r.Trimmed = st.BytesMost, st.Trimmed
+	r.BoundMost, r.BoundRows, r.Trimmed = st.BytesMost, over, st.Trimmed
 	end()
 	r.Held = r.HighBytes <= r.BytesMost && r.BoundBytes <= r.BoundMost && r.Trimmed > 0
 	for _, p := range r.Pages {
