@@ -54,6 +54,8 @@ type Deps struct {
 	Marks func(from, to time.Time) []Mark
 	// Config is the site in force, its text only when that is asked for, and what was changed in it; nil: it is not shown.
 	Config func(text bool) Config
+	// History is what is remembered of events and requests.
+	History History
 	// Ready says whether the node should get traffic, and else why not.
 	Ready func() (ok bool, why string)
 
@@ -123,7 +125,6 @@ func New(deps Deps) http.Handler {
 	serve("GET", "/api/v1/pools", c.pools)
 	serve("GET", "/api/v1/pools/{pool}", c.pool)
 	serve("GET", "/api/v1/routes", c.routes)
-	serve("GET", "/api/v1/events", c.events)
 	serve("GET", "/api/v1/limits/explain", c.explain)
 	serve("GET", "/api/v1/overload", c.overload)
 	serve("GET", "/api/v1/objectives", c.objectives)
@@ -133,6 +134,7 @@ func New(deps Deps) http.Handler {
 	serve("GET", "/api/v1/zones", c.zonesTwin)
 	serve("GET", "/api/v1/config", c.configTwin)
 	c.alertRoutes(serve)
+	c.historyRoutes(mux, serve)
 	c.shedRoutes(mux)
 	c.degradeRoutes(mux)
 	c.monitorRoutes(mux, serve)
@@ -150,7 +152,7 @@ func New(deps Deps) http.Handler {
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusNotFound, "not_found", "there is nothing at "+r.URL.Path)
 	})
-	return c.guard(mux)
+	return c.guard(c.audited(mux))
 }
 
 // shedRoutes serves the one path that answers two methods.

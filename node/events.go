@@ -16,14 +16,22 @@ type events struct {
 	ring []console.Event
 	next int
 	seen uint64
+	// keep has an event remembered for longer; it must not wait. nil: nobody does.
+	keep func(ev console.Event, properties map[string]string)
 }
 
 // add remembers one event, and forgets the oldest when there are too many.
-func (e *events) add(at time.Time, kind, text string) {
+func (e *events) add(at time.Time, kind, text string) { e.addAbout(at, kind, text, nil) }
+
+// addAbout is add, with what the event is about.
+func (e *events) addAbout(at time.Time, kind, text string, properties map[string]string) {
+	ev := console.Event{At: at, Kind: kind, Text: text}
+	if e.keep != nil {
+		e.keep(ev, properties)
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.seen++
-	ev := console.Event{At: at, Kind: kind, Text: text}
 	if len(e.ring) < eventLimit {
 		e.ring = append(e.ring, ev)
 		return

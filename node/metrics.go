@@ -133,6 +133,8 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	out.switches(n.knobs.Status(time.Now()))
 	out.fallbacks(&n.fellBack)
 	out.monitor(n.monitor.Status())
+	out.records(n.records.Status())
+	out.azure(n.sender.Load())
 	out.objectives(n.promised.book.Status(time.Now()))
 	out.alerts(n.viewAlerts())
 }

@@ -22,6 +22,8 @@ import (
 	"github.com/even-keel/evenkeel/contain/degrade"
 	"github.com/even-keel/evenkeel/exchange"
 	"github.com/even-keel/evenkeel/monitor"
+	"github.com/even-keel/evenkeel/monitor/azure"
+	"github.com/even-keel/evenkeel/monitor/journal"
 	"github.com/even-keel/evenkeel/site"
 )
 
@@ -76,12 +78,18 @@ type Node struct {
 	admin    *admin
 	metrics  *metrics
 	monitor  *monitor.Monitor
+	records  *journal.Store
+	sampler  *sampler
 	stopping chan struct{} // closed by Stop
 	abort    chan struct{} // closed by Abort
 	stopOnce sync.Once
 	cutOnce  sync.Once
 
 	monitorTask *task
+	recordsTask *task
+	sender      atomic.Pointer[azure.Sender] // nil inside: events are sent nowhere
+	senderCfg   *site.AzureLogs              // of sender, guarded by reloading as senderTask is
+	senderTask  *task
 	handed      atomic.Bool // a successor serves
 
 	accessLog  atomic.Pointer[accessLog]
@@ -151,6 +159,10 @@ func New(opts Options) (*Node, error) {
 		site: opts.Site, revision: revision(opts.Site),
 		pools: map[string]*runningPool{}, flights: map[string]*flight{},
 	}
+	n.records = n.newRecords(opts.Site)
+	n.events.keep, n.sampler = n.keepEvent, &sampler{store: n.records}
+	n.sampler.step(&opts.Site.Events.Requests, 0, 0)
+	n.log = slog.New(&tracer{Handler: opts.Log.Handler(), keep: n.records.Trace})
 	n.guard.event, n.guard.senses = n.event, newSenses("/proc", "/sys/fs/cgroup")
 	n.guard.update(opts.Site.Guard)
 	n.book = n.newBook(opts.Site)
@@ -207,6 +219,7 @@ func (n *Node) start(ctx context.Context) error {
 	n.checkMachine()
 	n.tasks.start("guard", n.guard.run)
 	n.monitorTask = n.tasks.start("monitor", n.monitor.Run)
+	n.startRecords()
 	n.startQuotas()
 	n.useObjectives(n.site)
 	n.tasks.start("prober", n.prober)
@@ -230,6 +243,7 @@ func (n *Node) start(ctx context.Context) error {
 	n.tasks.start("proxy", n.front.Run)
 	n.tasks.start("rates", n.sample)
 	n.useAlerts(n.site)
+	n.useSender(n.site)
 	n.tasks.start("objectives", n.judge)
 	if n.opts.Load != nil {
 		n.tasks.start("watch", func(ctx context.Context) error {

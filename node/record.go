@@ -15,6 +15,7 @@ type record struct {
 	noRoute *reasons
 	flight  *flight
 	log     *atomic.Pointer[accessLog] // nil inside: off
+	keep    *sampler                   // nil: no requests are kept
 }
 
 // flight is how many exchanges a listener has in flight.
@@ -57,6 +58,9 @@ func (s *record) Serve(x *exchange.Exchange, next *exchange.Next) *exchange.Refu
 	t.shard(x.Shard).count(x, status, refusal != nil, took)
 	if log := s.log.Load(); log != nil {
 		log.note(x, refusal, status, took)
+	}
+	if s.keep != nil {
+		s.keep.note(x, refusal, status, took)
 	}
 	return refusal
 }

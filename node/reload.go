@@ -223,6 +223,8 @@ func (n *Node) swap(next *site.Site, pools map[string]*runningPool) {
 	n.useAlerts(next)
 	n.guard.update(next.Guard)
 	n.monitor.Update(&next.Monitor)
+	n.records.Update(&next.Events)
+	n.useSender(next)
 	n.screen.Keep(next)
 	n.admin.use(n.console(next))
 }

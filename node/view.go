@@ -149,6 +149,8 @@ func (n *Node) sample(ctx context.Context) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	var trim trimmer
+	var bursts bursts
+	var seen outcomes
 	for {
 		counters, now := n.counters(), time.Now()
 		n.rates.step(now, counters)
@@ -158,6 +160,8 @@ func (n *Node) sample(ctx context.Context) error {
 		n.knobs.Step(now, n.pressure)
 		n.tickBreakers(now)
 		n.tickBulkheads(now)
+		n.tickBursts(now, &bursts)
+		seen = n.lookAtOutcomes(now, seen)
 		if trim.step(counters[nodeKey]) {
 			debug.FreeOSMemory()
 		}

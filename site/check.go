@@ -32,6 +32,7 @@ func (c *checker) all() {
 	c.protection()
 	c.containment()
 	c.monitor()
+	c.events()
 	c.objectives()
 	c.alerts()
 }

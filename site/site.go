@@ -39,6 +39,7 @@ type Site struct {
 	Bulkhead  Bulkheads            `yaml:"bulkhead" doc:"how many requests may be under way at once, which pools share"`
 	Guard     Guard                `yaml:"guard" doc:"how evenkeel protects itself from overload"`
 	Monitor   Monitor              `yaml:"monitor" doc:"what is remembered of figures, and who is asked for them"`
+	Events    Events               `yaml:"events" doc:"what is remembered of what happened, and of single requests"`
 	AccessLog AccessLog            `yaml:"access_log" doc:"one line per request or connection"`
 	Stop      Stop                 `yaml:"stop" doc:"how long stopping may take"`
 	StateDir  string               `yaml:"state_dir" form:"file" doc:"folder for what must survive a restart; empty keeps nothing on disk"`
