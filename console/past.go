@@ -162,7 +162,7 @@ func (c *console) pasts(s shown, r *http.Request, list ...drawing) *pasts {
 	}
 	p := periodOf(r.URL.Query(), c.deps.Now(), s.Node.Started)
 	h := &pasts{Whole: true, From: p.From.Unix(), To: p.To.Unix(), Still: p.Word == "", Every: int(p.Step.Seconds())}
-	h.links(r, p)
+	h.links(r, p, c.deps.Now())
 	if c.deps.Marks != nil {
 		h.Marks = c.deps.Marks(p.From, p.To)
 		slices.SortStableFunc(h.Marks, func(a, b Mark) int { return b.At.Compare(a.At) })
@@ -177,7 +177,7 @@ func (c *console) pasts(s shown, r *http.Request, list ...drawing) *pasts {
 }
 
 // links are the ways to other periods, with what else the page was asked for.
-func (h *pasts) links(r *http.Request, p period) {
+func (h *pasts) links(r *http.Request, p period, now time.Time) {
 	to := func(q url.Values) string {
 		all := r.URL.Query()
 		for _, name := range []string{"range", "from", "to"} {
@@ -199,7 +199,7 @@ func (h *pasts) links(r *http.Request, p period) {
 	h.Words = p.From.Format(day) + " to " + p.To.Format(day)
 	half := p.To.Sub(p.From) / 2
 	wide := period{From: p.From.Add(-half), To: p.To.Add(half)}
-	if now := time.Now(); wide.To.After(now) {
+	if wide.To.After(now) {
 		wide.To = now
 	}
 	h.Wider = to(wide.query())
