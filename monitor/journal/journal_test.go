@@ -308,7 +308,8 @@ func TestDiskFull(t *testing.T) {
 		t.Errorf("giving events took %v while the disk was full", took)
 	}
 	until(t, "trouble shows", func() bool { return r.Trouble() != "" })
-	if st := r.Status(); st.DroppedEvents == 0 || r.diary.count("cannot be written") != 1 {
+	until(t, "the losses are told", func() bool { return r.diary.count("were not kept") > 0 })
+	if st := r.Status(); st.DroppedEvents == 0 || r.diary.count("cannot be written") != 1 || r.diary.count("were not kept") != 1 {
 		t.Errorf("dropped were %d, told was %q", st.DroppedEvents, r.diary.texts)
 	}
 	if p, err := r.Events(t.Context(), Filter{Limit: 10}); err != nil || len(p.Events) != 1 {
