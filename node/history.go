@@ -155,7 +155,9 @@ func (n *Node) audit(a console.Action) {
 		who += " at " + a.From
 	}
 	text := fmt.Sprintf("%s %s by %s: %d %s", a.Method, a.Path, who, a.Status, http.StatusText(a.Status))
-	n.events.addAbout(time.Now(), "audit", text, map[string]string{"method": a.Method, "path": a.Path, "by": a.By, "from": a.From, "status": strconv.Itoa(a.Status)})
+	properties := map[string]string{"method": a.Method, "path": a.Path, "by": a.By, "from": a.From, "status": strconv.Itoa(a.Status)}
+	maps.DeleteFunc(properties, func(_, v string) bool { return v == "" })
+	n.events.addAbout(time.Now(), "audit", text, properties)
 }
 
 // importReport takes the results of a pipeline, and says in an event how it went.

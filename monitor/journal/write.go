@@ -26,6 +26,7 @@ func (s *Store) session(ctx context.Context, p *place) {
 	tick := time.NewTicker(commitEvery)
 	defer tick.Stop()
 	var b batch
+	var lost losses
 	for {
 		// Without room in the batch what comes waits in the queue, and is dropped when that is full too.
 		queue := s.queue
@@ -40,6 +41,7 @@ func (s *Store) session(ctx context.Context, p *place) {
 		case <-tick.C:
 			s.flush(e, &b)
 			e.trim()
+			s.tellLosses(&lost)
 		case <-s.change:
 			s.flush(e, &b)
 			return
@@ -51,6 +53,26 @@ func (s *Store) session(ctx context.Context, p *place) {
 			return // what is in the batch is lost with the file; the queue goes on
 		}
 	}
+}
+
+// tellEvery is how often people are told, at the most, that something was not kept.
+const tellEvery = time.Minute
+
+// losses are what was told of what was not kept.
+type losses struct {
+	requests, others uint64
+	at               time.Time
+}
+
+// tellLosses tells what was dropped since it was last told.
+func (s *Store) tellLosses(l *losses) {
+	requests, others, now := s.counts.droppedRequests.Load(), s.counts.droppedOthers.Load(), s.deps.Now()
+	if requests == l.requests && others == l.others || !l.at.IsZero() && now.Sub(l.at) < tellEvery {
+		return
+	}
+	text := fmt.Sprintf("%d requests and %d events were not kept, because too much came at once or could not be written", requests-l.requests, others-l.others)
+	*l = losses{requests, others, now}
+	s.deps.Event("events", text)
 }
 
 // opened opens the store, and waits as long as it cannot. nil: ctx is over.
