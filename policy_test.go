@@ -54,6 +54,8 @@ var importers = map[string][]string{
 	"github.com/prometheus/client_model/":      {"monitor"},
 	"github.com/prometheus/common/":            {"monitor"},
 	"github.com/prometheus/procfs/":            {"monitor"},
+	"modernc.org/sqlite":                       {"monitor"},
+	"github.com/Azure/azure-sdk-for-go/":       {"monitor"},
 	"github.com/miekg/dns":                     {"pool", "probe", "steer"},
 	"github.com/corazawaf/":                    {"admit"},
 	"github.com/go-jose/":                      {"admit"},

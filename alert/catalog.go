@@ -43,6 +43,7 @@ const (
 	CertSoon       = "certificate-expiry-soon"
 	ReloadFailed   = "reload-failed"
 	SelfOverloaded = "self-overloaded"
+	DiskFull       = "disk-full"
 	StateNotKept   = "state-not-kept"
 	ReceiverFails  = "receiver-failing"
 	Watchdog       = "watchdog"
@@ -67,6 +68,7 @@ func Shipped() []Rule {
 		{Name: CertSoon, Severity: Page, Within: 3 * day, Summary: "A certificate ends in days"},
 		{Name: ReloadFailed, Severity: Ticket, Summary: "The site file was refused: the node runs on with the old one"},
 		{Name: SelfOverloaded, Severity: Page, For: 30 * time.Second, Hold: time.Minute, Summary: "evenkeel itself is overloaded and refuses requests"},
+		{Name: DiskFull, Severity: Ticket, Hold: time.Minute, Threshold: 0.05, Summary: "The disk of state_dir is nearly full"},
 		{Name: StateNotKept, Severity: Ticket, Summary: "What must outlive a restart cannot be written"},
 		{Name: ReceiverFails, Severity: Ticket, For: 2 * time.Minute, Summary: "Somebody who is to be told of alerts cannot be reached"},
 		{Name: Watchdog, Severity: None, Summary: "Alerts work: this one always fires, for receivers that wake somebody when it stops"},
@@ -87,6 +89,7 @@ func ShippedInhibitions() []Inhibition {
 		{BurnTicket, BudgetSpent, []string{"objective"}},
 		{CertSoon, CertExpiry, []string{"listener", "host"}},
 		{ProberSilent, PoolCapacity, []string{"pool"}},
+		{DiskFull, StateNotKept, nil},
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/even-keel/evenkeel/bench/clients"
 	"github.com/even-keel/evenkeel/bench/contain"
 	"github.com/even-keel/evenkeel/bench/cost"
+	"github.com/even-keel/evenkeel/bench/events"
 	"github.com/even-keel/evenkeel/bench/history"
 	"github.com/even-keel/evenkeel/bench/limits"
 	"github.com/even-keel/evenkeel/bench/overload"
@@ -24,6 +25,7 @@ const usage = `usage: bench cost [flags]              CPU and memory beside HAPr
        bench cache [flags]             what a hit in the cache costs, beside asking
        bench stress [flags] NAME...    experiments with a verdict each; all stands for all
        bench monitor [flags]           what it costs that a node remembers its figures
+       bench events [flags]            a million events: pages, questions, and the bound of the file
        bench limit [flags]             a check of a rate limit beside other limiters
        bench shed [flags]              the shedder in random worlds, in fake time
        bench overload [flags]          more demand than the endpoints can work on, a verdict for each scenario
@@ -56,6 +58,8 @@ func run(args []string) int {
 			return overload.Main(ctx, args[1:])
 		case "monitor":
 			return history.Main(ctx, args[1:])
+		case "events":
+			return events.Main(ctx, args[1:])
 		case "contain":
 			return contain.Main(ctx, args[1:])
 		case "clients":

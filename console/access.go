@@ -51,6 +51,7 @@ const accessRows = 100
 func (d Deps) readOnly() Deps {
 	d.SetEndpoint, d.Shed, d.SetSwitch, d.Purge, d.Break, d.Reload, d.Drain = nil, nil, nil, nil, nil, nil, nil
 	d.Silence, d.EndSilence, d.TestAlert = nil, nil, nil
+	d.History.Note, d.History.Import = nil, nil
 	return d
 }
 

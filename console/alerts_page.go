@@ -75,7 +75,7 @@ func (c *console) silenceWrong(w http.ResponseWriter, r *http.Request, text stri
 	p := c.table[slices.IndexFunc(c.table, func(p page) bool { return p.path == "/alerts" })]
 	r = r.Clone(context.WithValue(r.Context(), wrongKey{}, text))
 	r.URL = &url.URL{Path: p.path}
-	part, err := c.writePart(r, p, true)
+	part, _, err := c.writePart(r, p, true)
 	if err != nil || part == nil {
 		problem(w, http.StatusBadRequest, "bad_silence", text)
 		return

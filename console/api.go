@@ -62,10 +62,6 @@ func (c *console) listRoutes(w http.ResponseWriter, _ *http.Request) {
 	answer(w, http.StatusOK, map[string]any{"routes": c.now().Routes})
 }
 
-func (c *console) events(w http.ResponseWriter, _ *http.Request) {
-	answer(w, http.StatusOK, map[string]any{"events": c.now().Events})
-}
-
 func (c *console) pool(w http.ResponseWriter, r *http.Request) {
 	p := c.now().pool(r.PathValue("pool"))
 	if p == nil {

@@ -79,13 +79,29 @@ func endpointPath(pool, address, state string) string {
 }
 
 func (c *Client) do(ctx context.Context, method, path string) ([]byte, error) {
-	r, err := http.NewRequestWithContext(ctx, method, c.base+path, nil)
-	if err != nil {
-		return nil, fmt.Errorf("admin address %q cannot be asked: want host:port or a URL: %w", c.shown, err)
-	}
+	return c.exchange(ctx, method, path, "", nil)
+}
+
+// send posts a body.
+func (c *Client) send(ctx context.Context, path, kind string, body io.Reader) ([]byte, error) {
+	return c.exchange(ctx, http.MethodPost, path, kind, body)
+}
+
+// authorize says what the answer may be, and who asks.
+func (c *Client) authorize(r *http.Request) {
 	r.Header.Set("Accept", "application/json")
 	if c.token != "" {
 		r.Header.Set("Authorization", "Bearer "+c.token)
+	}
+}
+
+func (c *Client) exchange(ctx context.Context, method, path, kind string, sent io.Reader) ([]byte, error) {
+	r, err := http.NewRequestWithContext(ctx, method, c.base+path, sent)
+	if err != nil {
+		return nil, fmt.Errorf("admin address %q cannot be asked: want host:port or a URL: %w", c.shown, err)
+	}
+	if c.authorize(r); kind != "" {
+		r.Header.Set("Content-Type", kind)
 	}
 	a, err := c.http.Do(r)
 	if err != nil {

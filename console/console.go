@@ -57,6 +57,8 @@ type Deps struct {
 	Marks func(from, to time.Time) []Mark
 	// Config is the site in force, its text only when that is asked for, and what was changed in it; nil: it is not shown.
 	Config func(text bool) Config
+	// History is what is remembered of events and requests.
+	History History
 	// Ready says whether the node should get traffic, and else why not.
 	Ready func() (ok bool, why string)
 
@@ -144,7 +146,6 @@ func (c *console) routes() http.Handler {
 	serve("GET", "/api/v1/pools", c.pools)
 	serve("GET", "/api/v1/pools/{pool}", c.pool)
 	serve("GET", "/api/v1/routes", c.listRoutes)
-	serve("GET", "/api/v1/events", c.events)
 	serve("GET", "/api/v1/limits/explain", c.explain)
 	serve("GET", "/api/v1/overload", c.overload)
 	serve("GET", "/api/v1/objectives", c.objectives)
@@ -155,6 +156,7 @@ func (c *console) routes() http.Handler {
 	serve("GET", "/api/v1/config", c.configTwin)
 	c.alertRoutes(serve)
 	c.alertmanagerRoutes(mux, serve)
+	c.historyRoutes(mux, serve)
 	c.shedRoutes(mux)
 	c.degradeRoutes(mux)
 	c.monitorRoutes(mux, serve)

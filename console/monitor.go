@@ -17,6 +17,8 @@ func bodyLimitOf(path string) int64 {
 	switch {
 	case path == prometheusPrefix+"api/v1/write":
 		return sampleLimit
+	case path == importPath:
+		return importLimit
 	case strings.HasPrefix(path, prometheusPrefix):
 		return queryLimit
 	}

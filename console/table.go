@@ -17,6 +17,7 @@ type page struct {
 	part  string // template of what changes
 	skip  string // id of what most come for: the first link leads there
 	twin  string // path of the same as JSON
+	still bool   // it shows what is over, and has no stream
 	// there says whether this node has what the page is about; nil: always. Pages of parts that a site does not use are absent, not empty.
 	there func(v View) bool
 	// show is what the template gets; nil: there is nothing of that name.
@@ -39,6 +40,8 @@ func (c *console) pageTable() []page {
 		{path: "/cache", word: "Cache", group: parts, part: "cache", skip: "cache", twin: "/api/v1/cache", there: hasCache, show: c.showCache},
 		{path: "/checks", word: "Checks", group: parts, part: "checks", skip: "checks", twin: "/api/v1/checks", there: hasChecks, show: c.showChecks},
 		{path: "/zones", word: "Zones", group: parts, part: "zones", skip: "zones", twin: "/api/v1/zones", there: hasZones, show: c.showZones},
+		{path: "/events", word: "Events", group: record, part: "past-events", skip: "list", twin: "/api/v1/events", still: true, show: c.showEvents},
+		{path: "/query", word: "Query", group: record, part: "query", skip: "answer", twin: "/api/v1/query/tables", still: true, there: c.hasQuery, show: c.showQuery},
 		{path: "/graph", word: "Graph", group: record, part: "graph", skip: "graph", twin: "/api/v1/monitor", there: c.hasHistory, show: c.showGraph},
 		{path: "/access", word: "Access", group: record, part: "access", skip: "actions", twin: "/api/v1/access", show: c.showAccess},
 		{path: "/config", word: "Config", group: record, part: "config", skip: "changes", twin: "/api/v1/config", there: c.hasConfig, show: c.showConfig},
@@ -73,6 +76,9 @@ func (c *console) pageRoutes(serve func(method, path string, h http.HandlerFunc)
 			path = "/{$}"
 		}
 		serve("GET", path, func(w http.ResponseWriter, r *http.Request) { c.servePage(w, r, p) })
+		if p.still {
+			continue
+		}
 		serve("GET", p.live(p.path), func(w http.ResponseWriter, r *http.Request) { c.servePart(w, r, p) })
 	}
 }
@@ -105,24 +111,32 @@ func (c *console) shown(p page, v View) shown {
 	return s
 }
 
+// asked is what a page shows that may have been asked for what makes no sense.
+type asked interface{ Status() int }
+
 // writePart writes the part of a page that changes; nil: there is no such page.
-func (c *console) writePart(r *http.Request, p page, whole bool) ([]byte, error) {
+func (c *console) writePart(r *http.Request, p page, whole bool) (part []byte, status int, err error) {
 	v := c.now()
 	if p.there != nil && !p.there(v) {
-		return nil, nil
+		return nil, 0, nil
 	}
 	s := c.shown(p, v)
 	s.Whole = whole
 	data := p.show(s, r)
 	if data == nil {
-		return nil, nil
+		return nil, 0, nil
 	}
-	return c.pages.part(p.part, data)
+	status = http.StatusOK
+	if a, is := data.(asked); is {
+		status = a.Status()
+	}
+	part, err = c.pages.part(p.part, data)
+	return part, status, err
 }
 
 // servePage writes a whole page.
 func (c *console) servePage(w http.ResponseWriter, r *http.Request, p page) {
-	part, err := c.writePart(r, p, true)
+	part, status, err := c.writePart(r, p, true)
 	switch {
 	case err != nil:
 		problem(w, http.StatusInternalServerError, "page_failed", "the page could not be written")
@@ -131,7 +145,7 @@ func (c *console) servePage(w http.ResponseWriter, r *http.Request, p page) {
 		problem(w, http.StatusNotFound, "not_found", "there is nothing at "+r.URL.Path)
 		return
 	}
-	c.putPage(w, http.StatusOK, r, p, part)
+	c.putPage(w, status, r, p, part)
 }
 
 // putPage writes a whole page around its part.
@@ -140,8 +154,11 @@ func (c *console) putPage(w http.ResponseWriter, status int, r *http.Request, p 
 	if p.under != "" {
 		at = r.URL.EscapedPath()
 	}
-	f := frame{Name: c.now().Node.Name, Title: titleOf(r, p), Skip: p.skip, Live: p.live(at), Part: template.HTML(part)} // written by the templates themselves
-	if r.URL.RawQuery != "" {
+	f := frame{Name: c.now().Node.Name, Title: titleOf(r, p), Skip: p.skip, Part: template.HTML(part)} // written by the templates themselves
+	if !p.still {
+		f.Live = p.live(at)
+	}
+	if !p.still && r.URL.RawQuery != "" {
 		f.Live += "?" + r.URL.RawQuery
 	}
 	c.html(w, status, "page.html", f)
@@ -150,7 +167,7 @@ func (c *console) putPage(w http.ResponseWriter, status int, r *http.Request, p 
 // servePart sends the part of a page that changes once a second: it has one template, and the script only puts in place what the node wrote.
 func (c *console) servePart(w http.ResponseWriter, r *http.Request, p page) {
 	c.stream(w, r, "page", func() ([]byte, error) {
-		part, err := c.writePart(r, p, false)
+		part, _, err := c.writePart(r, p, false)
 		if err != nil || part == nil {
 			return nil, errGone
 		}

@@ -239,7 +239,7 @@ func crowded(t *testing.T, fill *strings.Replacer) *gateway {
 }
 
 // TestAlertDrill makes every shipped alert fire by a real cause, and looks for their notifications in Debian's Alertmanager and at a mail server.
-// Their waits are shorter than shipped; a test of package node fires each in fake time with those.
+// But disk-full, for which TestFullDisk fills one. Their waits are shorter than shipped; a test of package node fires each in fake time with those.
 func TestAlertDrill(t *testing.T) {
 	manager := alertmanager(t)
 	mails, mail := newMailSink(t)

@@ -112,6 +112,7 @@ func (n *Node) console(s *site.Site) http.Handler {
 		deps.Ask = n.promQL
 	}
 	deps.Silence, deps.EndSilence, deps.TestAlert = n.Silence, n.EndSilence, n.TestAlert
+	deps.History = n.history()
 	if n.opts.Load != nil {
 		deps.Reload = n.Reload
 	}

@@ -46,6 +46,7 @@ type alerting struct {
 	dirty   bool
 	past    pastCounts
 	queues  map[string]*receiverQueue
+	space   func(dir string) (free, all uint64, err error) // bytes of a file system
 }
 
 // receiverQueue is a receiver that runs.
@@ -56,7 +57,7 @@ type receiverQueue struct {
 }
 
 func newAlerting(s *site.Site) *alerting {
-	a := &alerting{queues: map[string]*receiverQueue{}, owned: s.StateDir == ""}
+	a := &alerting{queues: map[string]*receiverQueue{}, owned: s.StateDir == "", space: diskSpace}
 	if s.StateDir != "" {
 		a.folder = keep.NewFolder(filepath.Join(s.StateDir, alertsDir))
 	}

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/even-keel/evenkeel/alert"
 	"github.com/even-keel/evenkeel/console"
 	"github.com/even-keel/evenkeel/site"
@@ -45,7 +47,7 @@ func (n *Node) signals(now time.Time, s *site.Site) (all []alert.Signal) {
 	a.mu.Lock()
 	rules := a.cfg.Rules
 	queues := maps.Clone(a.queues)
-	trouble := a.trouble
+	trouble, space := a.trouble, a.space
 	a.mu.Unlock()
 	all = append(all, burnSignals(n.promised.book.Status(now))...)
 	all = append(all, n.rateSignals(now, rules)...)
@@ -64,7 +66,8 @@ func (n *Node) signals(now time.Time, s *site.Site) (all []alert.Signal) {
 		all = append(all, alert.Signal{Name: alert.SelfOverloaded, Text: g.Why, Link: "/overload"})
 	}
 	if s.StateDir != "" {
-		for part, text := range map[string]string{"objectives": n.promised.book.Trouble(), "alerts": trouble, "quotas": n.quotaTrouble()} {
+		all = append(all, diskSignals(space, s.StateDir, rules[alert.DiskFull].Threshold)...)
+		for part, text := range map[string]string{"objectives": n.promised.book.Trouble(), "alerts": trouble, "quotas": n.quotaTrouble(), "events": n.records.Trouble()} {
 			if text != "" {
 				all = append(all, alert.Signal{Name: alert.StateNotKept, Labels: map[string]string{"part": part}, Text: text, Link: "/listeners"})
 			}
@@ -76,6 +79,25 @@ func (n *Node) signals(now time.Time, s *site.Site) (all []alert.Signal) {
 		}
 	}
 	return append(all, alert.Signal{Name: alert.Watchdog, Text: "alerts are judged"})
+}
+
+// diskSignals are about the file system of a folder. One that cannot be asked says nothing.
+func diskSignals(space func(string) (free, all uint64, err error), dir string, least float64) []alert.Signal {
+	free, all, err := space(dir)
+	if err != nil || all == 0 || float64(free) >= least*float64(all) {
+		return nil
+	}
+	return []alert.Signal{{Name: alert.DiskFull, Link: "/",
+		Text: fmt.Sprintf("%.1f%% of the file system of %s is left, %d of %d MB; history and events are dropped when nothing is", 100*float64(free)/float64(all), dir, free/1e6, all/1e6)}}
+}
+
+// diskSpace is how many bytes this process may still write where dir lies, and how many there are in all.
+func diskSpace(dir string) (free, all uint64, err error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return 0, 0, err
+	}
+	return st.Bavail * uint64(st.Bsize), st.Blocks * uint64(st.Bsize), nil
 }
 
 func firstLine(text string) string {

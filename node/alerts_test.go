@@ -153,6 +153,8 @@ func causes() []trouble {
 				t.Fatal(err)
 			}
 		}, end: nothing, busy: true},
+		{name: alert.DiskFull, most: 15 * time.Second, site: func(t *testing.T, s *site.Site) { s.StateDir = filepath.Join(t.TempDir(), "state") },
+			begin: disk(3), end: disk(50), over: 80 * time.Second},
 		{name: alert.ReceiverFails, most: 3 * time.Minute, site: func(t *testing.T, s *site.Site) {
 			s.Alerts.Receivers = []*site.Receiver{{Name: "gone", Alerts: []string{alert.Watchdog}, Exec: &site.ToExec{Command: []string{filepath.Join(t.TempDir(), "none")}, Timeout: time.Second}}}
 		}, begin: nothing, end: nothing},
@@ -167,6 +169,15 @@ func causes() []trouble {
 			s.Limits = []*site.Limit{{Name: "all", By: []string{"global"}, Rate: 1, Burst: 1, Cost: site.CostRequest, Keys: 1000, Headers: "off"}}
 			s.Routes[0].Cost = 1
 		}, begin: nothing, end: nothing, busy: true},
+	}
+}
+
+// disk is a file system of which so many percent are left.
+func disk(left uint64) func(*testing.T, *traffic) {
+	return func(_ *testing.T, f *traffic) {
+		f.alerting.mu.Lock()
+		defer f.alerting.mu.Unlock()
+		f.alerting.space = func(string) (free, all uint64, err error) { return left * 1e7, 1e9, nil }
 	}
 }
 

@@ -2,8 +2,10 @@ package node
 
 import (
 	"context"
+	"maps"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"sync"
 
 	"github.com/even-keel/evenkeel/console"
@@ -32,8 +34,18 @@ func (n *Node) Record(a console.Action) {
 	}
 	n.ledger.list = append(n.ledger.list, a)
 	n.ledger.mu.Unlock()
-	n.events.add(a.At, "audit", a.String())
+	n.events.addAbout(a.At, "audit", a.String(), factsOf(a))
 	n.log.Info(a.String(), "event", "audit", "who", a.Who, "role", a.Role, "via", a.Via, "from", a.From, "what", a.What, "status", a.Status, "reason", a.Reason)
+}
+
+// factsOf is an action as properties of its event, for questions.
+func factsOf(a console.Action) map[string]string {
+	out := map[string]string{"who": a.Who, "role": a.Role, "via": a.Via, "from": a.From, "what": a.What, "status": strconv.Itoa(a.Status), "result": "done", "reason": a.Reason}
+	if !a.OK {
+		out["result"] = "refused"
+	}
+	maps.DeleteFunc(out, func(_, v string) bool { return v == "" })
+	return out
 }
 
 // actions are what people did, the newest first.

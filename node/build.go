@@ -40,6 +40,9 @@ func (n *Node) stages(s *site.Site, cfg *site.Listener, pools map[string]poolPar
 		none: n.tallies.get(cfg.Name, ""), noRoute: n.tallies.reasons(""),
 		flight: n.flight(cfg.Name), log: &n.accessLog, telling: &n.telling,
 	}
+	if ev := s.Events; !ev.Off && !ev.Requests.Off && ev.Retention.Size > 0 {
+		rec.keep = n.keeps
+	}
 	dead := &deadline{now: time.Now, cut: make([]*atomic.Uint64, len(s.Routes))}
 	to := n.newWay(len(s.Routes))
 	var all []*rule

@@ -16,6 +16,8 @@ import (
 const (
 	changesKept = 30
 	changeLines = 200 // lines of one
+	marksOfKind = 20  // marks of one kind of events in one chart
+	marksTime   = 2 * time.Second
 )
 
 // promQL answers the console's questions from the history.
@@ -38,15 +40,31 @@ func (n *Node) promQL(ctx context.Context, q console.Asked) (got console.Answere
 	return got, err
 }
 
-// marked are the kinds of events that charts mark: what people did, and what changed for all.
-func marked(kind string) bool {
-	return slices.Contains([]string{"reload", "start", "admin", "deploy", "mark", "upgrade", "shed", "switch", "breaker", "alert", "experiment"}, kind)
+// markedKinds are the kinds of events that charts mark: what people did, and what changed for all.
+func markedKinds() []string {
+	return []string{"reload", "start", "admin", "deploy", "mark", "upgrade", "shed", "switch", "breaker", "alert", "experiment"}
 }
 
 // marks are the events between two moments that charts mark.
 func (n *Node) marks(from, to time.Time) (list []console.Mark) {
+	ctx, cancel := context.WithTimeout(context.Background(), marksTime)
+	defer cancel()
+	for _, kind := range markedKinds() {
+		page, err := n.pastEvents(ctx, console.EventFilter{Kind: kind, Since: from, Until: to, Limit: marksOfKind})
+		if err != nil {
+			return n.latestMarks(from, to)
+		}
+		for _, e := range page.Events {
+			list = append(list, console.Mark{At: e.At, Kind: e.Kind, Text: e.Text})
+		}
+	}
+	return list
+}
+
+// latestMarks are those of the events in memory, for when none are kept.
+func (n *Node) latestMarks(from, to time.Time) (list []console.Mark) {
 	for _, e := range n.events.newest(eventLimit) {
-		if marked(e.Kind) && !e.At.Before(from) && !e.At.After(to) {
+		if slices.Contains(markedKinds(), e.Kind) && !e.At.Before(from) && !e.At.After(to) {
 			list = append(list, console.Mark(e))
 		}
 	}

@@ -17,17 +17,25 @@ type events struct {
 	next int
 	seen uint64
 	tell func(at time.Time, kind, text string) // nil: nobody else is told
+	// keep has an event remembered for longer; it must not wait. nil: nobody does.
+	keep func(ev console.Event, properties map[string]string)
 }
 
 // add remembers one event, and forgets the oldest when there are too many.
-func (e *events) add(at time.Time, kind, text string) {
+func (e *events) add(at time.Time, kind, text string) { e.addAbout(at, kind, text, nil) }
+
+// addAbout is add, with what the event is about.
+func (e *events) addAbout(at time.Time, kind, text string, properties map[string]string) {
+	ev := console.Event{At: at, Kind: kind, Text: text}
+	if e.keep != nil {
+		e.keep(ev, properties)
+	}
 	if e.tell != nil {
 		e.tell(at, kind, text)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.seen++
-	ev := console.Event{At: at, Kind: kind, Text: text}
 	if len(e.ring) < eventLimit {
 		e.ring = append(e.ring, ev)
 		return

@@ -136,6 +136,8 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	out.fallbacks(&n.fellBack)
 	out.monitor(n.monitor.Status())
 	out.otlp(n.otlp.Status(), sampler)
+	out.records(n.records.Status())
+	out.azure(n.sender.Load())
 	out.objectives(n.promised.book.Status(time.Now()))
 	out.alerts(n.viewAlerts())
 	out.door(n.door)

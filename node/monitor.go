@@ -127,8 +127,13 @@ func metricsURL(cfg *site.Pool, address string) string {
 
 // releaseStore lets the successor have the history while this node still drains.
 func (n *Node) releaseStore(context.Context) error {
-	if n.handed.Load() && n.monitorTask != nil {
-		n.monitorTask.stop(partStop)
+	if !n.handed.Load() {
+		return nil
+	}
+	for _, k := range []*task{n.senderTask, n.monitorTask, n.recordsTask} {
+		if k != nil {
+			k.stop(partStop)
+		}
 	}
 	return nil
 }

@@ -23,6 +23,8 @@ import (
 	"github.com/even-keel/evenkeel/contain/degrade"
 	"github.com/even-keel/evenkeel/exchange"
 	"github.com/even-keel/evenkeel/monitor"
+	"github.com/even-keel/evenkeel/monitor/azure"
+	"github.com/even-keel/evenkeel/monitor/journal"
 	"github.com/even-keel/evenkeel/monitor/otlp"
 	"github.com/even-keel/evenkeel/site"
 	"github.com/even-keel/evenkeel/trace"
@@ -82,6 +84,8 @@ type Node struct {
 	ledger     ledger
 	metrics    *metrics
 	monitor    *monitor.Monitor
+	records    *journal.Store
+	keeps      *sampler // which requests it keeps
 	otlp       *otlp.Exporter
 	telling    atomic.Pointer[telling] // nil inside: requests are told to no collector
 	toldEvents atomic.Bool             // events are told to a collector
@@ -91,6 +95,10 @@ type Node struct {
 	cutOnce    sync.Once
 
 	monitorTask *task
+	recordsTask *task
+	sender      atomic.Pointer[azure.Sender] // nil inside: events are sent nowhere
+	senderCfg   *site.AzureLogs              // of sender, guarded by reloading as senderTask is
+	senderTask  *task
 	handed      atomic.Bool // a successor serves
 
 	accessLog  atomic.Pointer[accessLog]
@@ -162,6 +170,10 @@ func New(opts Options) (*Node, error) {
 		site: opts.Site, revision: revision(opts.Site),
 		pools: map[string]*runningPool{}, flights: map[string]*flight{},
 	}
+	n.records = n.newRecords(opts.Site)
+	n.events.keep, n.keeps = n.keepEvent, &sampler{store: n.records}
+	n.keeps.step(&opts.Site.Events.Requests, 0, 0)
+	n.log = slog.New(&tracer{Handler: opts.Log.Handler(), keep: n.records.Trace})
 	n.guard.event, n.guard.senses = n.event, newSenses("/proc", "/sys/fs/cgroup")
 	n.guard.update(opts.Site.Guard)
 	n.book = n.newBook(opts.Site)
@@ -222,6 +234,7 @@ func (n *Node) start(ctx context.Context) error {
 	n.monitorTask = n.tasks.start("monitor", n.monitor.Run)
 	n.tasks.start("otlp", n.otlp.Run)
 	n.useTelling(n.site)
+	n.startRecords()
 	n.startQuotas()
 	n.useObjectives(n.site)
 	n.tasks.start("prober", n.prober)
@@ -245,6 +258,7 @@ func (n *Node) start(ctx context.Context) error {
 	n.tasks.start("proxy", n.front.Run)
 	n.tasks.start("rates", n.sample)
 	n.useAlerts(n.site)
+	n.useSender(n.site)
 	n.tasks.start("objectives", n.judge)
 	if n.opts.Load != nil {
 		n.tasks.start("watch", func(ctx context.Context) error {

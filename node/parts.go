@@ -61,7 +61,7 @@ func (n *Node) wire() {
 		p, err := pool.New(cfg, pool.Deps{
 			Zone: n.opts.Site.Zone, Concurrency: func() int { return n.foundBy(cfg.Name) }, Prober: prober, ProbeTLS: proxy.EndpointTLS,
 			Attach: up.Attach, Detach: up.Detach, Log: n.log,
-			Event: func(kind, text string) { n.events.add(time.Now(), kind, text) },
+			Event: func(kind, text string) { n.poolEvent(cfg.Name, kind, text) },
 		})
 		if err != nil {
 			up.Close()

@@ -16,6 +16,7 @@ type record struct {
 	flight  *flight
 	log     *atomic.Pointer[accessLog] // nil inside: off
 	telling *atomic.Pointer[telling]   // nil inside: no collector is told
+	keep    *sampler                   // nil: no requests are kept
 }
 
 // flight is how many exchanges a listener has in flight.
@@ -64,6 +65,9 @@ func (s *record) Serve(x *exchange.Exchange, next *exchange.Next) *exchange.Refu
 	}
 	if to := s.telling.Load(); to != nil {
 		to.note(x, refusal, status)
+	}
+	if s.keep != nil {
+		s.keep.note(x, refusal, status, took)
 	}
 	return refusal
 }

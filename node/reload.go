@@ -229,6 +229,8 @@ func (n *Node) swap(next *site.Site, pools map[string]*runningPool) {
 	n.monitor.Update(&next.Monitor)
 	n.otlp.Update(otlp.ConfigOf(next))
 	n.useTelling(next)
+	n.records.Update(&next.Events)
+	n.useSender(next)
 	n.screen.Keep(next)
 	if n.admin != nil {
 		n.door.Use(next.Admin)

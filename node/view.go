@@ -150,6 +150,8 @@ func (n *Node) sample(ctx context.Context) error {
 	defer tick.Stop()
 	var trim trimmer
 	var pace pacer
+	var bursts bursts
+	var seen outcomes
 	for {
 		counters, now := n.counters(), time.Now()
 		n.rates.step(now, counters)
@@ -159,6 +161,8 @@ func (n *Node) sample(ctx context.Context) error {
 		n.knobs.Step(now, n.pressure)
 		n.tickBreakers(now)
 		n.tickBulkheads(now)
+		n.tickBursts(now, &bursts)
+		seen = n.lookAtOutcomes(now, seen)
 		if trim.step(counters[nodeKey]) {
 			debug.FreeOSMemory()
 		}

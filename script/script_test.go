@@ -199,11 +199,11 @@ func (s *loads) release(ts *testscript.TestScript, neg bool, args []string) {
 
 // sendSignal NAME PID sends a signal to a process that the script started.
 func sendSignal(ts *testscript.TestScript, neg bool, args []string) {
-	names := map[string]syscall.Signal{"HUP": syscall.SIGHUP, "TERM": syscall.SIGTERM, "USR1": syscall.SIGUSR1, "USR2": syscall.SIGUSR2}
+	names := map[string]syscall.Signal{"HUP": syscall.SIGHUP, "TERM": syscall.SIGTERM, "USR1": syscall.SIGUSR1, "USR2": syscall.SIGUSR2, "KILL": syscall.SIGKILL}
 	pid, err := strconv.Atoi(args[1])
 	ts.Check(err)
 	if names[args[0]] == 0 || pid <= 1 {
-		ts.Fatalf("use: signal HUP|TERM|USR1|USR2 PID")
+		ts.Fatalf("use: signal HUP|TERM|USR1|USR2|KILL PID")
 	}
 	ts.Check(syscall.Kill(pid, names[args[0]]))
 }

@@ -24,7 +24,7 @@ var AlertNames = []struct {
 	{Name: "many-429", Threshold: true}, {Name: "many-503", Threshold: true}, {Name: "limit-breached", Threshold: true},
 	{Name: "connections-near-cap", Threshold: true}, {Name: "accept-drops"}, {Name: "pool-capacity", Threshold: true},
 	{Name: "breaker-open"}, {Name: "probe-flapping"}, {Name: "prober-silent"}, {Name: "certificate-expiry", Within: true}, {Name: "certificate-expiry-soon", Within: true},
-	{Name: "reload-failed"}, {Name: "self-overloaded"}, {Name: "state-not-kept"}, {Name: "receiver-failing"}, {Name: "watchdog"},
+	{Name: "reload-failed"}, {Name: "self-overloaded"}, {Name: "disk-full", Threshold: true}, {Name: "state-not-kept"}, {Name: "receiver-failing"}, {Name: "watchdog"},
 }
 
 // AlertWatchdog is the alert that always fires, for receivers that wake somebody when it stops coming.

@@ -33,6 +33,7 @@ func (c *checker) all() {
 	c.containment()
 	c.monitor()
 	c.telemetry()
+	c.events()
 	c.objectives()
 	c.alerts()
 }

@@ -41,6 +41,7 @@ type Site struct {
 	Monitor   Monitor              `yaml:"monitor" doc:"what is remembered of figures, and who is asked for them"`
 	Traces    *Traces              `yaml:"traces" doc:"record requests as spans by W3C Trace Context, and send them to a collector"`
 	Logs      *Logs                `yaml:"logs" doc:"send log records of requests and events to a collector"`
+	Events    Events               `yaml:"events" doc:"what is remembered of what happened, and of single requests"`
 	AccessLog AccessLog            `yaml:"access_log" doc:"one line per request or connection"`
 	Stop      Stop                 `yaml:"stop" doc:"how long stopping may take"`
 	StateDir  string               `yaml:"state_dir" form:"file" doc:"folder for what must survive a restart; empty keeps nothing on disk"`

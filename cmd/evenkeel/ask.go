@@ -104,7 +104,8 @@ func failed(t terminal, name string, err error) int {
 		return notRun
 	}
 	switch refused.Problem.Reason {
-	case "site_refused", "unknown_pool", "unknown_endpoint", "bad_question", "bad_shed", "bad_breaker", "bad_silence", "unknown_silence", "unknown_alert", "unknown_session", "bad_data":
+	case "site_refused", "unknown_pool", "unknown_endpoint", "bad_question", "bad_shed", "bad_breaker", "bad_silence", "unknown_silence", "unknown_alert", "unknown_session", "bad_data",
+		"bad_query", "bad_filter", "bad_mark", "bad_report":
 		return misused
 	}
 	return notHeld

@@ -39,6 +39,7 @@ func commands() []command {
 		runCommand(), demoCommand(), checkCommand(),
 		statusCommand(), topCommand(), limitsCommand(), reloadCommand(), drainCommand(), stateCommand("up"), stateCommand("down"), shedCommand(), breakerCommand(),
 		switchCommand(), cacheCommand(), sloCommand(), alertCommand(), accessCommand(), promqlCommand(), dashboardsCommand(),
+		eventsCommand(), queryCommand(), markCommand(),
 		versionCommand(),
 	}
 }

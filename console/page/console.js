@@ -101,7 +101,7 @@
     if (el.textContent !== text) { el.textContent = text; el.className = 'pill ' + tone; }
   }
   function open() {
-    if (source || document.hidden) return;
+    if (source || document.hidden || !live.dataset.live) return;
     source = new EventSource(live.dataset.live);
     heard = Date.now();
     source.addEventListener('page', e => {
