@@ -72,7 +72,6 @@ type compiler struct {
 	lets   map[string]value
 	depth  int
 	stages int
-	joins  int // for names
 	render string
 
 	env    *frame // whose columns expressions may name; nil: none
