@@ -77,7 +77,9 @@ type Deps struct {
 const (
 	queueLength  = 8192
 	requestShare = queueLength * 3 / 4
-	batchMost    = 2000                   // entries in one transaction
+	batchMost    = 2000 // entries in one transaction
+	batchLeast   = 50
+	batchBytes   = 1 << 10                // that an entry takes in the log, with its part of indexes
 	commitEvery  = 500 * time.Millisecond // what a crash can lose, twice over
 	textMost     = 4 << 10                // bytes of one text
 	nameMost     = 256

@@ -139,6 +139,11 @@ func dsn(path, mode string, pragmas ...string) string {
 // logBytes is how large the write-ahead log may get before it is written back.
 func logBytes(most int64) int64 { return min(most/logShare, logMost) }
 
+// batchRoom is how many entries go into one transaction: the log of a small store must take them beside what it holds already.
+func (e *session) batchRoom() int {
+	return int(min(max(logBytes(e.most)/2/batchBytes, batchLeast), batchMost))
+}
+
 // open opens the store, and puts aside what cannot be read.
 func (s *Store) open(p *place) (*session, error) {
 	dir, temporary, err := p.dir()

@@ -30,12 +30,12 @@ func (s *Store) session(ctx context.Context, p *place) {
 	for {
 		// Without room in the batch what comes waits in the queue, and is dropped when that is full too.
 		queue := s.queue
-		if len(b.entries) >= batchMost {
+		if len(b.entries) >= e.batchRoom() {
 			queue = nil
 		}
 		select {
 		case entry := <-queue:
-			if b.entries = append(b.entries, entry); len(b.entries) == batchMost && !b.stuck {
+			if b.entries = append(b.entries, entry); len(b.entries) >= e.batchRoom() && !b.stuck {
 				s.flush(e, &b)
 			}
 		case <-tick.C:
@@ -118,7 +118,7 @@ type batch struct {
 // drain writes what waits, as long as it can be written.
 func (s *Store) drain(e *session, b *batch) {
 	for {
-		for len(b.entries) < batchMost && len(s.queue) > 0 {
+		for len(b.entries) < e.batchRoom() && len(s.queue) > 0 {
 			b.entries = append(b.entries, <-s.queue)
 		}
 		if len(b.entries) == 0 {
