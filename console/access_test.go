@@ -151,8 +151,8 @@ func TestRoles(t *testing.T) {
 			t.Errorf("%s by an operator: %d %s", path, w.Code, w.Body)
 		}
 	}
-	if rig.reloads.Load() != 1 || rig.drains.Load() != 1 || len(past.notes) != 1 || len(past.reports) != 1 {
-		t.Errorf("%d reloads, %d drains, %d marks, %d reports", rig.reloads.Load(), rig.drains.Load(), len(past.notes), len(past.reports))
+	if rig.reloads.Load() != 1 || rig.drains.Load() != 1 || len(past.notes) != 1 || past.notes[0].By != "hand" || len(past.reports) != 1 {
+		t.Errorf("%d reloads, %d drains, marks %+v, %d reports", rig.reloads.Load(), rig.drains.Load(), past.notes, len(past.reports))
 	}
 	for _, path := range []string{"/api/v1/alerts/silence?for=1h&match=a=b"} {
 		if w := ask(h, "DELETE", "/api/v2/silence/s4", "Authorization", "Bearer "+readerSecret); w.Code != http.StatusForbidden {

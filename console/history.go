@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/even-keel/evenkeel/console/login"
 )
 
 // History is what the node remembers of events and requests. Nil functions are allowed: what they would serve answers 404.
@@ -336,7 +338,9 @@ func (c *console) mark(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusBadRequest, "bad_mark", "say in text what was done, in up to "+strconv.Itoa(noteMost)+" bytes")
 		return
 	}
-	n.By = byName(r, n.By)
+	if n.By != "" || whoIs(r).Via != login.ViaLocal { // the machine's own people have no name unless they say one
+		n.By = byName(r, n.By)
+	}
 	if err := c.deps.History.Note(n); err != nil {
 		unheard(w, err)
 		return
