@@ -129,7 +129,7 @@ func (c *Core) bound() int {
 	if c.behind {
 		wait = c.BehindWait()
 	}
-	n := c.knee.limit
+	n := float64(queueMost) // they wait no longer than they may
 	if capacity := c.knee.Capacity(); capacity > 0 {
 		n = capacity * wait.Seconds()
 	}
@@ -154,7 +154,7 @@ func (c *Core) Arrive(now time.Duration, w *Waiter, place bool) (a Answer, evict
 	}
 	if c.queue.Len() >= c.bound() {
 		if evicted = c.queue.Victim(w.Class, w.Tenant, w.Weight); evicted == nil && c.behind {
-			evicted = c.queue.Stale(now, w.Class, c.StaleWait(), c.BehindWait())
+			evicted = c.queue.Stale(now, w.Class, w.Tenant, c.BehindWait())
 		}
 		if evicted == nil {
 			c.Refused(now, w.Class)

@@ -8,7 +8,7 @@ import (
 // Numbers of the search. They are without units, or relative to what is measured: none is a guess about the endpoints. They were chosen by what they do in
 // random worlds (`bench shed`).
 const (
-	anyPlaces   = 4096  // of each endpoint, until the first answers tell anything: who does not know must not refuse
+	anyPlaces   = 64    // of each endpoint, until the first answers tell anything: who does not know must not refuse
 	firstFew    = 16    // answers do tell
 	firstPlaces = 8.0   // of each endpoint then, and twice what is used: most servers work on as many at once
 	headroom    = 1.4   // the limit over the knee: a place too many costs a little latency, one too few work that is never done
@@ -113,7 +113,7 @@ type Knee struct {
 	calmer  latency    // of those, lately, while nobody waits
 	known   bool       // W was measured
 	usual   float64    // how many are inside in calm times
-	moments [3]float64 // of answers lately: how many, their seconds, the squares of these
+	moments [3]float64 // of answers lately: how many but for one of each window, their seconds, the squares of what these differ by from the window's mean
 
 	free       float64 // seconds of waiting at the endpoints that nobody minds
 	ceiling    float64 // most left with more inside
@@ -145,9 +145,7 @@ func (k *Knee) Look(now time.Duration, win *Window, f Flow) {
 	k.period.add(part, 1)
 	k.waited = k.waited || f.Waiting > 0
 	if win != nil {
-		if k.dip > 0 && k.reached || k.quiet && !k.waited && f.Waiting == 0 || k.moments[0] < 10 {
-			k.scatter(win)
-		}
+		k.scatter(win)
 		k.study = now + clamp(seconds(k.service), lookLeast, lookMost)
 		k.quiet = !k.waited && k.dip == 0 && k.period.inside() < used*k.limit
 		if k.quiet && k.period.time > 0 {
@@ -262,12 +260,16 @@ func (k *Knee) move(to float64) {
 	}
 }
 
-// scatter learns how far answers scatter.
+// scatter learns how far answers scatter within a window. From one to the next they change with the limit, which says nothing of the work.
 func (k *Knee) scatter(win *Window) {
 	n := float64(win.Total)
+	if n < 2 {
+		return
+	}
 	keep := math.Exp(-n / scattered)
 	m := &k.moments
-	m[0], m[1], m[2] = m[0]*keep+n, m[1]*keep+win.Seconds, m[2]*keep+win.Squares
+	mean := win.Seconds / n
+	m[0], m[1], m[2] = m[0]*keep+n-1, m[1]*keep+(n-1)*mean, m[2]*keep+max(win.Squares-n*mean*mean, 0)
 }
 
 // noise is the squared coefficient of variation of answers, as far as known.
@@ -289,7 +291,7 @@ func (k *Knee) variance(most float64) float64 {
 		return noiseFirst
 	}
 	mean := m[1] / m[0]
-	v := m[2]/m[0] - mean*mean
+	v := m[2] / m[0]
 	mean = min(mean, most)
 	return min(max(v/(mean*mean), noiseLeast), noiseMost)
 }
@@ -551,7 +553,7 @@ func (k *Knee) endDip(now time.Duration, f Flow) {
 		return
 	}
 	k.depth = max(0.9*k.depth, dipLeast)
-	if before := k.low.mean(); !k.verified || before > 0 && apart(part.area/part.count, before, k.doubt(), part.count, k.low.count) {
+	if before := k.low.mean(); k.deeper || !k.verified || before > 0 && apart(part.area/part.count, before, k.doubt(), part.count, k.low.count) {
 		k.low = latency{}
 	}
 	k.low.add(part.count, part.area, 0, fades)

@@ -214,22 +214,11 @@ func (q *Queue) Victim(c exchange.Class, key uint64, weight float64) *Waiter {
 	return nil
 }
 
-// Stale is who waits longer than it makes sense, of class c or a lower one: critical for critical requests, others for others; nil when nobody does. It looks
-// at a few tenants only.
-func (q *Queue) Stale(now time.Duration, c exchange.Class, critical, others time.Duration) *Waiter {
-	for i := len(q.lanes) - 1; i >= c.Rank(); i-- {
-		most := others
-		if i == exchange.Critical.Rank() {
-			most = critical
-		}
-		for j, t := range q.lanes[i].heap {
-			if j == looks {
-				break
-			}
-			if now-t.first.since > most {
-				return t.first
-			}
-		}
+// Stale is the oldest waiter of class c and the tenant, when it waits for longer than fresh; else nil. Others' are not looked at: who sends more must not push
+// them out.
+func (q *Queue) Stale(now time.Duration, c exchange.Class, key uint64, fresh time.Duration) *Waiter {
+	if t := q.lanes[c.Rank()].by[key]; t != nil && now-t.first.since > fresh {
+		return t.first
 	}
 	return nil
 }
