@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,7 +23,8 @@ type shelf struct {
 	*stand
 	dir    string
 	print  uint64
-	events []string
+	mu     sync.Mutex
+	events []string // guarded by mu
 	stop   func()
 }
 
@@ -33,11 +36,24 @@ func newShelf(t testing.TB) *shelf {
 	return s
 }
 
+func (s *shelf) tell(text string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.events = append(s.events, text)
+}
+
+// told is what people were told so far.
+func (s *shelf) told() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.events)
+}
+
 // start starts a cache anew, as after a restart.
 func (s *shelf) start() {
 	s.stop()
 	deps := s.c.deps
-	deps.Now, deps.Event = time.Now, func(text string) { s.events = append(s.events, text) }
+	deps.Now, deps.Event = time.Now, s.tell
 	s.c = New(site.Cache{Memory: 1 << 24, Waiting: 100, Refreshes: 4, Disk: &site.CacheDisk{Path: s.dir, Size: 16 << 20}}, deps)
 	s.rules()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -86,8 +102,8 @@ func TestDiskOutlivesARestart(t *testing.T) {
 		<-time.After(time.Minute)
 		s.start()
 		s.want("GET /x | Accept-Language: de", `asked GET | If-None-Match: "1"`) // stale, and worth a question
-		if st := s.c.Status().Disk; st.Hits == 0 || st.Entries != 2 || len(s.events) > 0 {
-			t.Errorf("%+v %v", st, s.events)
+		if st := s.c.Status().Disk; st.Hits == 0 || st.Entries != 2 || len(s.told()) > 0 {
+			t.Errorf("%+v %v", st, s.told())
 		}
 	})
 }
@@ -240,16 +256,16 @@ func TestDiskThatCannotBeWritten(t *testing.T) {
 			s.want("GET "+path, "stored")
 			s.want("GET "+path, "hit; ttl")
 		}
-		if st := s.c.Status().Disk; st.Failed != 1 || st.Unwritten != 1 || !st.Down || len(s.events) != 1 || !strings.Contains(s.events[0], "memory only") {
-			t.Errorf("%+v %q", st, s.events)
+		if st := s.c.Status().Disk; st.Failed != 1 || st.Unwritten != 1 || !st.Down || len(s.told()) != 1 || !strings.Contains(s.told()[0], "memory only") {
+			t.Errorf("%+v %q", st, s.told())
 		}
 		if err := os.MkdirAll(s.dir, 0o700); err != nil {
 			t.Fatal(err)
 		}
 		<-time.After(diskAgain)
 		s.want("GET /3", "stored")
-		if st := s.c.Status().Disk; st.Down || st.Entries != 1 || len(s.events) != 2 {
-			t.Errorf("%+v %q", st, s.events)
+		if st := s.c.Status().Disk; st.Down || st.Entries != 1 || len(s.told()) != 2 {
+			t.Errorf("%+v %q", st, s.told())
 		}
 	})
 }
@@ -306,12 +322,12 @@ func TestDiskOfAnother(t *testing.T) {
 		second := s.stop
 		s.stop = func() { first(); second() }
 		<-time.After((diskUpgrade - 1) * time.Second)
-		if len(s.events) > 0 {
-			t.Error(s.events)
+		if len(s.told()) > 0 {
+			t.Error(s.told())
 		}
 		<-time.After(2 * time.Second)
-		if len(s.events) != 1 || !strings.Contains(s.events[0], "another process has it") {
-			t.Error(s.events)
+		if len(s.told()) != 1 || !strings.Contains(s.told()[0], "another process has it") {
+			t.Error(s.told())
 		}
 		first()
 		<-time.After(2 * time.Second)
