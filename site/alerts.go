@@ -123,7 +123,7 @@ func checkURL(s string) (string, error) {
 	if s == "" {
 		return s, nil
 	}
-	if !isURL(s) {
+	if !strings.HasPrefix(s, "http://") && !strings.HasPrefix(s, "https://") {
 		return s, fmt.Errorf("%s is no URL; write http://host:port or https://host/path", quote(s))
 	}
 	return checkPlace(s)

@@ -137,7 +137,7 @@ func (c *checker) references(r *Route, path string) {
 }
 
 func (c *checker) known(seen string, names []string, what string) string {
-	if w := near(seen, names); w != "" {
+	if w := Near(seen, names); w != "" {
 		return "; did you mean " + w + "?"
 	}
 	if len(names) == 0 || len(names) > 12 { // more would push the sentence off the screen

@@ -84,7 +84,7 @@ func meantKey(seen string, fields []field) string {
 	for i, f := range fields {
 		keys[i] = f.key
 	}
-	if w := near(seen, keys); w != "" {
+	if w := Near(seen, keys); w != "" {
 		return "; did you mean " + w + "?"
 	}
 	for _, f := range fields {
@@ -352,7 +352,7 @@ func formed(f field, text string) (string, error) {
 	}
 	fixed, err := forms[f.form].check(text)
 	if err != nil && len(f.words) > 0 {
-		if w := near(text, f.words); w != "" && f.form != "file" {
+		if w := Near(text, f.words); w != "" && f.form != "file" {
 			return "", fmt.Errorf("%w; did you mean %s?", err, w)
 		}
 		if f.form != "file" {

@@ -66,7 +66,7 @@ func TestNear(t *testing.T) {
 		{"lisen", "listen"}, {"Listen", "listen"}, {"header-timeout", "header_timeout"}, {"headerTimeout", "header_timeout"},
 		{"upstreams", "pools"}, {"servers", "endpoints"}, {"poosl", "pools"}, {"crit", "critical"}, {"x", ""}, {"", ""}, {"something", ""},
 	} {
-		if got := near(c.seen, []string{"", "listen", "header_timeout", "pools", "endpoints", "critical", "m"}); got != c.want {
+		if got := Near(c.seen, []string{"", "listen", "header_timeout", "pools", "endpoints", "critical", "m"}); got != c.want {
 			t.Errorf("%q: got %q, want %q", c.seen, got, c.want)
 		}
 	}

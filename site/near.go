@@ -22,8 +22,8 @@ var otherWords = map[string][]string{
 	"unhealthy": {"fall"}, "upstream": {"pool"}, "upstreams": {"pools"}, "url": {"address"}, "vhosts": {"routes"}, "weighted_round_robin": {"weighted"},
 }
 
-// near is the allowed word that was probably meant, or "".
-func near(seen string, allowed []string) string {
+// Near is the allowed word that was probably meant, or "".
+func Near(seen string, allowed []string) string {
 	bare := bareWord(seen)
 	for _, a := range allowed {
 		if a != "" && bareWord(a) == bare {
@@ -50,9 +50,9 @@ func near(seen string, allowed []string) string {
 	return best
 }
 
-// didYouMean is near as the end of a sentence.
+// didYouMean is Near as the end of a sentence.
 func didYouMean(seen string, allowed []string) string {
-	if w := near(seen, allowed); w != "" {
+	if w := Near(seen, allowed); w != "" {
 		return "; did you mean " + w + "?"
 	}
 	return ""

@@ -8,6 +8,8 @@ import (
 	"io"
 	"os"
 	"strings"
+
+	"github.com/even-keel/evenkeel/site"
 )
 
 // Exit codes of every command.
@@ -146,34 +148,12 @@ func overview(w io.Writer) {
 
 // didYouMean is the nearest command, if one is near.
 func didYouMean(name string) string {
-	best, least := "", 3
+	var names []string
 	for _, c := range commands() {
-		if d := distance(name, c.name); d < least {
-			best, least = c.name, d
-		}
+		names = append(names, c.name)
 	}
-	if best == "" {
-		return ""
+	if best := site.Near(name, names); best != "" {
+		return fmt.Sprintf("; did you mean %q?", best)
 	}
-	return fmt.Sprintf("; did you mean %q?", best)
-}
-
-// distance is how many letters must be added, removed or changed to make b of a (Levenshtein).
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		corner := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			corner, row[j+1] = row[j+1], min(row[j]+1, row[j+1]+1, corner+cost)
-		}
-	}
-	return row[len(b)]
+	return ""
 }
