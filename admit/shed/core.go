@@ -71,6 +71,9 @@ type Core struct {
 	waited   int           // how many did then
 	granted  int           // who got a place since then
 	grown    int           // for so many windows before then
+	dipped   time.Duration // how long dips had lasted then
+	held     int           // for so many it did not, and nobody was refused
+	steady   bool
 	behind   bool
 	calmAt   time.Duration // not calm before this
 	overFrom time.Duration // refusals began
@@ -90,7 +93,7 @@ func NewCore(cfg Config) *Core {
 
 // Look takes in what was answered since the last look.
 func (c *Core) Look(now time.Duration, win *Window, f Flow) {
-	f.Waiting = c.queue.Len()
+	f.Waiting, f.Steady = c.queue.Len(), c.steady
 	c.knee.Look(now, win, f)
 	c.watch(now)
 }
@@ -235,6 +238,7 @@ func (c *Core) Expire(now time.Duration, w *Waiter) bool {
 // Refused notes that one of a class was refused for want of places.
 func (c *Core) Refused(now time.Duration, class exchange.Class) {
 	c.refused++
+	c.held, c.steady = 0, false
 	c.calmAt = now + max(2*calmLeast, seconds(calmAgain*c.knee.service))
 	if now-c.overLast > overForgets || c.overLast == 0 {
 		c.overFrom = now
@@ -273,24 +277,30 @@ func (c *Core) watch(now time.Duration) {
 
 // grows reports whether the queue grew all the time.
 func (c *Core) grows(now time.Duration) bool {
-	if c.knee.Dips() { // that lets it grow
-		c.measure(now, 0)
+	window := clamp(seconds(growServices*c.knee.service), growLeast, growMost)
+	if c.knee.Dips() || now-c.mark < window {
+		return false
 	}
-	if now-c.mark < clamp(seconds(growServices*c.knee.service), growLeast, growMost) {
+	if c.knee.InDips()-c.dipped > window/8 { // that lets the queue grow
+		c.measure(now, 0)
 		return false
 	}
 	grew := float64(c.queue.Len()-c.waited) > max(growMin, growShare*float64(c.granted))
 	n := 0
 	if grew {
 		n = c.grown + 1
+		c.held = 0
+	} else {
+		c.held++
 	}
+	c.steady = c.held >= growWindows
 	c.measure(now, n)
 	return n >= growWindows && c.queue.Oldest(now) > c.StaleWait()
 }
 
 // measure begins to measure whether the queue grows.
 func (c *Core) measure(now time.Duration, grown int) {
-	c.mark, c.waited, c.granted, c.grown = now, c.queue.Len(), 0, grown
+	c.mark, c.waited, c.granted, c.grown, c.dipped = now, c.queue.Len(), 0, grown, c.knee.InDips()
 }
 
 // switchLow switches low requests off and on again.

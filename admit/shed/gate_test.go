@@ -238,10 +238,12 @@ func TestGateLetsCallersWait(t *testing.T) {
 	for name, c := range map[string]struct {
 		callers, places int
 		service         time.Duration
+		inside          bool // all of them are let in: the endpoint is so quick that they wait no time that matters there, and waiting here costs more
 	}{
-		"of a quick server":  {150, 2, time.Millisecond},
-		"of a slower server": {150, 2, 5 * time.Millisecond},
-		"of many places":     {300, 64, 50 * time.Millisecond},
+		"of a quick server":      {150, 2, time.Millisecond, false},
+		"of a very quick server": {400, 1, 100 * time.Microsecond, true},
+		"of a slower server":     {150, 2, 5 * time.Millisecond, false},
+		"of many places":         {300, 64, 50 * time.Millisecond, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -277,6 +279,9 @@ func TestGateLetsCallersWait(t *testing.T) {
 				if n := refused.Load(); n > 0 {
 					s := g.Status()
 					t.Errorf("%d were refused; the limit is %v, service %.1f ms", n, s.Limit, s.ServiceMS)
+				}
+				if c.inside && g.Status().Limit < float64(c.callers) {
+					t.Errorf("the limit is %v, want %d callers let in %v %v %v %v", g.Status().Limit, c.callers, g.core.held, g.core.steady, g.core.knee.inDips, g.core.knee)
 				}
 			})
 		})

@@ -12,7 +12,8 @@ const (
 	firstFew    = 16    // answers do tell
 	firstPlaces = 8.0   // of each endpoint then, and twice what is used: most servers work on as many at once
 	headroom    = 1.4   // the limit over the knee: a place too many costs a little latency, one too few work that is never done
-	free        = 0.005 // seconds of waiting at the endpoints that nobody minds
+	free        = 0.005 // seconds of waiting at the endpoints that nobody minds…
+	freeSteady  = 0.050 // …and who waits at the gate for others of a fixed number: here or there is the same to them, and here costs more
 	bent        = 0.9   // a knee below this part of the limit is one; else there is no bend in sight…
 	grows       = 2.0   // …and the limit does by this
 	hasty       = 0.3   // what an answer counts for S that came while the limit grew: the quick ones come first
@@ -37,6 +38,7 @@ const (
 type Flow struct {
 	InFlight  int     // now
 	Waiting   int     // now
+	Steady    bool    // those who wait are as many all the time, and none is refused
 	Endpoints int     // in service
 	Answers   int     // that mean work
 	Area      float64 // how many were in flight, over time: their number times seconds
@@ -102,6 +104,7 @@ type Knee struct {
 	waited    bool          // somebody did since then
 	full      bool          // the limit was used since it was quiet
 	quiet     bool          // nobody waits and the limit is not used
+	steady    bool          // as Flow has it
 
 	skip   float64 // answers that say nothing yet: those inside were let in under another limit
 	now    gauge   // since the last conclusion
@@ -122,6 +125,7 @@ type Knee struct {
 	dip      float64 // the limit of the dip; 0: none
 	reached  bool    // nobody is inside any more who was let in over it
 	dipFrom  time.Duration
+	inDips   time.Duration // all that have ended
 	dipEnd   time.Duration
 	drained  time.Duration // until then those over the dip's limit should be gone
 	depth    float64       // the least part of the limit for a dip
@@ -139,7 +143,7 @@ func NewKnee(endpoints int) *Knee {
 // Look takes in what happened since the last look. win is what answers showed since it was last given; nil when Studies said that it need not be.
 func (k *Knee) Look(now time.Duration, win *Window, f Flow) {
 	past := max(now-k.at, 0).Seconds()
-	k.at = max(now, k.at)
+	k.at, k.steady = max(now, k.at), f.Steady
 	k.scale(f.Endpoints)
 	part := gauge{float64(f.Answers), past, f.Area}
 	k.period.add(part, 1)
@@ -214,6 +218,9 @@ func (k *Knee) Limit() float64 {
 
 // Dips reports whether fewer are let in than the limit is.
 func (k *Knee) Dips() bool { return k.dip > 0 }
+
+// InDips is how long dips have lasted, all that have ended.
+func (k *Knee) InDips() time.Duration { return k.inDips }
 
 // Capacity is how many exchanges per second the endpoints answer; 0: not known yet.
 func (k *Knee) Capacity() float64 {
@@ -423,7 +430,7 @@ func (k *Knee) conclude(now time.Duration, f Flow) {
 		if k.known {
 			w = min(w, k.workers)
 		}
-		k.startDip(now, w)
+		k.startDip(now, w, f)
 		return
 	}
 	k.judge(now, f)
@@ -452,7 +459,7 @@ const ceilings = 20
 func (k *Knee) judge(now time.Duration, f Flow) {
 	if k.low.count < 1 {
 		if k.limit > float64(k.endpoints) && k.limit > 1 {
-			k.startDip(now, k.limit) // nothing is known yet: fewer tell more
+			k.startDip(now, k.limit, f) // nothing is known yet: fewer tell more
 		} else {
 			k.ceilingEnd = 0
 			k.grow(grows, f)
@@ -471,7 +478,7 @@ func (k *Knee) judge(now time.Duration, f Flow) {
 		}
 		k.grow(min(by, max(to/k.limit, 1.5)), f)
 	case to < 0.75*k.limit && !k.verified:
-		k.startDip(now, w)
+		k.startDip(now, w, f)
 	default:
 		k.workers, k.known = max(w, 1), true
 		if to > 1.15*k.limit {
@@ -485,7 +492,11 @@ func (k *Knee) judge(now time.Duration, f Flow) {
 // roomy is the limit for w places that answer so many requests a second: with headroom, and more while w is unsure. Where work is quick, as many more may be
 // inside as wait no time that matters.
 func (k *Knee) roomy(w, rate, unsure float64) float64 {
-	return max(headroom*w*math.Exp(unsure), w+k.free*rate)
+	wait := k.free
+	if k.steady {
+		wait *= freeSteady / free
+	}
+	return max(headroom*w*math.Exp(unsure), w+wait*rate)
 }
 
 // grow raises the limit. What was seen at the old one is from below the new one.
@@ -516,8 +527,11 @@ func (k *Knee) raise(to float64, f Flow) {
 	k.set(to)
 }
 
-// startDip lowers the limit for a knee of w until some answers from there have come.
-func (k *Knee) startDip(now time.Duration, w float64) {
+// startDip lowers the limit for a knee of w until some answers from there have come. While nobody waits, the limit does no harm, and a dip would make some wait.
+func (k *Knee) startDip(now time.Duration, w float64, f Flow) {
+	if f.Waiting == 0 {
+		return
+	}
 	to := dipTo * w
 	if k.deeper {
 		to /= 2
@@ -542,8 +556,9 @@ func (k *Knee) startDip(now time.Duration, w float64) {
 
 // endDip learns from a dip.
 func (k *Knee) endDip(now time.Duration, f Flow) {
-	part, took := k.now, now-k.dipFrom
+	part, took, least := k.now, now-k.dipFrom, k.dip <= float64(k.endpoints)
 	k.dip = 0
+	k.inDips += took
 	k.move(k.limit)
 	k.nextDip = now + time.Duration(dipSoon*float64(took))
 	if !k.reached {
@@ -558,15 +573,17 @@ func (k *Knee) endDip(now time.Duration, f Flow) {
 	}
 	k.low.add(part.count, part.area, 0, fades)
 	k.verified = true
-	k.deeper = part.rate() > 0.9*k.high.rate()
-	if k.deeper {
+	k.deeper = part.rate() > 0.9*k.high.rate() && !least
+	w, before := k.high.rate()*k.low.mean(), k.limit
+	sure := math.Abs(math.Log(w/k.workers)) < 0.2 && k.doubt()/k.low.count < 0.06
+	k.judge(now, f)
+	switch {
+	case k.dip > 0:
+	case k.deeper:
 		k.nextDip = now
-	}
-	w := k.high.rate() * k.low.mean()
-	if math.Abs(math.Log(w/k.workers)) < 0.2 && k.doubt()/k.low.count < 0.06 && !k.deeper {
+	case sure || math.Abs(math.Log(k.limit/before)) < 0.1:
 		k.nextDip = now + time.Duration(dipEvery*float64(took))
 	}
-	k.judge(now, f)
 }
 
 // Again is when to look again. While the limit is used it is at each answer: of endpoints that always take the same time, answers come in bursts, and
