@@ -320,7 +320,9 @@ func (g *Gate) unanswered(x *exchange.Exchange) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	typical := min(g.core.Typical(int(x.Place)), max(seconds(1.5*g.core.knee.service), 2*took)) // who waited for long has seen most of it
-	if took > typical/3 {                                                                       // an early leave says nothing
+	// An early leave says nothing, unless nobody was answered meanwhile: then what is typical is wrong. With a typical time far over the clients' patience none
+	// of them was ever heard, and the limit stayed for good where no answer came in time.
+	if took > typical/3 || g.recent.Load() < int64(began.Sub(g.epoch)) {
 		g.hasty.Add(1)
 	}
 	if took >= typical || len(g.ghosts) >= ghostsMax {

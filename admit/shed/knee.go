@@ -334,7 +334,11 @@ func (k *Knee) calm(win *Window, f Flow) {
 		k.service = k.low.mean()
 	} else if k.low.count < 8 || inside <= 1.3*k.usual+1 && (!k.known || inside < k.workers/2) {
 		// A queue that grows slowly looks like service that gets slower.
-		k.low.add(n, win.Seconds, win.Logs, math.Exp(-n/(3*k.wanted())))
+		took := win.Seconds
+		if k.low.count < k.wanted() && k.period.count > 0 {
+			took = max(took, n*k.period.area/k.period.count) // the quick ones come first: those who are still inside have taken their time, too
+		}
+		k.low.add(n, took, win.Logs, math.Exp(-n/(3*k.wanted())))
 		k.service = k.low.mean()
 	}
 	k.usual += 0.05 * (inside - k.usual)
@@ -343,7 +347,7 @@ func (k *Knee) calm(win *Window, f Flow) {
 	}
 	if k.first {
 		k.first = false
-		k.limit = max(firstPlaces*float64(k.endpoints), 2*win.Peak)
+		k.limit = max(firstPlaces*float64(k.endpoints), 2*win.Peak, min(k.limit, 2*float64(f.InFlight)))
 	}
 	if peak := win.Peak; !k.known && 2*peak > k.limit { // what is used without harm
 		k.limit = math.Ceil(2 * peak)
@@ -425,6 +429,9 @@ func (k *Knee) conclude(now time.Duration, f Flow) {
 		k.high, k.recent, k.verified, k.nextDip = part, part, false, now
 	} else {
 		k.high.add(part, math.Exp(-part.count/(100+200*doubt)))
+	}
+	if k.low.mean() > k.high.area/k.high.count { // nobody waits longer where fewer are: S was of another time
+		k.low = latency{count: k.high.count, seconds: k.high.area}
 	}
 	if w := k.high.rate() * k.low.mean(); w > 0 && (surprise || w < bent*k.limit && now >= k.nextDip) {
 		if k.known {
@@ -542,15 +549,19 @@ func (k *Knee) startDip(now time.Duration, w float64, f Flow) {
 	}
 	to = max(math.Floor(min(max(to, least*k.depth), 0.75*k.limit)), 1, float64(k.endpoints))
 	k.nextDip = now + seconds(dipEvery*k.service)
-	if to > k.limit-0.5 {
-		k.verified = true
+	if to > k.limit-0.5 { // there are as few as there can be: what is seen here is all that can be known of S
+		if k.high.count > 0 {
+			k.low = latency{count: k.high.count, seconds: k.high.area}
+		}
+		k.verified, k.deeper = true, false
 		return
 	}
 	k.move(to)
 	k.dip, k.dipFrom, k.reached = to, now, false
 	rate := max(k.high.rate(), 1e-9)
 	drain := (k.limit - to) / rate
-	k.drained = now + seconds(1.5*drain+k.service) + lookLeast
+	turn := max(k.service, k.high.area/max(k.high.count, 1)) // S may be far off, or not known; who is inside takes that long
+	k.drained = now + seconds(1.5*drain+turn) + lookLeast
 	k.dipEnd = now + seconds(drain+2*(to+k.need())*max(1, least/to)/rate) + lookLeast
 }
 

@@ -18,11 +18,18 @@ const (
 
 // limit is how many may be in flight.
 func (p *play) limit() int {
-	if p.told {
-		n := float64(p.world.Workers*p.world.Endpoints) * p.workers
-		return int(1.1*n+0.5) + 1
+	if p.places > 0 {
+		return int(1.1*p.places+0.5) + 1
 	}
 	return p.core.Limit()
+}
+
+// tellTruth tells the gate what is true now.
+func (p *play) tellTruth() {
+	w := p.world
+	p.places = float64(w.Workers*w.Endpoints) * p.workers
+	p.core.Told(p.places, w.Service.Seconds()*p.slow)
+	p.grant()
 }
 
 // take is the request that waited as w.
@@ -97,6 +104,7 @@ func (p *play) answered(x *request, status int, work float64) {
 	n := (x.n + p.inFlight + 1) / 2
 	p.inside(-1)
 	took := p.now - x.began
+	p.recent = p.now
 	if status == 200 {
 		p.note(n, took)
 		if all := (p.now - x.came).Seconds(); !x.left && all <= work+slack*p.world.Service.Seconds()*p.slow+fixedSlack {
@@ -118,6 +126,11 @@ func (p *play) note(n int, took time.Duration) {
 	}
 	p.win.Add(n, s)
 	p.answers++
+	if p.hears > 0 {
+		if p.hears--; p.hears == 0 {
+			p.tellTruth()
+		}
+	}
 }
 
 // leave is the end of a client's patience.
@@ -133,7 +146,7 @@ func (p *play) leave(x *request) {
 	took := p.now - x.began
 	_, service := p.core.Estimate()
 	typical := min(p.core.Typical(x.n), max(seconds(1.5*service), 2*took))
-	if took > typical/3 {
+	if took > typical/3 || p.recent < x.began {
 		p.hasty++
 	}
 	if took >= typical {
@@ -154,10 +167,7 @@ func (p *play) inside(by int) {
 
 // look lets the core learn, as often as the stage does.
 func (p *play) look() {
-	if p.told {
-		return
-	}
-	if p.now < p.nextLook {
+	if p.knows != learns || p.now < p.nextLook {
 		return
 	}
 	p.inside(0)

@@ -75,9 +75,9 @@ func (s *situation) play(seed uint64, workers int, service time.Duration, dist s
 	second := max(10*service, 200*time.Millisecond)
 	w := World{Seed: seed, Endpoints: 1, Workers: workers, Service: service, Dist: dist, Timeout: second, Critical: s.critical, Low: 0.5,
 		Tenants: 1, Length: time.Duration(s.to) * second, Steps: s.steps(second)}
-	count := func(told bool) (good, refused float64, sent int) {
+	count := func(gate knows) (good, refused float64, sent int) {
 		every := second / 8
-		r := run(&w, told, every)
+		r := run(&w, gate, every)
 		for _, m := range r.Story {
 			if m.At > time.Duration(s.from)*second {
 				good, refused = good+m.Good*every.Seconds(), refused+m.Refused*every.Seconds()
@@ -85,10 +85,10 @@ func (s *situation) play(seed uint64, workers int, service time.Duration, dist s
 		}
 		return good, refused, r.Sent
 	}
-	good, refused, sent := count(false)
+	good, refused, sent := count(learns)
 	if s.name == "calm" {
 		return refused / float64(sent), true
 	}
-	best, _, _ := count(true)
+	best, _, _ := count(told)
 	return good / max(best, 1), false
 }

@@ -22,10 +22,10 @@ type Verdict struct {
 	Won      int     // good answers of the gate that is told the truth
 }
 
-// Judge plays the world of a seed twice: once with what is learned, once with the truth.
-func Judge(seed uint64) Verdict {
+// Judge plays the world of a seed twice: once with what is learned, or told late, once with the truth.
+func Judge(seed uint64, gate knows) Verdict {
 	w := Make(seed)
-	ours, best := run(&w, false, 0), run(&w, true, 0)
+	ours, best := run(&w, gate, 0), run(&w, told, 0)
 	v := Verdict{World: w, Goodput: 1, Critical: 1, Won: best.Good}
 	if best.Good > 0 {
 		v.Goodput = float64(ours.Good) / float64(best.Good)
@@ -47,8 +47,13 @@ func Main(ctx context.Context, args []string) int {
 	replay := flags.Bool("replay", false, "play the world of -seed alone and tell its story")
 	grid := flags.Bool("grid", false, "play overload, spikes and changes of capacity before servers of very different sizes, instead of random worlds")
 	worst := flags.Int("worst", 10, "how many of the worst worlds are shown")
+	reach := flags.Bool("reach", false, "instead of evenkeel's play a gate that is told of changes of capacity when answers could have shown them: what learning can reach")
 	if flags.Parse(args) != nil {
 		return 2
+	}
+	gate := learns
+	if *reach {
+		gate = late
 	}
 	if *grid {
 		if Grid(os.Stdout, *seed) < 0.85 {
@@ -61,7 +66,7 @@ func Main(ctx context.Context, args []string) int {
 		return 0
 	}
 	began := time.Now()
-	all := Play(ctx, *seed, *n)
+	all := Play(ctx, *seed, *n, gate)
 	if len(all) < *n {
 		return 3
 	}
@@ -74,14 +79,14 @@ func Main(ctx context.Context, args []string) int {
 }
 
 // Play judges n worlds from seed on, on all processors. It returns what was done when ctx ended.
-func Play(ctx context.Context, seed uint64, n int) []Verdict {
+func Play(ctx context.Context, seed uint64, n int, gate knows) []Verdict {
 	all := make([]Verdict, n)
 	var next atomic.Int64
 	var wg sync.WaitGroup
 	for range runtime.GOMAXPROCS(0) {
 		wg.Go(func() {
 			for i := next.Add(1) - 1; int(i) < n && ctx.Err() == nil; i = next.Add(1) - 1 {
-				all[i] = Judge(seed + uint64(i))
+				all[i] = Judge(seed+uint64(i), gate)
 			}
 		})
 	}
@@ -136,7 +141,7 @@ func Tell(out io.Writer, seed uint64) {
 		fmt.Fprintf(out, "  at %v: demand %.2f workers %.2f slow %.2f failing %v\n", s.At.Round(time.Millisecond), s.Demand, s.Workers, s.Slow, s.Failing)
 	}
 	every := w.Length / 60
-	ours, best := run(&w, false, every), run(&w, true, every)
+	ours, best := run(&w, learns, every), run(&w, told, every)
 	fmt.Fprintf(out, "%10s %9s %9s %9s %9s %9s %7s %7s %7s %9s %6s %6s\n", "time", "demand/s", "could/s", "won/s", "good/s", "refused/s",
 		"limit", "knee", "true", "service", "inside", "waits")
 	for i, m := range ours.Story {

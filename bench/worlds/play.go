@@ -112,10 +112,21 @@ type request struct {
 	settled bool
 }
 
+// knows is where a gate has its knowledge from.
+type knows uint8
+
+const (
+	learns knows = iota // it finds out: ours
+	told                // it is told each change at once: what could be won at best
+	late                // it is told when answers could have shown the change to one who only counts them: what could be won by learning
+)
+
 // play is one run of a world.
 type play struct {
 	world   *World
-	told    bool // the gate is told the truth: what could be won at best
+	knows   knows
+	places  float64 // as the gate was told
+	hears   int     // answers until it is
 	now     time.Duration
 	agenda  agenda
 	patient []*request // who came, in order: all have the same patience
@@ -134,8 +145,9 @@ type play struct {
 	inFlight int
 	area     float64 // of those in flight since the last look, over time
 	since    time.Duration
-	answers  int // since then
-	hasty    int // clients that left since then
+	answers  int           // since then
+	hasty    int           // clients that left since then
+	recent   time.Duration // the last answer
 	win      shed.Window
 	nextLook time.Duration
 	mean     float64
@@ -165,9 +177,9 @@ type Moment struct {
 
 func (p *play) at(t time.Duration, e event) { p.agenda.push(t, e) }
 
-// run plays the world; told: with a gate that knows the truth; every: how far moments of the story are apart, 0 for none.
-func run(w *World, told bool, every time.Duration) Result {
-	p := &play{world: w, told: told, rand: rand.New(rand.NewPCG(w.Seed, 0xface)), slow: 1, workers: 1, waiting: map[*shed.Waiter]*request{}}
+// run plays the world; every: how far moments of the story are apart, 0 for none.
+func run(w *World, gate knows, every time.Duration) Result {
+	p := &play{world: w, knows: gate, rand: rand.New(rand.NewPCG(w.Seed, 0xface)), slow: 1, workers: 1, waiting: map[*shed.Waiter]*request{}}
 	for range w.Endpoints {
 		p.servers = append(p.servers, &server{workers: float64(w.Workers), sharing: w.Sharing})
 	}
@@ -257,9 +269,11 @@ func (p *play) step(s Step) {
 	}
 	p.failing = s.Failing
 	p.calmAt = p.now + max(100*seconds(w.Service.Seconds()*p.slow), 2*time.Second)
-	if p.told {
-		p.core.Told(float64(w.Workers*w.Endpoints)*p.workers, w.Service.Seconds()*p.slow)
-		p.grant()
+	switch {
+	case p.knows == told:
+		p.tellTruth()
+	case p.knows == late && (s.Workers > 0 || s.Slow > 0 || p.places == 0 && p.hears == 0):
+		p.hears = w.shows(p.workers)
 	}
 }
 

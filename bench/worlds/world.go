@@ -152,3 +152,10 @@ func (w *World) draw(i int) float64 {
 	}
 	return 1
 }
+
+// shows is how many answers show a change of capacity by two to one who counts them: as many as are inside, which came before it, and as many as make ln 2
+// two and a half standard deviations of the logarithm of a mean.
+func (w *World) shows(workers float64) int {
+	scatter := map[string]float64{fixed: 0.05, exp: 1, heavy: math.Exp(heavySigma*heavySigma) - 1, mixed: 4.5}[w.Dist] // squared coefficient of variation
+	return int(math.Ceil(workers*float64(w.Workers*w.Endpoints) + 13*scatter))
+}
