@@ -94,6 +94,8 @@ func worker(args []string) int {
 		err = cost.Serve(address)
 	case "endpoint":
 		err = stress.Serve(address)
+	case "pace":
+		err = history.Pace(address, numbers[0], numbers[1])
 	default:
 		err = cost.Work(kind, address, numbers[0], numbers[1])
 	}
