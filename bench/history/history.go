@@ -60,6 +60,7 @@ type order struct {
 	length, tell           time.Duration
 	program                string
 	dir                    string
+	ports                  *machine.Ports
 }
 
 // Main is bench monitor.
@@ -85,7 +86,7 @@ func Main(ctx context.Context, args []string) int {
 		return 3
 	}
 	defer os.RemoveAll(dir)
-	o.dir = dir
+	o.dir, o.ports = dir, new(machine.Ports)
 	r, err := o.measure(ctx)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench monitor:", err)
@@ -181,11 +182,11 @@ func (n *node) stop() {
 
 // node starts one and waits until it is ready.
 func (o order) node(ctx context.Context, s setting) (*node, error) {
-	admin, err := free()
+	admin, err := o.ports.FreeAddress("127.0.0.1")
 	if err != nil {
 		return nil, err
 	}
-	web, err := free()
+	web, err := o.ports.FreeAddress("127.0.0.1")
 	if err != nil {
 		return nil, err
 	}
@@ -298,15 +299,6 @@ func fetch(url string) (status int, body []byte, err error) {
 	defer a.Body.Close()
 	body, err = io.ReadAll(io.LimitReader(a.Body, 1<<20))
 	return a.StatusCode, body, err
-}
-
-func free() (string, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer ln.Close()
-	return ln.Addr().String(), nil
 }
 
 // wait waits, or ends with ctx.

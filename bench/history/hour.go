@@ -42,7 +42,7 @@ func (o order) hour(ctx context.Context, talk io.Writer) (h Hour, err error) {
 		return h, err
 	}
 	defer end()
-	at, err := free()
+	at, err := o.ports.FreeAddress("127.0.0.1")
 	if err != nil {
 		return h, err
 	}
