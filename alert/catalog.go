@@ -20,6 +20,8 @@ type Rule struct {
 	// Threshold is a share, 0 to 1, and Within a time before an end, for alerts that have them.
 	Threshold float64
 	Within    time.Duration
+	// Expr is the PromQL of an alert that a site makes itself, Runbook the page that says what to do about it; both empty: it is shipped.
+	Expr, Runbook string
 }
 
 // day is 24 hours: certificates end by the clock, not by the calendar.

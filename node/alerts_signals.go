@@ -48,6 +48,7 @@ func (n *Node) signals(now time.Time, s *site.Site) (all []alert.Signal) {
 	rules := a.cfg.Rules
 	queues := maps.Clone(a.queues)
 	trouble, space := a.trouble, a.space
+	all = append(all, a.ownSignals(now)...)
 	a.mu.Unlock()
 	all = append(all, burnSignals(n.promised.book.Status(now))...)
 	all = append(all, n.rateSignals(now, rules)...)
