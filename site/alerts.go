@@ -55,7 +55,7 @@ type OwnAlert struct {
 	Hold     time.Duration `yaml:"hold" default:"0s" min:"0s" max:"24h" doc:"how long it goes on firing when it does not hold any more: what comes and goes is one alert"`
 	Severity string        `yaml:"severity" default:"ticket" enum:"page|ticket" doc:"page: somebody should look now; ticket: on a working day"`
 	Summary  string        `yaml:"summary" required:"true" doc:"one sentence without figures, for who is told"`
-	Runbook  string        `yaml:"runbook" form:"url" doc:"page that says what to do"`
+	Runbook  string        `yaml:"runbook" form:"page" doc:"page that says what to do"`
 }
 
 // AlertRule changes a shipped alert.
@@ -142,6 +142,16 @@ func checkURL(s string) (string, error) {
 		return s, fmt.Errorf("%s is no URL; write http://host:port or https://host/path", quote(s))
 	}
 	return checkPlace(s)
+}
+
+// checkPage takes a URL that people open, which may lead to a place within a page.
+func checkPage(s string) (string, error) {
+	page, place, in := strings.Cut(s, "#")
+	u, err := checkURL(page)
+	if err != nil || !in {
+		return u, err
+	}
+	return u + "#" + place, nil
 }
 
 // checkMailbox takes addresses without a name: what is shown is the mail program's business.
