@@ -60,7 +60,7 @@ func Shipped() []Rule {
 		{Name: Many429, Severity: Ticket, For: time.Minute, Hold: time.Minute, Threshold: 0.05, Summary: "Many requests are answered with 429"},
 		{Name: Many503, Severity: Page, For: time.Minute, Hold: time.Minute, Threshold: 0.05, Summary: "Many requests are answered with 503"},
 		{Name: LimitBreached, Severity: Ticket, For: time.Minute, Hold: time.Minute, Threshold: 0.1, Summary: "A limit or quota refuses much of what it sees"},
-		{Name: NearCap, Severity: Ticket, For: time.Minute, Threshold: 0.8, Summary: "A listener has nearly as many connections as it may"},
+		{Name: NearCap, Severity: Ticket, For: time.Minute, Threshold: 0.8, Summary: "Nearly as many connections are open as may be"},
 		{Name: AcceptDrops, Severity: Page, Hold: 5 * time.Minute, Summary: "The kernel drops new connections because they are not accepted fast enough"},
 		{Name: PoolCapacity, Severity: Page, For: 30 * time.Second, Hold: time.Minute, Threshold: 0.6, Summary: "Too little of a pool's capacity is left"},
 		{Name: BreakerOpen, Severity: Page, Hold: time.Minute, Summary: "The breaker of a pool is open: its endpoints are left alone and its requests refused"},
