@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -253,11 +254,18 @@ func TestPolicyHook(t *testing.T) {
 
 func TestPolicyHookThatFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
 		var events []string
 		var got []bool
 		fails := 3
-		h := newHook("o", &site.Hook{}, func(text string) { events = append(events, text) })
+		h := newHook("o", &site.Hook{}, func(text string) {
+			mu.Lock()
+			defer mu.Unlock()
+			events = append(events, text)
+		})
 		h.exec = func(_ context.Context, body []byte) error {
+			mu.Lock()
+			defer mu.Unlock()
 			if fails--; fails >= 0 {
 				return errors.New("exit status 1")
 			}
@@ -274,19 +282,25 @@ func TestPolicyHookThatFails(t *testing.T) {
 		h.tell(policyAsks{Objective: "o", At: time.Now(), Freeze: true})
 		pass(3 * time.Second)
 		synctest.Wait()
+		mu.Lock()
 		if len(got) != 0 {
 			t.Errorf("told %v within the first two pauses", got)
 		}
+		mu.Unlock()
 		pass(10 * time.Second)
 		synctest.Wait()
+		mu.Lock()
 		if !slices.Equal(got, []bool{true}) || len(events) != 2 || !strings.Contains(events[0], "cannot be told: exit status 1") || !strings.Contains(events[1], "told again") {
 			t.Errorf("told %v, events %q", got, events)
 		}
 		// What nobody takes is given up after two hours.
 		fails = 1000
+		mu.Unlock()
 		h.tell(policyAsks{Objective: "o", At: time.Now()})
 		pass(3 * time.Hour)
 		synctest.Wait()
+		mu.Lock()
+		defer mu.Unlock()
 		if h.next != nil || fails > 1000-100 || fails < 1000-200 {
 			t.Errorf("after three hours %d attempts", 1000-fails)
 		}
