@@ -20,6 +20,8 @@ type Rule struct {
 	// Threshold is a share, 0 to 1, and Within a time before an end, for alerts that have them.
 	Threshold float64
 	Within    time.Duration
+	// Expr is the PromQL of an alert that a site makes itself, Runbook the page that says what to do about it; both empty: it is shipped.
+	Expr, Runbook string
 }
 
 // day is 24 hours: certificates end by the clock, not by the calendar.
@@ -58,7 +60,7 @@ func Shipped() []Rule {
 		{Name: Many429, Severity: Ticket, For: time.Minute, Hold: time.Minute, Threshold: 0.05, Summary: "Many requests are answered with 429"},
 		{Name: Many503, Severity: Page, For: time.Minute, Hold: time.Minute, Threshold: 0.05, Summary: "Many requests are answered with 503"},
 		{Name: LimitBreached, Severity: Ticket, For: time.Minute, Hold: time.Minute, Threshold: 0.1, Summary: "A limit or quota refuses much of what it sees"},
-		{Name: NearCap, Severity: Ticket, For: time.Minute, Threshold: 0.8, Summary: "A listener has nearly as many connections as it may"},
+		{Name: NearCap, Severity: Ticket, For: time.Minute, Threshold: 0.8, Summary: "Nearly as many connections are open as may be"},
 		{Name: AcceptDrops, Severity: Page, Hold: 5 * time.Minute, Summary: "The kernel drops new connections because they are not accepted fast enough"},
 		{Name: PoolCapacity, Severity: Page, For: 30 * time.Second, Hold: time.Minute, Threshold: 0.6, Summary: "Too little of a pool's capacity is left"},
 		{Name: BreakerOpen, Severity: Page, Hold: time.Minute, Summary: "The breaker of a pool is open: its endpoints are left alone and its requests refused"},

@@ -45,6 +45,7 @@ type Alert struct {
 	Summary   string            `json:"summary"`
 	Text      string            `json:"text"`
 	Link      string            `json:"link,omitempty"`
+	Runbook   string            `json:"runbook,omitempty"` // empty: that of the shipped alert
 	State     string            `json:"state"`
 	Since     time.Time         `json:"since"`            // holds without a break
 	Seen      time.Time         `json:"seen"`             // held last
@@ -54,6 +55,9 @@ type Alert struct {
 	Inhibited string            `json:"inhibited"`        // alert that leaves it out now
 	Sample    bool              `json:"sample,omitempty"` // somebody tries whether it arrives
 }
+
+// Page is where it is said what to do.
+func (a Alert) Page() string { return cmp.Or(a.Runbook, Runbook(a.Name)) }
 
 // Key tells alerts apart.
 func (a Alert) Key() string { return keyOf(a.Name, a.Labels) }
@@ -167,7 +171,7 @@ func (s *Set) Step(now time.Time, signals []Signal) (changes []Change) {
 			a = &Alert{Name: sig.Name, Labels: sig.Labels, Since: now}
 			s.alerts[key] = a
 		}
-		a.Severity, a.Summary, a.Text, a.Link, a.Seen = rule.Severity, rule.Summary, sig.Text, sig.Link, now
+		a.Severity, a.Summary, a.Runbook, a.Text, a.Link, a.Seen = rule.Severity, rule.Summary, rule.Runbook, sig.Text, sig.Link, now
 		from := a.State
 		switch {
 		case a.State == Firing:
@@ -205,7 +209,7 @@ func (s *Set) Step(now time.Time, signals []Signal) (changes []Change) {
 
 // Try makes a sample of an alert fire until a moment. It goes the way of all others, and says that it is a sample.
 func (s *Set) Try(now, until time.Time, rule Rule) {
-	a := &Alert{Name: rule.Name, Severity: rule.Severity, Summary: rule.Summary, Labels: map[string]string{"sample": "true"},
+	a := &Alert{Name: rule.Name, Severity: rule.Severity, Summary: rule.Summary, Runbook: rule.Runbook, Labels: map[string]string{"sample": "true"},
 		Text: "This is a sample: somebody tries whether alerts arrive. Nothing is wrong.", State: Firing, Since: now, Fired: now, Seen: until, Sample: true}
 	s.alerts[a.Key()] = a
 	s.mute(now)

@@ -24,7 +24,7 @@ const usage = `usage: bench cost [flags]              CPU and memory beside HAPr
        bench screen [flags]            what screening costs per request
        bench cache [flags]             what a hit in the cache costs, beside asking
        bench stress [flags] NAME...    experiments with a verdict each; all stands for all
-       bench monitor [flags]           what it costs that a node remembers its figures
+       bench monitor [flags]           what it costs that a node remembers its figures; -load 5000 -for 1h: memory under load
        bench events [flags]            a million events: pages, questions, and the bound of the file
        bench limit [flags]             a check of a rate limit beside other limiters
        bench shed [flags]              the shedder in random worlds, in fake time
@@ -94,6 +94,8 @@ func worker(args []string) int {
 		err = cost.Serve(address)
 	case "endpoint":
 		err = stress.Serve(address)
+	case "pace":
+		err = history.Pace(address, numbers[0], numbers[1])
 	default:
 		err = cost.Work(kind, address, numbers[0], numbers[1])
 	}

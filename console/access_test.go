@@ -18,7 +18,7 @@ import (
 	"github.com/even-keel/evenkeel/site"
 )
 
-const readerSecret, operatorSecret = "reads-all-day-long", "operates-all-night-long"
+const readerSecret, operatorSecret, writerSecret = "reads-all-day-long", "operates-all-night-long", "writes-samples-and-no-more"
 
 // witness remembers what was recorded.
 type witness struct {
@@ -44,7 +44,8 @@ func guarded() (*rig, *witness) {
 	rig, seen := promising(), &witness{}
 	rig.deps.Door = login.New(nil)
 	rig.deps.Door.Use(site.Admin{Session: time.Hour, Tokens: []*site.AdminToken{
-		{Name: "eye", Token: readerSecret, Role: site.RoleRead}, {Name: "hand", Token: operatorSecret, Role: site.RoleOperate}}})
+		{Name: "eye", Token: readerSecret, Role: site.RoleRead}, {Name: "hand", Token: operatorSecret, Role: site.RoleOperate},
+		{Name: "agent", Token: writerSecret, Role: site.RoleWrite}}})
 	rig.deps.Audit, rig.deps.Actions = seen, seen.actions
 	rig.deps.Break = func(string, string, string, time.Time) error { return nil }
 	rig.deps.SetSwitch = func(string, bool, time.Time, string) error { return nil }
@@ -140,7 +141,7 @@ func TestRoles(t *testing.T) {
 	const ep = "/api/v1/pools/shop/endpoints/10.0.1.1:8000/"
 	changes := []string{ep + "drain", ep + "down", ep + "up", "/api/v1/reload", "/api/v1/drain", "/api/v1/shed?class=low&for=1m", "/api/v1/breaker?pool=shop&state=auto",
 		"/api/v1/switches?name=search&set=auto", "/api/v1/cache/purge?all=true", "/api/v1/alerts/silence?for=1h&match=a=b", "/api/v1/alerts/silences/s4/end", "/api/v1/alerts/test/many-429",
-		"/api/v1/access/sessions/none/end", "/api/v1/marks?text=v42", "/api/v1/events/import?format=json&name=nightly", "/api/v2/silences", "/prometheus/api/v1/write"}
+		"/api/v1/access/sessions/none/end", "/api/v1/marks?text=v42", "/api/v1/events/import?format=json&name=nightly", "/api/v2/silences"}
 	for _, path := range changes {
 		w := ask(h, "POST", path, "Authorization", "Bearer "+readerSecret)
 		var p Problem
@@ -164,9 +165,9 @@ func TestRoles(t *testing.T) {
 			t.Errorf("a reader cannot ask a long question of %s", path)
 		}
 	}
-	// Every change is recorded, whether it was allowed or not, but for samples.
+	// Every change is recorded, whether it was allowed or not.
 	list := seen.actions()
-	if want := 2*(len(changes)-1) + 1; len(list) != want {
+	if want := 2*len(changes) + 1; len(list) != want {
 		t.Errorf("%d actions are recorded, want %d", len(list), want)
 	}
 	first, second := list[len(list)-1], list[len(list)-2]
@@ -186,6 +187,53 @@ func TestRoles(t *testing.T) {
 	}
 	if a := seen.actions()[0]; a.OK || a.Reason != "bad_shed" || len(a.What) > maxWhat+10 || strings.ContainsAny(a.What, "\n\x1b") {
 		t.Errorf("recorded was %q", a.What)
+	}
+}
+
+// TestWriterOnlyWrites: a token with the role write gets samples in and reaches nothing else, and samples are recorded as nobody's action.
+func TestWriterOnlyWrites(t *testing.T) {
+	rig, seen := guarded()
+	var written int
+	rig.deps.Prometheus = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if written++; r.URL.Path != writePath {
+			t.Errorf("%s %s got through", r.Method, r.URL.Path)
+		}
+		w.WriteHeader(http.StatusNoContent)
+	})
+	h := New(rig.node.all(rig.deps))
+	pages := navOf(t, h, operatorSecret)
+	for _, token := range []string{writerSecret, operatorSecret} {
+		if w := ask(h, "POST", writePath, "Authorization", "Bearer "+token); w.Code != http.StatusNoContent {
+			t.Errorf("writing samples: %d %s", w.Code, w.Body)
+		}
+	}
+	if w := ask(h, "POST", writePath, "Authorization", "Bearer "+readerSecret); w.Code != http.StatusForbidden || !strings.Contains(w.Body.String(), "needs the role write, and eye has read") {
+		t.Errorf("a reader writes samples: %d %s", w.Code, w.Body)
+	}
+	if written != 2 || len(seen.actions()) != 0 {
+		t.Errorf("%d writes, recorded were %+v", written, seen.actions())
+	}
+	asked := 0
+	for _, page := range append(pages, "/pools/shop", "/live", "/metrics", "/nowhere", "/api/v1/status", "/api/v1/stream", "/api/v1/config", "/api/v1/events", "/api/v1/access", "/api/v2/alerts",
+		"/prometheus/api/v1/query?query=up", "/prometheus/api/v1/write", "/prometheus/") {
+		asked++
+		if w := ask(h, "GET", page, "Authorization", "Bearer "+writerSecret); w.Code != http.StatusForbidden || reason(w) != "role_needed" {
+			t.Errorf("GET %s by a writer: %d %.200s", page, w.Code, w.Body)
+		}
+	}
+	for _, path := range []string{"/prometheus/api/v1/query", "/api/v1/query?q=AppEvents", "/api/v1/reload", "/api/v1/drain", "/api/v1/marks?text=v42", "/api/v2/silences", "/prometheus/api/v1/write/", "//prometheus/api/v1/write"} {
+		if w := ask(h, "POST", path, "Authorization", "Bearer "+writerSecret); w.Code != http.StatusForbidden {
+			t.Errorf("POST %s by a writer: %d %.200s", path, w.Code, w.Body)
+		}
+	}
+	if asked < 20 || rig.drains.Load() != 0 || rig.reloads.Load() != 0 {
+		t.Errorf("%d pages, %d drains", asked, rig.drains.Load())
+	}
+	if w := logIn(h, writerSecret); w.Code != http.StatusForbidden || len(w.Result().Cookies()) != 0 || !strings.Contains(w.Body.String(), "opens no console") {
+		t.Errorf("a writer signs in: %d %.300s", w.Code, w.Body)
+	}
+	if w := logIn(h, operatorSecret); w.Code != http.StatusSeeOther {
+		t.Errorf("an operator after that: %d", w.Code)
 	}
 }
 

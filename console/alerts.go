@@ -33,6 +33,7 @@ type AlertRule struct {
 	Threshold float64 `json:"threshold,omitempty"` // share, 0 to 1
 	WithinS   float64 `json:"within_s,omitempty"`
 	Runbook   string  `json:"runbook"`
+	Expr      string  `json:"expr,omitempty"` // PromQL of an alert that the site makes itself
 }
 
 // Alert is one thing that needs, or needed, a person.

@@ -73,6 +73,8 @@ func (c *console) notEntered(w http.ResponseWriter, who login.Person, next strin
 		return
 	case errors.As(err, &none):
 		status, reason = http.StatusForbidden, "no_role"
+	case errors.Is(err, login.ErrWriter):
+		status, reason, text = http.StatusForbidden, "no_role", sentenceOf(sentence(err))
 	}
 	c.noteDenied(who, "sign in", reason)
 	c.loginForm(w, status, next, text)

@@ -83,18 +83,17 @@ func (c *console) enterAs(who login.Person, operate, read http.Handler, w http.R
 	if who.May(site.RoleOperate) {
 		next = operate
 	}
-	if need == site.RoleRead {
-		next.ServeHTTP(w, r)
-		return
-	}
 	v := &visit{ResponseWriter: w, status: http.StatusOK}
-	if who.May(need) {
-		next.ServeHTTP(v, r)
-	} else {
+	switch {
+	case !who.May(need):
 		tell(v, Problem{Status: http.StatusForbidden, Reason: "role_needed", Role: need,
 			Detail: r.Method + " " + r.URL.Path + " needs the role " + need + ", and " + who.Name + " has " + who.Role})
+	case need == site.RoleOperate:
+		next.ServeHTTP(v, r)
+	default:
+		next.ServeHTTP(w, r)
 	}
-	if !strings.HasPrefix(r.URL.Path, prometheusPrefix) { // samples come every few seconds and are no action of anybody
+	if need == site.RoleOperate { // samples come every few seconds and are no action of anybody
 		c.record(who, r, v.status, v.reason)
 	}
 }
@@ -104,7 +103,9 @@ func needed(r *http.Request) string {
 	switch {
 	case r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == http.MethodOptions:
 		return site.RoleRead
-	case strings.HasPrefix(r.URL.Path, prometheusPrefix) && r.URL.Path != prometheusPrefix+"api/v1/write":
+	case r.URL.Path == writePath:
+		return site.RoleWrite
+	case strings.HasPrefix(r.URL.Path, prometheusPrefix):
 		return site.RoleRead // long queries are posted
 	case slices.Contains(questions, r.URL.Path):
 		return site.RoleRead

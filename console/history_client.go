@@ -1,8 +1,10 @@
 package console
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -22,7 +24,12 @@ func (c *Client) Query(ctx context.Context, question string) (a QueryAnswer, raw
 	if err != nil {
 		return a, raw, err
 	}
-	return a, raw, c.read(raw, &a)
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.UseNumber() // a long has more digits than a float64
+	if err := d.Decode(&a); err != nil {
+		return a, raw, fmt.Errorf("what answers at %s does not speak like evenkeel: %w", c.shown, err)
+	}
+	return a, raw, nil
 }
 
 // Tables asks which tables there are.

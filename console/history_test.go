@@ -53,6 +53,8 @@ func (p *pastNode) history() History {
 				return QueryAnswer{Columns: []QueryColumn{{"Name", "string"}, {"n", "long"}}, Rows: [][]any{{"mark", int64(3)}, {"<i>", int64(1)}}, Render: "barchart"}, nil
 			case "none":
 				return QueryAnswer{}, nil
+			case "ids":
+				return QueryAnswer{Columns: []QueryColumn{{"Id", "long"}, {"x", "real"}}, Rows: [][]any{{int64(1795865274664903351), 0.123456789}}}, nil
 			}
 			a := QueryAnswer{Columns: []QueryColumn{{"t", "datetime"}, {"n", "long"}, {"Ok", "bool"}}, Render: "timechart", TookMS: 1.5}
 			for i := range 600 {
@@ -213,6 +215,9 @@ func TestHistoryClient(t *testing.T) {
 		t.Error("the questions did not arrive as they were asked")
 	}
 	var refused *RefusedError
+	if a, _, err := c.Query(ctx, "ids"); err != nil || CellText(a.Rows[0][0]) != "1795865274664903351" || CellText(a.Rows[0][1]) != "0.123457" {
+		t.Errorf("a number of many digits: %v, %v", a.Rows, err)
+	}
 	if _, _, err := c.Query(ctx, "wrong"); !errors.As(err, &refused) || refused.Problem.Reason != "bad_query" {
 		t.Errorf("a wrong question: %v", err)
 	}

@@ -95,6 +95,9 @@ func CellText(cell any) string {
 		}
 		return strconv.FormatFloat(v, 'g', 6, 64)
 	case json.Number:
+		if f, err := v.Float64(); err == nil && strings.ContainsAny(v.String(), ".eE") {
+			return CellText(f)
+		}
 		return v.String()
 	case json.RawMessage:
 		return string(v)

@@ -8,6 +8,7 @@ import (
 // Limits of bodies below /prometheus/: queries of dashboards are long, and senders of samples send many at once.
 const (
 	prometheusPrefix = "/prometheus/"
+	writePath        = prometheusPrefix + "api/v1/write"
 	queryLimit       = 1 << 20  // bytes
 	sampleLimit      = 16 << 20 // bytes, packed
 )
@@ -15,7 +16,7 @@ const (
 // bodyLimitOf is how many bytes the body of a request for a path may have.
 func bodyLimitOf(path string) int64 {
 	switch {
-	case path == prometheusPrefix+"api/v1/write":
+	case path == writePath:
 		return sampleLimit
 	case path == importPath:
 		return importLimit

@@ -171,6 +171,8 @@ alerts:
   every: 100ms
   group_wait: 100ms
   group_interval: 1s
+  own:
+    - {name: own-figures, expr: 'up{job="host"} == 1', summary: The machine shows its figures, runbook: "https://wiki.example/docs/alerts.md#own-figures"}
   rules:
     many-503: {for: 1ms}
     many-429: {for: 1ms}
@@ -265,7 +267,7 @@ func TestAlertDrill(t *testing.T) {
 	g := run(t, "-f", file)
 	defer causeAlerts(t, g, dir, file)()
 	want := []string{"burn-page", "burn-ticket", "budget-spent", "many-503", "many-429", "limit-breached", "connections-near-cap", "accept-drops", "pool-capacity",
-		"breaker-open", "probe-flapping", "certificate-expiry", "certificate-expiry-soon", "reload-failed", "state-not-kept", "receiver-failing", "watchdog"}
+		"breaker-open", "probe-flapping", "certificate-expiry", "certificate-expiry-soon", "reload-failed", "state-not-kept", "receiver-failing", "watchdog", "own-figures"}
 	leftOut := []string{"burn-ticket", "budget-spent", "certificate-expiry"} // because of burn-page and certificate-expiry-soon
 	lacking := func(list []string, has func(string) bool) []string {
 		return slices.DeleteFunc(slices.Clone(list), has)

@@ -119,3 +119,35 @@ pools: {gone: {endpoints: ["127.0.0.1:1"], probe: {off: true}}}
 	}
 	until(t, "the successor has ended", func() bool { code, _ := v.do("GET", "/api/v1/status", nil); return code == 0 })
 }
+
+// TestWriterToken: a node sends its samples to another with a token that may do nothing else there.
+func TestWriterToken(t *testing.T) {
+	const site = "listeners: {web: {listen: \"127.0.0.1:0\"}}\npools: {none: {endpoints: [\"127.0.0.1:1\"], probe: {off: true}}}\n"
+	receiver := runSite(t, site+`admin: {tokens: [{name: agent, role: write, token: "writes-samples-and-no-more"}, {name: eye, role: read, token: "reads-all-day-long"}]}`+"\n")
+	at := "http://" + receiver.at["console"]
+	show := func(method, path, token string) (status int, body string) {
+		req, err := http.NewRequest(method, at+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+token)
+		resp, err := (&http.Client{Timeout: patience}).Do(req)
+		if err != nil {
+			return 0, err.Error()
+		}
+		defer resp.Body.Close()
+		text, _ := io.ReadAll(resp.Body)
+		return resp.StatusCode, string(text)
+	}
+	for _, c := range []struct{ method, path string }{{"GET", "/"}, {"GET", "/metrics"}, {"GET", "/api/v1/status"}, {"GET", "/prometheus/api/v1/query?query=up"}, {"POST", "/prometheus/api/v1/query"},
+		{"POST", "/api/v1/reload"}, {"POST", "/api/v1/drain"}, {"POST", "/api/v1/marks?text=v42"}} {
+		if code, body := show(c.method, c.path, "writes-samples-and-no-more"); code != http.StatusForbidden || !strings.Contains(body, "agent has write") {
+			t.Errorf("%s %s with the agent's token: %d %s", c.method, c.path, code, body)
+		}
+	}
+	runSite(t, site+"monitor: {scrape_every: 1s, remote_write: [{url: \""+at+"/prometheus/api/v1/write\", token: writes-samples-and-no-more, labels: {site: sender}}]}\n")
+	until(t, "samples of the sender are there", func() bool {
+		code, body := show("GET", "/prometheus/api/v1/query?query="+url.QueryEscape(`up{site="sender",job="evenkeel"}`), "reads-all-day-long")
+		return code == http.StatusOK && strings.Contains(body, `"1"`)
+	})
+}

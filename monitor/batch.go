@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/prometheus/prometheus/model/exemplar"
 	"github.com/prometheus/prometheus/model/histogram"
@@ -97,15 +98,23 @@ type batch struct {
 	s     *session
 	app   storage.AppenderV2 // nil: there is no store
 	room  int                // series that may be new
+	most  int64              // time of a sample, in milliseconds
 	added int
 	out   []sample // to be sent on
 }
 
-var errBudget = errors.New("the store has as many series as monitor.series allows")
+// aheadMost is how far ahead of this node's clock a sample may be, as in Prometheus. The store takes nothing much older than the newest sample it has: one
+// clock that is a day ahead would keep everything else out for that day.
+const aheadMost = 10 * time.Minute
+
+var (
+	errBudget = errors.New("the store has as many series as monitor.series allows")
+	errAhead  = fmt.Errorf("out of bounds: more than %v ahead of this node's clock", aheadMost)
+)
 
 // batch begins one. own samples may use the whole budget.
 func (s *session) batch(ctx context.Context, own bool) *batch {
-	b := &batch{s: s}
+	b := &batch{s: s, most: s.m.deps.Now().Add(aheadMost).UnixMilli()}
 	if s.store == nil {
 		return b
 	}
@@ -120,6 +129,10 @@ func (s *session) batch(ctx context.Context, own bool) *batch {
 
 // add takes one sample. The reference it returns makes the next one of the series cheaper.
 func (b *batch) add(x sample) (storage.SeriesRef, error) {
+	if x.t > b.most {
+		b.s.m.counts.invalid.Add(1)
+		return 0, errAhead
+	}
 	if b.app != nil {
 		if x.ref == 0 && !b.known(x.labels) {
 			if b.room <= 0 {

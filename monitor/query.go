@@ -123,6 +123,18 @@ type badExpression struct{ error }
 
 func (b *badExpression) Unwrap() error { return b.error }
 
+// CheckExpression says what is wrong with an expression that is to have values at a moment.
+func CheckExpression(text string) error {
+	expr, err := parser.NewParser(parser.Options{}).ParseExpr(text)
+	if err != nil {
+		return fmt.Errorf("is no PromQL: %w", err)
+	}
+	if t := expr.Type(); t != parser.ValueTypeVector && t != parser.ValueTypeScalar {
+		return fmt.Errorf("is a %s, and needs to be an instant vector or a scalar: it has no value at a moment", parser.DocumentedType(t))
+	}
+	return nil
+}
+
 // Query is the value of an expression at a moment. A scalar has no labels. Native histograms are left out: ask for a quantile
 // or a count of them.
 func (m *Monitor) Query(ctx context.Context, expr string, at time.Time) ([]Sample, error) {

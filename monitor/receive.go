@@ -271,7 +271,7 @@ func (in *received) take(x sample) storage.SeriesRef {
 		return ref
 	case errors.Is(err, errBudget):
 		in.mistake(err.Error())
-	case errors.Is(err, storage.ErrOutOfOrderSample), errors.Is(err, storage.ErrOutOfBounds), errors.Is(err, storage.ErrTooOldSample),
+	case errors.Is(err, errAhead), errors.Is(err, storage.ErrOutOfOrderSample), errors.Is(err, storage.ErrOutOfBounds), errors.Is(err, storage.ErrTooOldSample),
 		errors.Is(err, storage.ErrDuplicateSampleForTimestamp):
 		in.mistake(fmt.Sprintf("%v for series %s", err, x.labels))
 	case x.h != nil || x.fh != nil:

@@ -106,11 +106,12 @@ func TestRefusesBadRemoteWrite(t *testing.T) {
 		series(ms, 1, "__name__", "good_total"),
 		series(ms, 1, "a", "b"),
 		series(ms-int64(24*time.Hour/time.Millisecond), 1, "__name__", "old_total"),
+		series(ms+int64(24*time.Hour/time.Millisecond), 1, "__name__", "early_total"),
 		series(ms, 1, "__name__", "long_total", "x", strings.Repeat("y", textMost)),
 		{Labels: []prompb.Label{{Name: "__name__", Value: "twice"}, {Name: "a", Value: "1"}, {Name: "a", Value: "2"}}, Samples: []prompb.Sample{{Timestamp: ms, Value: 1}}},
 	}}).Marshal()
 	w := write(t, r.Monitor, raw, "")
-	for _, want := range []string{"invalid metric name", "out of bounds", "may have 64 labels", "duplicated label a"} {
+	for _, want := range []string{"invalid metric name", "out of bounds for series", "more than 10m0s ahead", "may have 64 labels", "duplicated label a"} {
 		if w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(), want) {
 			t.Errorf("bad samples are answered with %d %s, want 400 %s", w.Code, w.Body, want)
 		}
@@ -118,6 +119,8 @@ func TestRefusesBadRemoteWrite(t *testing.T) {
 	if v := r.value(t, "good_total", now); v != 1 {
 		t.Errorf("the good sample beside them is %v, want 1", v)
 	}
+	rounds := r.Status().Samples
+	until(t, "own figures were kept after a sample of a day ahead", func() bool { return r.Status().Samples > rounds })
 	bomb := append([]byte{0xff, 0xff, 0xff, 0xff, 0x0f}, make([]byte, 100)...)
 	for _, c := range []struct {
 		body          []byte

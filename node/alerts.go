@@ -2,6 +2,7 @@ package node
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"github.com/even-keel/evenkeel/alert/receiver"
 	"github.com/even-keel/evenkeel/console"
 	"github.com/even-keel/evenkeel/keep"
+	"github.com/even-keel/evenkeel/monitor"
 	"github.com/even-keel/evenkeel/site"
 )
 
@@ -47,6 +49,9 @@ type alerting struct {
 	past    pastCounts
 	queues  map[string]*receiverQueue
 	space   func(dir string) (free, all uint64, err error) // bytes of a file system
+	own     map[string]ownFound                            // what the expressions of own alerts gave last, by name
+
+	ask func(ctx context.Context, expr string, at time.Time) ([]monitor.Sample, error) // nil: the monitor is asked
 }
 
 // receiverQueue is a receiver that runs.
@@ -82,6 +87,9 @@ func alertConfig(s *site.Site) alert.Config {
 	}
 	for _, in := range a.Inhibit {
 		cfg.Inhibitions = append(cfg.Inhibitions, alert.Inhibition{Source: in.Source, Target: in.Target, Equal: in.Equal})
+	}
+	for _, o := range a.Own {
+		cfg.Rules[o.Name] = alert.Rule{Name: o.Name, Severity: o.Severity, Summary: o.Summary, For: o.For, Hold: o.Hold, Expr: o.Expr, Runbook: cmp.Or(o.Runbook, alert.Runbook(ownSection))}
 	}
 	watched := false
 	for _, r := range a.Receivers {
@@ -265,12 +273,13 @@ func (n *Node) closeAlerts(now time.Time) {
 func (n *Node) viewAlerts() console.Alerts {
 	a := n.alerting
 	a.mu.Lock()
-	all, silences, trouble, queues, rules := a.set.Alerts(), a.set.Silences(), a.trouble, maps.Clone(a.queues), rulesView(a.cfg.Rules)
+	all, silences, queues, rules := a.set.Alerts(), a.set.Silences(), maps.Clone(a.queues), rulesView(a.cfg.Rules)
+	trouble := cmp.Or(a.trouble, a.ownTrouble())
 	a.mu.Unlock()
 	v := console.Alerts{At: time.Now(), Trouble: trouble, Rules: rules}
 	for _, one := range all {
 		v.Alerts = append(v.Alerts, console.Alert{Name: one.Name, Severity: one.Severity, State: one.State, Labels: one.Labels, Summary: one.Summary, Text: one.Text,
-			Runbook: alert.Runbook(one.Name), Link: one.Link, Since: one.Since, Fired: one.Fired, Ended: one.Ended, Silences: one.Silences, Inhibited: one.Inhibited, Sample: one.Sample})
+			Runbook: one.Page(), Link: one.Link, Since: one.Since, Fired: one.Fired, Ended: one.Ended, Silences: one.Silences, Inhibited: one.Inhibited, Sample: one.Sample})
 	}
 	for _, x := range silences {
 		v.Silences = append(v.Silences, console.Silence(x))
@@ -291,6 +300,11 @@ func rulesView(on map[string]alert.Rule) (list []console.AlertRule) {
 		}
 		list = append(list, console.AlertRule{Name: r.Name, Severity: r.Severity, Summary: r.Summary, Off: !looked, ForS: r.For.Seconds(), Threshold: r.Threshold,
 			WithinS: r.Within.Seconds(), Runbook: alert.Runbook(r.Name)})
+	}
+	for _, name := range slices.Sorted(maps.Keys(on)) {
+		if r := on[name]; r.Expr != "" {
+			list = append(list, console.AlertRule{Name: r.Name, Severity: r.Severity, Summary: r.Summary, ForS: r.For.Seconds(), Expr: r.Expr, Runbook: r.Runbook})
+		}
 	}
 	return list
 }
@@ -366,12 +380,10 @@ func (n *Node) TestAlert(name string) error {
 	a := n.alerting
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	i := slices.IndexFunc(alert.Shipped(), func(r alert.Rule) bool { return r.Name == name })
-	if i < 0 {
-		return fmt.Errorf("%w: %q", console.ErrUnknownAlert, name)
-	}
 	rule, on := a.cfg.Rules[name]
-	if !on {
+	if i := slices.IndexFunc(alert.Shipped(), func(r alert.Rule) bool { return r.Name == name }); !on && i < 0 {
+		return fmt.Errorf("%w: %q", console.ErrUnknownAlert, name)
+	} else if !on {
 		rule = alert.Shipped()[i]
 	}
 	if len(a.cfg.Receivers) == 0 {

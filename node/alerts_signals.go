@@ -14,6 +14,7 @@ import (
 
 	"github.com/even-keel/evenkeel/alert"
 	"github.com/even-keel/evenkeel/console"
+	"github.com/even-keel/evenkeel/monitor"
 	"github.com/even-keel/evenkeel/site"
 	"github.com/even-keel/evenkeel/slo"
 )
@@ -48,6 +49,7 @@ func (n *Node) signals(now time.Time, s *site.Site) (all []alert.Signal) {
 	rules := a.cfg.Rules
 	queues := maps.Clone(a.queues)
 	trouble, space := a.trouble, a.space
+	all = append(all, a.ownSignals(now)...)
 	a.mu.Unlock()
 	all = append(all, burnSignals(n.promised.book.Status(now))...)
 	all = append(all, n.rateSignals(now, rules)...)
@@ -62,12 +64,15 @@ func (n *Node) signals(now time.Time, s *site.Site) (all []alert.Signal) {
 	if reload != nil && !reload.OK {
 		all = append(all, alert.Signal{Name: alert.ReloadFailed, Text: "the site file was refused at " + reload.At.Format("15:04:05") + ": " + firstLine(reload.Error), Link: "/config"})
 	}
-	if g := n.guard.Status(); g.Overloaded && g.Mode == site.ModeOn {
+	g := n.guard.Status()
+	if g.Overloaded && g.Mode == site.ModeOn {
 		all = append(all, alert.Signal{Name: alert.SelfOverloaded, Text: g.Why, Link: "/overload"})
 	}
+	all = append(all, fileSignals(g.FilesShare, rules)...)
 	if s.StateDir != "" {
 		all = append(all, diskSignals(space, s.StateDir, rules[alert.DiskFull].Threshold)...)
-		for part, text := range map[string]string{"objectives": n.promised.book.Trouble(), "alerts": trouble, "quotas": n.quotaTrouble(), "events": n.records.Trouble()} {
+		for part, text := range map[string]string{"objectives": n.promised.book.Trouble(), "alerts": trouble, "quotas": n.quotaTrouble(), "events": n.records.Trouble(),
+			"metrics": historyTrouble(n.monitor.Status())} {
 			if text != "" {
 				all = append(all, alert.Signal{Name: alert.StateNotKept, Labels: map[string]string{"part": part}, Text: text, Link: "/listeners"})
 			}
@@ -113,6 +118,23 @@ func (n *Node) quotaTrouble() string {
 		}
 	}
 	return ""
+}
+
+// historyTrouble is why figures are not kept although the site says so. That the store is just being opened is none.
+func historyTrouble(st monitor.Status) string {
+	if st.State == monitor.StateFailed || st.State == monitor.StateRunning && st.Why != "" {
+		return "figures are not kept: " + st.Why
+	}
+	return ""
+}
+
+// fileSignals are about file descriptors: a connection needs one, and what it asks of an endpoint another.
+func fileSignals(share float64, rules map[string]alert.Rule) []alert.Signal {
+	if r, on := rules[alert.NearCap]; !on || share < r.Threshold {
+		return nil
+	}
+	return []alert.Signal{{Name: alert.NearCap, Labels: map[string]string{"of": "files"}, Link: "/overload",
+		Text: fmt.Sprintf("%.0f%% of the file descriptors that are there for connections are in use (ulimit -n)", 100*share)}}
 }
 
 // burnSignals are about error budgets.
@@ -278,6 +300,10 @@ func poolSignals(now, started time.Time, cfg *site.Pool, v console.Pool, rules m
 			}
 			before = h
 		}
+		if most := cfg.Connections.Max; oneEach(cfg) && most > 0 && float64(e.InFlight) >= rules[alert.NearCap].Threshold*float64(most) {
+			out = append(out, alert.Signal{Name: alert.NearCap, Labels: map[string]string{"pool": cfg.Name, "endpoint": e.Address}, Link: page,
+				Text: fmt.Sprintf("%d of %d connections to it are in use", e.InFlight, most)})
+		}
 		if flips >= flapLeast {
 			out = append(out, alert.Signal{Name: alert.ProbeFlapping, Labels: map[string]string{"pool": cfg.Name, "endpoint": e.Address}, Link: page,
 				Text: fmt.Sprintf("its probes changed their verdict %d times in %v", flips, flapWindow)})
@@ -296,3 +322,6 @@ func poolSignals(now, started time.Time, cfg *site.Pool, v console.Pool, rules m
 	}
 	return out
 }
+
+// oneEach says that each request under way has a connection to its endpoint by itself.
+func oneEach(p *site.Pool) bool { return p.HTTP == "h1" || p.HTTP != "h2" && p.TLS == nil }

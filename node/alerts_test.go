@@ -15,6 +15,7 @@ import (
 	"github.com/even-keel/evenkeel/alert"
 	"github.com/even-keel/evenkeel/console"
 	"github.com/even-keel/evenkeel/exchange"
+	"github.com/even-keel/evenkeel/monitor"
 	"github.com/even-keel/evenkeel/site"
 )
 
@@ -249,6 +250,33 @@ func TestEveryShippedAlertFires(t *testing.T) {
 	for _, r := range alert.Shipped() {
 		if !seen[r.Name] {
 			t.Errorf("%s is fired by no test", r.Name)
+		}
+	}
+}
+
+// TestNearOtherCaps: listeners are not all that has a cap.
+func TestNearOtherCaps(t *testing.T) {
+	rules := alertConfig(testSite("web", "a=old")).Rules
+	for _, c := range []struct {
+		http  string
+		tls   *site.EndpointTLS
+		busy  int64
+		holds bool
+	}{{"auto", nil, 80, true}, {"auto", nil, 79, false}, {"h1", &site.EndpointTLS{}, 90, true}, {"h2", nil, 90, false}, {"auto", &site.EndpointTLS{}, 90, false}} {
+		cfg := &site.Pool{Name: "a", HTTP: c.http, TLS: c.tls, Connections: site.Connections{Max: 100}}
+		v := console.Pool{HealthyShare: 1, Endpoints: []console.Endpoint{{Address: "x", InFlight: c.busy}, {Address: "y"}}}
+		out := poolSignals(time.Now(), time.Now(), cfg, v, rules)
+		if len(out) > 1 || (len(out) == 1) != c.holds || c.holds && (out[0].Name != alert.NearCap || out[0].Labels["endpoint"] != "x") {
+			t.Errorf("%+v: %+v", c, out)
+		}
+	}
+	if len(fileSignals(0.79, rules)) != 0 || len(fileSignals(0.8, rules)) != 1 || len(fileSignals(1, nil)) != 0 {
+		t.Error("file descriptors are not looked at")
+	}
+	for want, st := range map[string]monitor.Status{"": {State: monitor.StateStarting, Why: "another process has the store"}, "figures are not kept: full": {State: monitor.StateRunning, Why: "full"},
+		"figures are not kept: not a folder": {State: monitor.StateFailed, Why: "not a folder"}} {
+		if got := historyTrouble(st); got != want {
+			t.Errorf("%+v: %q", st, got)
 		}
 	}
 }

@@ -259,6 +259,7 @@ func (n *Node) start(ctx context.Context) error {
 	n.tasks.start("rates", n.sample)
 	n.useAlerts(n.site)
 	n.useSender(n.site)
+	n.tasks.start("own alerts", n.lookOwn)
 	n.tasks.start("objectives", n.judge)
 	if n.opts.Load != nil {
 		n.tasks.start("watch", func(ctx context.Context) error {

@@ -36,6 +36,7 @@ type objectives struct {
 	pools map[string]slo.Count     // probes, by pool
 	fresh map[string]slo.Count     // moments, by objective
 	acts  map[string]slo.Actions   // what policies asked for at the last look
+	hooks map[string]*hook         // who is told of that, by objective
 }
 
 // attempts are those at the endpoints of a zone. One that was begun fails a moment later.
@@ -54,7 +55,7 @@ func (n *Node) newObjectives(s *site.Site) *objectives {
 		deps.Dir = filepath.Join(s.StateDir, objectivesDir)
 	}
 	return &objectives{book: slo.NewBook(deps), seen: map[string]*seenEndpoint{}, zones: map[string]attempts{},
-		pools: map[string]slo.Count{}, fresh: map[string]slo.Count{}, acts: map[string]slo.Actions{}}
+		pools: map[string]slo.Count{}, fresh: map[string]slo.Count{}, acts: map[string]slo.Actions{}, hooks: map[string]*hook{}}
 }
 
 // promises are the objectives of s.
@@ -80,6 +81,7 @@ func promises(s *site.Site) (all []slo.Objective) {
 func (n *Node) useObjectives(s *site.Site) {
 	counts := n.objectiveCounts(s, time.Now())
 	n.promised.book.Use(promises(s), time.Now(), func(name string) slo.Count { return counts[name] })
+	n.useHooks(s)
 }
 
 // judge looks at objectives and alerts as often as the site says. It is the last part that starts and the first that ends: by
@@ -113,23 +115,33 @@ func (n *Node) judgeOnce(now time.Time, every time.Duration) {
 		n.promised.saved = now
 	}
 	for _, st := range n.promised.book.Status(now) {
-		n.obey(s, st, now.Add(every+tightenFor))
+		n.obey(s, st, now, now.Add(every+tightenFor))
 	}
 	n.judgeAlerts(now, s)
 }
 
 // obey does what an error budget's policy asks for, and tells when that changes.
-func (n *Node) obey(s *site.Site, st slo.Status, until time.Time) {
+func (n *Node) obey(s *site.Site, st slo.Status, now, until time.Time) {
 	name := st.Objective.Name
 	n.promised.mu.Lock()
 	was := n.promised.acts[name]
 	n.promised.acts[name] = st.Policy
+	told := n.promised.hooks[name]
 	n.promised.mu.Unlock()
+	if told != nil && told.last != st.Policy {
+		told.last = st.Policy
+		told.tell(policyNow(s.Name, st, now))
+	}
 	left := fmt.Sprintf("%.1f%% of its error budget is left", 100*st.Left)
 	if was.Freeze != st.Policy.Freeze {
 		n.event("objectives", map[bool]string{
 			true:  "objective " + name + ": changes should wait, " + left,
 			false: "objective " + name + ": changes may go on, " + left}[st.Policy.Freeze])
+	}
+	if was.Abort != st.Policy.Abort {
+		n.event("objectives", map[bool]string{
+			true:  fmt.Sprintf("objective %s: experiments should end, its error budget burns %.3g times as fast as it may", name, st.Burn),
+			false: "objective " + name + ": experiments may go on, its error budget burns slower"}[st.Policy.Abort])
 	}
 	i := slices.IndexFunc(s.Objectives, func(o *site.Objective) bool { return o.Name == name })
 	if i < 0 || was.Tighten == st.Policy.Tighten && !st.Policy.Tighten {

@@ -1,9 +1,16 @@
 package node
 
 import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -189,6 +196,116 @@ func TestTighten(t *testing.T) {
 		if f.switches.until("a", exchange.Low).After(time.Now()) {
 			t.Error("low requests are still refused")
 		}
+	})
+}
+
+// TestPolicyHook: a program is told what the policy asks for, and that it does not any more, each once; one that fails is tried again with the newest.
+func TestPolicyHook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		told := filepath.Join(t.TempDir(), "told")
+		s := testSite("web", "a=old")
+		s.Name = "shop"
+		s.Objectives = []*site.Objective{promise("o", func(o *site.Objective) {
+			o.Route, o.Window, o.Policy.Hook = "to-a", "1d", &site.Hook{Command: []string{"tee", "-a", told}, Timeout: time.Minute}
+		})}
+		f := newTraffic(t, s)
+		f.run(t, time.Minute)
+		if _, err := os.Stat(told); err == nil {
+			t.Error("the program was told of nothing")
+		}
+		read := func() (all []policyAsks) {
+			body, _ := os.ReadFile(told)
+			for d := json.NewDecoder(bytes.NewReader(body)); ; {
+				var p policyAsks
+				if d.Decode(&p) != nil {
+					return all
+				}
+				all = append(all, p)
+			}
+		}
+		f.answer = fail
+		f.until(t, time.Minute, true, func() bool { return len(read()) > 0 })
+		if p := read()[0]; p.Site != "shop" || p.Objective != "o" || !p.Freeze || p.Tighten || !p.Abort || p.Left > 0 || p.Burn < 14.4 {
+			t.Errorf("told was %+v", p)
+		}
+		f.answer = ok
+		f.until(t, 10*time.Minute, true, func() bool { return len(read()) > 1 })
+		if p := read()[1]; !p.Freeze || p.Abort {
+			t.Errorf("when nothing burns any more: %+v", p)
+		}
+		if !slices.ContainsFunc(f.View().Events, func(e console.Event) bool { return strings.HasPrefix(e.Text, "objective o: experiments may go on") }) {
+			t.Error("no event says that experiments may go on")
+		}
+		f.run(t, time.Minute)
+		if n := len(read()); n != 2 {
+			t.Errorf("told %d times", n)
+		}
+		// After a reload a program that is new is told how it is.
+		f.next = testSite("web", "a=old")
+		f.next.Objectives = []*site.Objective{promise("o", func(o *site.Objective) {
+			o.Route, o.Window, o.Policy.Hook = "to-a", "1d", &site.Hook{Command: []string{"tee", "-a", "--", told}, Timeout: time.Minute}
+		})}
+		if err := f.Reload(); err != nil {
+			t.Fatal(err)
+		}
+		f.until(t, time.Minute, true, func() bool { return len(read()) > 2 })
+	})
+}
+
+func TestPolicyHookThatFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		var events []string
+		var got []bool
+		fails := 3
+		h := newHook("o", &site.Hook{}, func(text string) {
+			mu.Lock()
+			defer mu.Unlock()
+			events = append(events, text)
+		})
+		h.exec = func(_ context.Context, body []byte) error {
+			mu.Lock()
+			defer mu.Unlock()
+			if fails--; fails >= 0 {
+				return errors.New("exit status 1")
+			}
+			var p policyAsks
+			err := json.Unmarshal(body, &p)
+			got = append(got, p.Freeze)
+			return err
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { _ = h.run(ctx); close(done) }()
+		h.tell(policyAsks{Objective: "o", At: time.Now(), Abort: true})
+		synctest.Wait()
+		h.tell(policyAsks{Objective: "o", At: time.Now(), Freeze: true})
+		pass(3 * time.Second)
+		synctest.Wait()
+		mu.Lock()
+		if len(got) != 0 {
+			t.Errorf("told %v within the first two pauses", got)
+		}
+		mu.Unlock()
+		pass(10 * time.Second)
+		synctest.Wait()
+		mu.Lock()
+		if !slices.Equal(got, []bool{true}) || len(events) != 2 || !strings.Contains(events[0], "cannot be told: exit status 1") || !strings.Contains(events[1], "told again") {
+			t.Errorf("told %v, events %q", got, events)
+		}
+		// What nobody takes is given up after two hours.
+		fails = 1000
+		mu.Unlock()
+		h.tell(policyAsks{Objective: "o", At: time.Now()})
+		pass(3 * time.Hour)
+		synctest.Wait()
+		mu.Lock()
+		defer mu.Unlock()
+		if h.next != nil || fails > 1000-100 || fails < 1000-200 {
+			t.Errorf("after three hours %d attempts", 1000-fails)
+		}
+		cancel()
+		<-done
 	})
 }
 

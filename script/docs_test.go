@@ -215,7 +215,7 @@ func (d *desk) command(line string) *exec.Cmd {
 		c.Dir = ".."
 	}
 	c.Env = append(os.Environ(), "EVENKEEL_ADMIN="+d.admin, "TOKEN=a-secret-word", "EVENKEEL_ADMIN_TOKEN=a-secret-word", "EVENKEEL_TOKEN=a-secret-word", "NO_COLOR=1",
-		"GRAFANA_TOKEN=looks-at-figures-all-day", "DEPLOY_TOKEN=changes-much-every-day", "OIDC_SECRET=pairs-of-oars")
+		"GRAFANA_TOKEN=looks-at-figures-all-day", "DEPLOY_TOKEN=changes-much-every-day", "AGENT_TOKEN=writes-samples-and-no-more", "OIDC_SECRET=pairs-of-oars")
 	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	return c
 }

@@ -21,13 +21,14 @@ type Admin struct {
 const (
 	RoleRead    = "read"    // sees everything, changes nothing
 	RoleOperate = "operate" // changes too
+	RoleWrite   = "write"   // writes samples by remote write, and sees nothing
 )
 
 // AdminToken is one token with a name, so that the record of actions says who it was, and one can be taken back without the others.
 type AdminToken struct {
 	Name  string `yaml:"name" required:"true" form:"name" doc:"who has it, as the record of actions shows it"`
 	Token Secret `yaml:"token" required:"true" doc:"the token, at least 16 characters"`
-	Role  string `yaml:"role" default:"read" enum:"read|operate" doc:"read: sees everything; operate: changes too"`
+	Role  string `yaml:"role" default:"read" enum:"read|operate|write" doc:"read: sees everything; operate: changes too; write: only writes samples by remote write, for agents and load generators"`
 }
 
 // AdminOIDC is an issuer of identities. People go there by the authorization code flow with PKCE; programs may show its ID tokens as bearer tokens.

@@ -34,6 +34,7 @@ const AlertWatchdog = "watchdog"
 type Alerts struct {
 	Every         time.Duration         `yaml:"every" default:"10s" min:"100ms" max:"5m" doc:"how often objectives and alerts are judged"`
 	Rules         map[string]*AlertRule `yaml:"rules" form:"name" doc:"changes to shipped alerts, by their name; see docs/alerts.md"`
+	Own           []*OwnAlert           `yaml:"own" doc:"alerts of your own, each an expression in PromQL over the history; see docs/alerts.md"`
 	Link          string                `yaml:"link" form:"url" doc:"address of the console as people reach it, for links in notifications; empty: that of the admin listener"`
 	GroupBy       []string              `yaml:"group_by" default:"alert" enum:"alert|severity|objective|route|pool|endpoint|listener|limit|receiver" doc:"alerts that have these labels in common come in one notification; [] puts all in one"`
 	GroupWait     time.Duration         `yaml:"group_wait" default:"30s" min:"0s" doc:"how long the first notification of a group waits for more of its kind"`
@@ -41,6 +42,20 @@ type Alerts struct {
 	Repeat        time.Duration         `yaml:"repeat" default:"4h" min:"1m" doc:"a group that has not changed is told of again after this"`
 	Inhibit       []Inhibit             `yaml:"inhibit" doc:"alerts that are not told while others fire, beside what evenkeel leaves out itself"`
 	Receivers     []*Receiver           `yaml:"receivers" doc:"who is told; without any, alerts stand in console, API, events and metrics"`
+}
+
+// MaxOwnAlerts bounds the expressions that are evaluated at each look.
+const MaxOwnAlerts = 100
+
+// OwnAlert is an alert that a site makes itself. Every series that the expression gives is one.
+type OwnAlert struct {
+	Name     string        `yaml:"name" required:"true" form:"name" doc:"name of the alert; not one that is shipped"`
+	Expr     string        `yaml:"expr" required:"true" doc:"PromQL: as long as it gives a series, the alert holds, with the labels of that series"`
+	For      time.Duration `yaml:"for" default:"0s" min:"0s" max:"24h" doc:"how long it must hold before it fires"`
+	Hold     time.Duration `yaml:"hold" default:"0s" min:"0s" max:"24h" doc:"how long it goes on firing when it does not hold any more: what comes and goes is one alert"`
+	Severity string        `yaml:"severity" default:"ticket" enum:"page|ticket" doc:"page: somebody should look now; ticket: on a working day"`
+	Summary  string        `yaml:"summary" required:"true" doc:"one sentence without figures, for who is told"`
+	Runbook  string        `yaml:"runbook" form:"page" doc:"page that says what to do"`
 }
 
 // AlertRule changes a shipped alert.
@@ -129,6 +144,16 @@ func checkURL(s string) (string, error) {
 	return checkPlace(s)
 }
 
+// checkPage takes a URL that people open, which may lead to a place within a page.
+func checkPage(s string) (string, error) {
+	page, place, in := strings.Cut(s, "#")
+	u, err := checkURL(page)
+	if err != nil || !in {
+		return u, err
+	}
+	return u + "#" + place, nil
+}
+
 // checkMailbox takes addresses without a name: what is shown is the mail program's business.
 func checkMailbox(s string) (string, error) {
 	user, host, ok := strings.Cut(s, "@")
@@ -145,6 +170,8 @@ func (c *checker) alerts() {
 	for _, one := range AlertNames {
 		names = append(names, one.Name)
 	}
+	shipped := len(names)
+	names = c.ownAlerts(names)
 	known := func(path, name string) {
 		if !slices.Contains(names, name) && !c.bad[path] {
 			c.wrong(path, "there is no alert %s%s", quote(name), didYouMean(name, names))
@@ -152,6 +179,10 @@ func (c *checker) alerts() {
 	}
 	for name, rule := range a.Rules {
 		path := join("alerts.rules", name)
+		if slices.Contains(names[shipped:], name) {
+			c.wrong(path, "is an alert of alerts.own; say there what is to be otherwise")
+			continue
+		}
 		known(path, name)
 		for _, one := range AlertNames {
 			switch {
@@ -182,6 +213,32 @@ func (c *checker) alerts() {
 			c.receiver(r, path)
 		}
 	}
+}
+
+// ownAlerts checks the alerts that a site makes itself, and adds their names to those that are shipped.
+func (c *checker) ownAlerts(shipped []string) (names []string) {
+	own := c.site.Alerts.Own
+	names = shipped
+	if len(own) > MaxOwnAlerts {
+		c.wrong("alerts.own", "has %d alerts; allowed are %d", len(own), MaxOwnAlerts)
+	}
+	if len(own) > 0 && c.site.Monitor.Off && !c.suspect("monitor") {
+		c.wrong("alerts.own", "looks at the history, and monitor.off is true; leave out one of them")
+	}
+	seen := map[string]string{}
+	for i, o := range own {
+		path := fmt.Sprintf("alerts.own[%d]", i)
+		if c.suspect(path) {
+			continue
+		}
+		if slices.Contains(shipped, o.Name) {
+			c.wrong(path+".name", "%s is an alert that evenkeel ships; alerts.rules changes it", quote(o.Name))
+			continue
+		}
+		c.once(seen, o.Name, path)
+		names = append(names, o.Name)
+	}
+	return names
 }
 
 func (c *checker) receiver(r *Receiver, path string) {

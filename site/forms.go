@@ -39,6 +39,7 @@ var forms = map[string]form{
 	"period":    {checkPeriod, `^(hour|day|week|month|year|lifetime|[0-9].*)$`, "hour, day, week, month, year, lifetime or a length"},
 	"window":    {checkWindow, `^(day|week|month|quarter|year|[0-9].*)$`, "day, week, month, quarter, year or a length"},
 	"url":       {checkURL, `^(https?://.+)?$`, "a URL"},
+	"page":      {checkPage, `^(https?://.+)?$`, "a URL"},
 	"mailbox":   {checkMailbox, `^[^@\s]+@[^@\s]+$`, "a mail address"},
 	"after":     {checkAfter, `^(p[5-9][0-9]|[0-9].*)$`, "p50 to p99, or a length of time"},
 	"time":      {checkTime, `^[0-9]{4}-[0-9]{2}-[0-9]{2}T.*$`, "a time, 2026-01-31T00:00:00Z"},

@@ -10,14 +10,18 @@ import (
 	"strings"
 )
 
-// Load reads a site file with everything it includes. The error is a *Mistakes that holds all mistakes at once.
-func Load(path string) (*Site, error) { return load(path, realDisk()) }
+// Check looks for mistakes that only another package can see. It is called for a site without others in what it looks at, and tells them by the paths of
+// their fields.
+type Check func(s *Site, wrong func(path, text string))
+
+// Load reads a site file with everything it includes. The error is a *Mistakes that holds all mistakes at once, with those that more finds.
+func Load(path string, more ...Check) (*Site, error) { return load(path, realDisk(), more...) }
 
 // Parse is Load for a text that was read already. Relative paths start from the folder of name, which need not exist
 // otherwise and is what mistakes are reported under.
 func Parse(name string, data []byte) (*Site, error) { return parse(name, data, realDisk()) }
 
-func load(path string, d disk) (*Site, error) {
+func load(path string, d disk, more ...Check) (*Site, error) {
 	if _, folder, _ := d.list(path); folder {
 		return nil, alone(path, "it is a folder; name a file, for example one that says include: ["+path+"]")
 	}
@@ -27,13 +31,13 @@ func load(path string, d disk) (*Site, error) {
 	} else if err != nil {
 		return nil, alone(path, "cannot be read: "+err.Error())
 	}
-	return parse(path, data, d)
+	return parse(path, data, d, more...)
 }
 
 // alone is a mistake about a file as a whole.
 func alone(file, text string) *Mistakes { return &Mistakes{List: []Mistake{{File: file, Text: text}}} }
 
-func parse(name string, data []byte, d disk) (*Site, error) {
+func parse(name string, data []byte, d disk, more ...Check) (*Site, error) {
 	l := &loader{disk: d, included: map[string]place{}}
 	dir, err := filepath.Abs(filepath.Dir(name))
 	if err != nil {
@@ -50,6 +54,13 @@ func parse(name string, data []byte, d disk) (*Site, error) {
 	if !l.broken { // with half of the text unread, every name would seem to be missing
 		c := &checker{decoder: dec, site: s}
 		c.all()
+		for _, check := range more {
+			check(s, func(path, text string) {
+				if !c.suspect(path) {
+					c.wrong(path, "%s", text)
+				}
+			})
+		}
 	}
 	if len(l.mistakes.List) > 0 {
 		l.mistakes.sort()

@@ -54,6 +54,13 @@ type CountShed struct {
 type Policy struct {
 	Freeze  Percent `yaml:"freeze" default:"0%" min:"0%" max:"100%" doc:"with this share of the budget left or less, changes should wait: shown, told in an event, and answered by evenkeel slo --gate; 0%: when it is spent"`
 	Tighten Percent `yaml:"tighten" default:"0%" min:"0%" max:"100%" doc:"with this share left or less, low requests of the objective's pool are refused, so that the others do better; 0%: never"`
+	Hook    *Hook   `yaml:"hook" doc:"a program that is told when the policy begins or ends to ask for something, such as one that closes a pipeline or ends experiments"`
+}
+
+// Hook is a program. It gets what the policy asks for now as JSON on standard input.
+type Hook struct {
+	Command []string      `yaml:"command" required:"true" doc:"program and arguments, started without a shell"`
+	Timeout time.Duration `yaml:"timeout" default:"10s" min:"10ms" max:"5m" doc:"it is ended after this"`
 }
 
 // Bounds of a window that rolls.

@@ -23,7 +23,7 @@ func (p poster) slack(address string) Sender {
 		blocks := []object{{"type": "header", "text": object{"type": "plain_text", "text": cut(head, 150)}}}
 		list, more := shown(n, chatAlerts)
 		for _, a := range list {
-			text := fmt.Sprintf("%s *%s* %s\n<%s|what to do> · <%s|console>", sign(a), slackText(a.Name), slackText(strings.TrimPrefix(line(a), a.Name)), alert.Runbook(a.Name), s.Link+a.Link)
+			text := fmt.Sprintf("%s *%s* %s\n<%s|what to do> · <%s|console>", sign(a), slackText(a.Name), slackText(strings.TrimPrefix(line(a), a.Name)), a.Page(), s.Link+a.Link)
 			blocks = append(blocks, object{"type": "section", "text": object{"type": "mrkdwn", "text": cut(text, 3000)}})
 		}
 		if more > 0 {
@@ -77,7 +77,7 @@ func (p poster) teams(address string) Sender {
 			"contentType": "application/vnd.microsoft.card.adaptive", "contentUrl": nil,
 			"content": object{"$schema": "http://adaptivecards.io/schemas/adaptive-card.json", "type": "AdaptiveCard", "version": "1.4", "body": body,
 				"actions": []object{
-					{"type": "Action.OpenUrl", "title": "What to do", "url": alert.Runbook(n.Alerts[0].Name)},
+					{"type": "Action.OpenUrl", "title": "What to do", "url": n.Alerts[0].Page()},
 					{"type": "Action.OpenUrl", "title": "Console", "url": s.Link + n.Alerts[0].Link},
 				}},
 		}}})
@@ -89,7 +89,7 @@ func (p poster) pagerDuty(to *site.ToPagerDuty) Sender {
 	return func(ctx context.Context, s Site, n alert.Notification) error {
 		return each(n, func(a alert.Alert) error {
 			e := object{"routing_key": string(to.Key), "event_action": "trigger", "dedup_key": s.Name + "/" + fingerprint(a), "client": "evenkeel", "client_url": s.Link,
-				"links": []object{{"href": alert.Runbook(a.Name), "text": "What to do"}}}
+				"links": []object{{"href": a.Page(), "text": "What to do"}}}
 			if a.State == alert.Resolved {
 				e["event_action"] = "resolve"
 			}
@@ -122,7 +122,7 @@ func (p poster) azure(to *site.ToWebhook) Sender {
 			}
 			essentials["monitorCondition"] = condition
 			return p.post(ctx, to.URL, to.Token, object{"schemaId": "azureMonitorCommonAlertSchema", "data": object{"essentials": essentials,
-				"alertContext":     object{"summary": a.Summary, "labels": a.Labels, "runbook": alert.Runbook(a.Name)},
+				"alertContext":     object{"summary": a.Summary, "labels": a.Labels, "runbook": a.Page()},
 				"customProperties": object{"site": s.Name, "sample": fmt.Sprint(a.Sample)}}})
 		})
 	}

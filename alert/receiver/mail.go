@@ -117,7 +117,7 @@ func (m mailer) text(s Site, n alert.Notification) []byte {
 	list, more := shown(n, mailAlerts)
 	for _, a := range list {
 		fmt.Fprintf(w, "%s: %s\r\n  %s\r\n  since %s\r\n  what to do: %s\r\n  console: %s\r\n\r\n", strings.ToUpper(a.Severity), a.Summary, line(a),
-			a.Fired.UTC().Format(time.RFC1123), alert.Runbook(a.Name), s.Link+a.Link)
+			a.Fired.UTC().Format(time.RFC1123), a.Page(), s.Link+a.Link)
 	}
 	if more > 0 {
 		fmt.Fprintf(w, "and %d more\r\n", more)

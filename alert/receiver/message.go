@@ -65,7 +65,7 @@ func newMessage(s Site, n alert.Notification) message {
 
 func newMessageAlert(s Site, a alert.Alert) messageAlert {
 	m := messageAlert{Status: a.State, Labels: map[string]string{"alertname": a.Name, "severity": a.Severity, "site": s.Name}, StartsAt: a.Fired, EndsAt: a.Ended,
-		Annotations: map[string]string{"summary": a.Summary, "runbook_url": alert.Runbook(a.Name)}, GeneratorURL: s.Link + a.Link, Fingerprint: fingerprint(a)}
+		Annotations: map[string]string{"summary": a.Summary, "runbook_url": a.Page()}, GeneratorURL: s.Link + a.Link, Fingerprint: fingerprint(a)}
 	for l, v := range a.Labels {
 		m.Labels[promLabel(l)] = v
 	}

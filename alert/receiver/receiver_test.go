@@ -191,6 +191,21 @@ func TestErrors(t *testing.T) {
 	}
 }
 
+// TestSomeRefused: of alerts that are told one at a time, one that is refused for good does not keep the others from another try.
+func TestSomeRefused(t *testing.T) {
+	refused, later := fmt.Errorf("400: %w", errPermanent), errors.New("503")
+	for _, k := range []struct {
+		answers   []error
+		permanent bool
+	}{{[]error{refused, later}, false}, {[]error{later, nil}, false}, {[]error{refused, nil}, true}, {[]error{refused, refused}, true}} {
+		i := 0
+		err := each(sample(alert.Firing, alert.Firing), func(alert.Alert) error { i++; return k.answers[i-1] })
+		if err == nil || i != 2 || errors.Is(err, errPermanent) != k.permanent {
+			t.Errorf("%v: %v after %d", k.answers, err, i)
+		}
+	}
+}
+
 func TestExec(t *testing.T) {
 	dir := t.TempDir()
 	program := filepath.Join(dir, "tell.sh")

@@ -121,15 +121,22 @@ func (p poster) webhook(to *site.ToWebhook) Sender {
 	}
 }
 
-// each sends one message for every alert, and tries all before it reports what failed: receivers tell repetitions by their ids.
+// each sends one message for every alert, and tries all before it reports what failed: receivers tell repetitions by their ids. While any
+// of them may still be taken, the whole is worth another try.
 func each(n alert.Notification, send func(alert.Alert) error) error {
-	var failed []error
+	var again, refused []error
 	for _, a := range n.Alerts {
-		if err := send(a); err != nil {
-			failed = append(failed, err)
+		switch err := send(a); {
+		case errors.Is(err, errPermanent):
+			refused = append(refused, err)
+		case err != nil:
+			again = append(again, err)
 		}
 	}
-	return errors.Join(failed...)
+	if len(again) > 0 {
+		return errors.Join(again...)
+	}
+	return errors.Join(refused...)
 }
 
 // runner starts a program.
@@ -140,17 +147,22 @@ func (r runner) send(ctx context.Context, s Site, n alert.Notification) error {
 	if err != nil {
 		return fmt.Errorf("the message cannot be written (%w): %w", err, errPermanent)
 	}
-	ctx, cancel := context.WithTimeout(ctx, r.to.Timeout)
+	return Exec(ctx, r.to.Command, r.to.Timeout, body)
+}
+
+// Exec starts a program, gives it a body on standard input, and waits at most so long until it has ended well.
+func Exec(ctx context.Context, command []string, timeout time.Duration, body []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, r.to.Command[0], r.to.Command[1:]...)
+	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 	cmd.Stdin = bytes.NewReader(body)
-	cmd.WaitDelay = time.Second // a child that keeps the pipes open does not hold the queue
+	cmd.WaitDelay = time.Second // a child that keeps the pipes open holds up nobody
 	out, err := cmd.CombinedOutput()
 	switch {
 	case ctx.Err() != nil:
-		return fmt.Errorf("%s did not end within %v", r.to.Command[0], r.to.Timeout)
+		return fmt.Errorf("%s did not end within %v", command[0], timeout)
 	case err != nil:
-		return fmt.Errorf("%s failed: %w, and said %.200q", r.to.Command[0], err, out)
+		return fmt.Errorf("%s failed: %w, and said %.200q", command[0], err, out)
 	}
 	return nil
 }

@@ -31,6 +31,7 @@ const (
 
 const (
 	endpoints = 4 // that share the series
+	maxRate   = 50000
 	lookEvery = 2 * time.Millisecond
 	patience  = 30 * time.Second
 )
@@ -47,6 +48,7 @@ type Result struct {
 	CPUPerRound float64 `json:"cpu_per_round"`  // milliseconds of processor time, beyond those of a node without history
 	Rate        Ratio   `json:"requests_ratio"` // requests a second with history over without
 	Cost        Ratio   `json:"cost_ratio"`     // processor time of a request, the same
+	Hour        *Hour   `json:"hour,omitempty"` // under load, and then nothing else
 	Held        bool    `json:"held"`
 }
 
@@ -54,8 +56,11 @@ type Result struct {
 type order struct {
 	series, rounds, starts int
 	turns, seconds         int
+	rate                   int // of requests while the memory is measured; 0: as many rounds as said, without load
+	length, tell           time.Duration
 	program                string
 	dir                    string
+	ports                  *machine.Ports
 }
 
 // Main is bench monitor.
@@ -67,8 +72,12 @@ func Main(ctx context.Context, args []string) int {
 	flags.IntVar(&o.starts, "starts", 7, "starts with and without history")
 	flags.IntVar(&o.turns, "turns", 7, "turns of load with and without history; 0: none, else 5 at the least")
 	flags.IntVar(&o.seconds, "seconds", 20, "length of one of them; short ones say little, because one look falls into each")
+	flags.IntVar(&o.rate, "load", 0, "requests a second through the node while its memory is measured, and nothing else is measured then; 0: none")
+	flags.DurationVar(&o.length, "for", time.Hour, "how long that load lasts, 10s at the least")
+	flags.DurationVar(&o.tell, "tell", 5*time.Minute, "how often it is said meanwhile what the node holds")
 	asJSON := flags.Bool("json", false, "print JSON")
-	if flags.Parse(args) != nil || flags.NArg() > 0 || o.series < endpoints || o.rounds < 0 || o.starts < 1 || o.turns > 0 && o.turns < roundsLeast || o.seconds < 1 {
+	if flags.Parse(args) != nil || flags.NArg() > 0 || o.series < endpoints || o.rounds < 0 || o.starts < 1 || o.turns > 0 && o.turns < roundsLeast || o.seconds < 1 ||
+		o.rate < 0 || o.rate > maxRate || o.length < hourLook || o.length > 24*time.Hour || o.tell <= 0 {
 		return 2
 	}
 	dir, err := os.MkdirTemp("", "evenkeel-bench")
@@ -77,7 +86,7 @@ func Main(ctx context.Context, args []string) int {
 		return 3
 	}
 	defer os.RemoveAll(dir)
-	o.dir = dir
+	o.dir, o.ports = dir, new(machine.Ports)
 	r, err := o.measure(ctx)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench monitor:", err)
@@ -97,6 +106,10 @@ func Main(ctx context.Context, args []string) int {
 func (r Result) print(w io.Writer) {
 	const mb = 1 << 20
 	fmt.Fprintf(w, "program, stripped   %6.1f MiB   (at most %d)\n", float64(r.Bytes)/mb, maxBytes/mb)
+	if r.Hour != nil {
+		r.Hour.print(w)
+		return
+	}
 	fmt.Fprintf(w, "cold start          %6.0f ms    (at most %d; %.0f without history)\n", r.StartMS, maxStart.Milliseconds(), r.StartOffMS)
 	fmt.Fprintf(w, "memory              %6.1f MiB   (at most %d at 10,000 series; %.1f without history): %d series, %d rounds\n",
 		float64(r.Resident)/mb, maxMemory/mb, float64(r.ResidentOff)/mb, r.Series, r.Rounds)
@@ -120,6 +133,11 @@ func (o order) measure(ctx context.Context) (r Result, err error) {
 		return r, err
 	}
 	r.Bytes = st.Size()
+	if o.rate > 0 {
+		h, err := o.hour(ctx, os.Stderr)
+		r.Hour, r.Held = &h, h.Held && r.Bytes <= maxBytes
+		return r, err
+	}
 	if r.StartMS, r.StartOffMS, err = o.start(ctx); err != nil {
 		return r, err
 	}
@@ -164,11 +182,11 @@ func (n *node) stop() {
 
 // node starts one and waits until it is ready.
 func (o order) node(ctx context.Context, s setting) (*node, error) {
-	admin, err := free()
+	admin, err := o.ports.FreeAddress("127.0.0.1")
 	if err != nil {
 		return nil, err
 	}
-	web, err := free()
+	web, err := o.ports.FreeAddress("127.0.0.1")
 	if err != nil {
 		return nil, err
 	}
@@ -281,15 +299,6 @@ func fetch(url string) (status int, body []byte, err error) {
 	defer a.Body.Close()
 	body, err = io.ReadAll(io.LimitReader(a.Body, 1<<20))
 	return a.StatusCode, body, err
-}
-
-func free() (string, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer ln.Close()
-	return ln.Addr().String(), nil
 }
 
 // wait waits, or ends with ctx.

@@ -60,7 +60,7 @@ func (o order) load(ctx context.Context, r *Result) error {
 		return err
 	}
 	defer end()
-	at, err := free()
+	at, err := o.ports.FreeAddress("127.0.0.1")
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 
+	"github.com/even-keel/evenkeel/node"
 	"github.com/even-keel/evenkeel/site"
 )
 
@@ -50,7 +51,7 @@ func checkCommand() command {
 }
 
 func check(t terminal, path string, show, asJSON bool) int {
-	s, err := site.Load(path)
+	s, err := site.Load(path, node.Check)
 	if err != nil {
 		code := printMistakes(t, err)
 		if asJSON {

@@ -95,7 +95,7 @@ func (f runFlags) load() func() (*site.Site, error) {
 		return func() (*site.Site, error) { return site.Quick(f.listen, f.to, f.admin) }
 	}
 	return func() (*site.Site, error) {
-		s, err := site.Load(f.file)
+		s, err := site.Load(f.file, node.Check)
 		if err != nil || f.admin == "" {
 			return s, err
 		}

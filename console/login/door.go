@@ -32,20 +32,24 @@ const adminName = "admin"
 // Person is who asks.
 type Person struct {
 	Name   string // as the record of actions shows it
-	Role   string // site.RoleRead, site.RoleOperate, or "" for nobody
+	Role   string // site.RoleRead, site.RoleOperate, site.RoleWrite, or "" for nobody
 	Via    string
 	From   string // address
 	Bearer bool   // by what no browser sends by itself
 	Key    string // of the session, "" without one
 }
 
-// May reports whether somebody has a role.
+// May reports whether somebody has a role, or one that has all of it: operate has read and write, which have nothing of each other.
 func (p Person) May(role string) bool {
 	return p.Role == site.RoleOperate || p.Role == role && role != ""
 }
 
-// ErrNobody says that nothing was shown that is known here.
-var ErrNobody = errors.New("show a token of the site file's admin section as a bearer token, or sign in")
+var (
+	// ErrNobody says that nothing was shown that is known here.
+	ErrNobody = errors.New("show a token of the site file's admin section as a bearer token, or sign in")
+	// ErrWriter says that there is nothing to see for who signs in.
+	ErrWriter = errors.New("this token has the role write: it writes samples and opens no console")
+)
 
 // TooManyError says that an address has tried too often.
 type TooManyError struct{ Wait time.Duration }
@@ -223,7 +227,7 @@ func (d *Door) failed(from string) {
 	d.tries.add(from, d.now())
 }
 
-// SignIn takes a token from the form and opens a session for who has it. The error is ErrNobody or a TooManyError.
+// SignIn takes a token from the form and opens a session for who has it. The error is ErrNobody, ErrWriter or a TooManyError.
 func (d *Door) SignIn(r *http.Request, text string) (Person, *http.Cookie, error) {
 	p := Person{From: addressOf(r)}
 	d.mu.Lock()
@@ -239,6 +243,9 @@ func (d *Door) SignIn(r *http.Request, text string) (Person, *http.Cookie, error
 		return p, nil, ErrNobody
 	}
 	p.Name, p.Role, p.Via = t.name, t.role, ViaToken
+	if t.role == site.RoleWrite {
+		return p, nil, ErrWriter
+	}
 	return p, d.open(r, &p, t.bond()), nil
 }
 

@@ -18,7 +18,8 @@ import (
 )
 
 var tokens = site.Admin{Token: "of-all-for-all-000", Session: time.Hour, Tokens: []*site.AdminToken{
-	{Name: "grafana", Token: "looks-at-figures-0", Role: site.RoleRead}, {Name: "deploy", Token: "changes-much-every-day", Role: site.RoleOperate}}}
+	{Name: "grafana", Token: "looks-at-figures-0", Role: site.RoleRead}, {Name: "deploy", Token: "changes-much-every-day", Role: site.RoleOperate},
+	{Name: "agent", Token: "writes-samples-alone", Role: site.RoleWrite}}}
 
 // clocked is a door with tokens, and a clock.
 func clocked() (*Door, *time.Time) {
@@ -39,13 +40,15 @@ func TestTokens(t *testing.T) {
 	d, _ := clocked()
 	for _, c := range []struct{ token, name, role string }{
 		{"of-all-for-all-000", "admin", "operate"}, {"looks-at-figures-0", "grafana", "read"}, {"changes-much-every-day", "deploy", "operate"},
+		{"writes-samples-alone", "agent", "write"},
 		{"looks-at-figures-", "", ""}, {"looks-at-figures-00", "", ""}, {"", "", ""}, {"a.b.c", "", ""},
 	} {
 		who, err := d.Who(showing(c.token, "192.0.2.7:1"))
 		if who.Name != c.name || who.Role != c.role || who.Bearer != (c.name != "") || (err == nil) != (c.name != "") {
 			t.Errorf("%q: %+v, %v", c.token, who, err)
 		}
-		if who.May(site.RoleOperate) != (c.role == "operate") || who.May(site.RoleRead) != (c.role != "") || who.May("") != (c.role == "operate") {
+		if who.May(site.RoleOperate) != (c.role == "operate") || who.May(site.RoleRead) != (c.role == "operate" || c.role == "read") ||
+			who.May(site.RoleWrite) != (c.role == "operate" || c.role == "write") || who.May("") != (c.role == "operate") {
 			t.Errorf("%q may the wrong things", c.token)
 		}
 	}
