@@ -154,6 +154,7 @@ func (c *console) routes() http.Handler {
 	serve("GET", "/api/v1/checks", c.checksTwin)
 	serve("GET", "/api/v1/zones", c.zonesTwin)
 	serve("GET", "/api/v1/config", c.configTwin)
+	serve("GET", "/api/v1/graph", c.graphTwin)
 	c.alertRoutes(serve)
 	c.alertmanagerRoutes(mux, serve)
 	c.historyRoutes(mux, serve)

@@ -132,7 +132,7 @@ func TestHistoryRoutes(t *testing.T) {
 		{"GET", "/events?text=none", 200, "older ones may"},
 		{"GET", "/events?since=yesterday", 400, "is no moment"},
 		{"GET", "/query", 200, "To begin with"},
-		{"GET", "/query?q=AppEvents", 200, `class="trace q2"`},
+		{"GET", "/query?q=AppEvents", 200, `class="l-s2"`},
 		{"GET", "/query?q=wrong", 400, "there is no table &#34;wrong&#34;"},
 		{"GET", "/query?q=bars", 200, "&lt;i&gt;"},
 		{"GET", "/query?q=none", 200, "No rows."},

@@ -52,7 +52,7 @@ func TestEveryPage(t *testing.T) {
 		if !strings.Contains(body, `<a href="`+twin+`">this page as JSON</a>`) {
 			t.Errorf("%s: no way to %s", path, twin)
 		}
-		if twin != "/api/v1/monitor" && ask(h, "GET", twin).Code != 200 {
+		if ask(h, "GET", twin).Code != 200 {
 			t.Errorf("%s: its twin answers %d", path, ask(h, "GET", twin).Code)
 		}
 	}
@@ -347,4 +347,98 @@ func TestChartsInBrowser(t *testing.T) {
 	if len(b.Talk) > 0 {
 		t.Errorf("the page's console is not empty: %s", strings.Join(b.Talk, "\n"))
 	}
+}
+
+// The chart of an answer shows its values too. Its period is a part of the question, so that there is nothing to zoom into.
+func TestAnswerInBrowser(t *testing.T) {
+	s := serveReal(t, New(everything()))
+	b := browser.Open(t)
+	b.Look("light", 1280)
+	b.Go(s.URL + "/query?q=AppEvents")
+	now := b.Eval(`document.querySelector('#past .legend').innerText`)
+	var left, top, wide float64
+	fmt.Sscan(b.Eval(`(r => r.left + ' ' + r.top + ' ' + r.width)(document.querySelector('#past .plot svg').getBoundingClientRect())`), &left, &top, &wide)
+	for i, kind := range []string{"mouseMoved", "mousePressed", "mouseMoved", "mouseReleased"} {
+		b.Call("Input.dispatchMouseEvent", map[string]any{"type": kind, "x": left + wide*(.3+.05*float64(i)), "y": top + 20, "button": []string{"none", "left", "left", "left"}[i], "clickCount": 1})
+	}
+	if got := b.Eval(`document.querySelectorAll('#past .cursor').length`); got != "1" {
+		t.Errorf("%s places are shown", got)
+	}
+	if got := b.Eval(`document.querySelector('#past .legend').innerText`); got == now || !strings.Contains(got, `Ok="true"`) {
+		t.Errorf("the values there are %q, the latest %q", got, now)
+	}
+	if got := b.Eval(`location.search`); got != "?q=AppEvents" {
+		t.Errorf("dragging led to %s", got)
+	}
+	silent(t, b, "/query")
+}
+
+// TestKeyboardInBrowser walks through pages with the tab key alone: it gets to everything that can be used, and always shows where it is.
+func TestKeyboardInBrowser(t *testing.T) {
+	s := serveReal(t, New(everything()))
+	b := browser.Open(t)
+	b.Look("light", 1280)
+	for _, path := range []string{"/", "/pools/shop", "/alerts", "/query?q=AppEvents", "/graph", "/events"} {
+		b.Go(s.URL + path)
+		b.Press("Tab")
+		if got := b.Eval(`document.activeElement.className + ' ' + (document.activeElement.getBoundingClientRect().top >= 0)`); got != "skip true" {
+			t.Errorf("%s: first comes %q, want the link that skips the navigation, seen", path, got)
+		}
+		b.Press("Enter")
+		if got := b.Eval(`'#' + document.activeElement.id === location.hash`); got != "true" {
+			t.Errorf("%s: the first link does not lead to %s", path, b.Eval(`location.hash`))
+		}
+		b.Eval(`document.activeElement.blur(); window.scrollTo(0, 0); 0`)
+		b.Go(s.URL + path)
+		const usable = `[...document.querySelectorAll('a[href], button, input, select, textarea, summary, [tabindex="0"]')].filter(e => e.checkVisibility() && e.type !== 'hidden' && !e.closest('dialog'))`
+		b.Eval(`window.seen = new Set(); 0`)
+		for range 250 {
+			b.Press("Tab")
+			where := b.Eval(`(e => { if (e === document.body || window.seen.has(e) && e !== window.last) return 'round'; window.seen.add(window.last = e); const c = getComputedStyle(e), r = e.getBoundingClientRect();
+				return (c.outlineStyle === 'none' && c.boxShadow === 'none' ? 'unmarked ' : r.bottom < 0 || r.top > innerHeight ? 'out of sight ' : '') + e.outerHTML.slice(0, 80); })(document.activeElement)`)
+			if where == "round" {
+				break
+			}
+			if strings.HasPrefix(where, "unmarked") || strings.HasPrefix(where, "out of sight") {
+				t.Errorf("%s: %s", path, where)
+			}
+		}
+		if got := b.Eval(usable + `.filter(e => document.contains(e) && !window.seen.has(e)).map(e => e.outerHTML.slice(0, 120)).join('\n')`); got != "" {
+			t.Errorf("%s: the tab key never comes to %s", path, got)
+		}
+	}
+	silent(t, b, "the keyboard")
+}
+
+// TestWithoutScripts reads every page in a browser that runs none, and drains an endpoint.
+func TestWithoutScripts(t *testing.T) {
+	rig := newRig()
+	d := rig.node.all(rig.deps)
+	s := serveReal(t, New(d))
+	b := browser.Open(t)
+	b.Call("Emulation.setScriptExecutionDisabled", map[string]any{"value": true})
+	for _, p := range tableOf(d) {
+		path := strings.ReplaceAll(p.path, "{pool}", "shop")
+		b.Look("light", 1280)
+		b.Go(s.URL + path)
+		if got := b.Eval(`document.querySelector('main').innerText.length > 60 && document.querySelectorAll('nav.rail a').length > 10 && !document.documentElement.dataset.views`); got != "true" {
+			t.Errorf("%s says nothing without scripts: %s", path, b.Eval(`document.body.innerText`))
+		}
+		if got := b.Eval(`[...document.querySelectorAll('figure .plot')].every(f => f.querySelector('[d]') || f.querySelector('.nothing'))`); got != "true" {
+			t.Errorf("%s has empty charts without scripts", path)
+		}
+		b.Look("dark", 360)
+		if got := b.Eval(`document.documentElement.scrollWidth <= 360`); got != "true" {
+			t.Errorf("%s: without scripts a phone's page is %s px wide", path, b.Eval(`document.documentElement.scrollWidth`))
+		}
+	}
+	b.Look("light", 1280)
+	b.Go(s.URL + "/pools/shop")
+	b.Eval(`window.left = true; 0`)
+	b.Click(`[id="ep-shop-10.0.1.2:8000"] form[action$="/drain"] button`)
+	b.Until(`window.left === undefined && document.readyState === 'complete'`)
+	if got := b.Eval(`location.pathname + ' ' + document.getElementById('ep-shop-10.0.1.2:8000').dataset.state`); got != "/pools/shop draining" {
+		t.Errorf("draining without scripts leads to %s", got)
+	}
+	silent(t, b, "without scripts")
 }

@@ -19,11 +19,16 @@ import (
 )
 
 // TestShoot is no check: it takes the pictures of the documents from a running node. Each is NAME=PATH, with /dark and /phone after the name for
-// the dark sheet and the width of a phone, and @PIXELS for another height than the page's own.
+// the dark sheet and the width of a phone, and @PIXELS for another height than the page's own. A node that asks who comes is shown EVENKEEL_SHOOT_TOKEN.
 //
 //	EVENKEEL_SHOOT=http://127.0.0.1:7600 EVENKEEL_SHOTS="overview=/ pool/dark=/pools/demo" EVENKEEL_SHOT_DIR=docs/img go test -tags look -run TestShoot ./console
 func TestShoot(t *testing.T) {
 	b := browser.Open(t)
+	if token := os.Getenv("EVENKEEL_SHOOT_TOKEN"); token != "" {
+		b.Go(os.Getenv("EVENKEEL_SHOOT") + "/login")
+		b.Eval(`window.left = true; document.getElementById('token').value = '` + token + `'; document.querySelector('form button').click()`)
+		b.Until(`window.left === undefined && document.readyState === 'complete'`)
+	}
 	for _, shot := range strings.Fields(os.Getenv("EVENKEEL_SHOTS")) {
 		name, path, _ := strings.Cut(shot, "=")
 		path, high, _ := strings.Cut(path, "@")
@@ -37,8 +42,8 @@ func TestShoot(t *testing.T) {
 		}
 		b.Call("Emulation.setEmulatedMedia", map[string]any{"features": []any{map[string]any{"name": "prefers-color-scheme", "value": scheme}}})
 		b.Call("Emulation.setDeviceMetricsOverride", map[string]any{"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": mobile})
-		b.Call("Page.navigate", map[string]any{"url": os.Getenv("EVENKEEL_SHOOT") + path})
-		b.Until(`document.readyState === 'complete' && Number(document.documentElement.dataset.views) >= 2`)
+		b.Go(os.Getenv("EVENKEEL_SHOOT") + path)
+		b.Until(`!document.querySelector('[data-live]') || Number(document.documentElement.dataset.views) >= 2`) // what is over does not move
 		most := 3000
 		if high != "" {
 			fmt.Sscan(high, &most)

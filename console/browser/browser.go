@@ -120,12 +120,11 @@ func (b *Browser) Try(method string, params any) (result map[string]any, trouble
 	}
 }
 
-// Until waits at most 15 seconds for a JavaScript condition. The page may be left for another one meanwhile.
+// Until waits at most 15 seconds for a JavaScript condition. The page may be left for another one meanwhile, and need not run scripts of its own.
 func (b *Browser) Until(condition string) {
 	b.t.Helper()
-	js := fmt.Sprintf(`new Promise(done => setTimeout(() => done(Boolean(%s)), 50))`, condition)
-	for end := time.Now().Add(15 * time.Second); time.Now().Before(end); {
-		r, trouble := b.Try("Runtime.evaluate", map[string]any{"expression": js, "awaitPromise": true, "returnByValue": true})
+	for end := time.Now().Add(15 * time.Second); time.Now().Before(end); <-time.After(30 * time.Millisecond) {
+		r, trouble := b.Try("Runtime.evaluate", map[string]any{"expression": "Boolean(" + condition + ")", "returnByValue": true})
 		if trouble != nil {
 			continue
 		}
@@ -169,4 +168,29 @@ func (b *Browser) Go(url string) {
 	b.Eval(`window.left = true; 0`)
 	b.Call("Page.navigate", map[string]any{"url": url})
 	b.Until(`window.left === undefined && document.readyState === 'complete'`)
+}
+
+// Click presses and releases the mouse on an element, as people do: what lies over it would be hit instead.
+func (b *Browser) Click(selector string) {
+	b.t.Helper()
+	var at [2]float64
+	where := b.Eval(fmt.Sprintf(`(e => { e.scrollIntoView({block: 'center'}); const r = e.getBoundingClientRect(); return (r.left + r.width / 2) + ' ' + (r.top + r.height / 2); })(document.querySelector(%q))`, selector))
+	if _, err := fmt.Sscan(where, &at[0], &at[1]); err != nil {
+		b.t.Fatalf("%s is at %q: %v", selector, where, err)
+	}
+	for _, kind := range []string{"mousePressed", "mouseReleased"} {
+		b.Call("Input.dispatchMouseEvent", map[string]any{"type": kind, "x": at[0], "y": at[1], "button": "left", "clickCount": 1})
+	}
+}
+
+// Press presses and releases a key: Tab, Enter, Escape, ArrowLeft; " " is the space bar.
+func (b *Browser) Press(key string) {
+	b.t.Helper()
+	code := map[string]int{"Tab": 9, "Enter": 13, "Escape": 27, " ": 32, "ArrowLeft": 37, "ArrowRight": 39}[key]
+	down := map[string]any{"type": "keyDown", "key": key, "windowsVirtualKeyCode": code}
+	if text := map[string]string{"Enter": "\r", " ": " "}[key]; text != "" {
+		down["text"] = text
+	}
+	b.Call("Input.dispatchKeyEvent", down)
+	b.Call("Input.dispatchKeyEvent", map[string]any{"type": "keyUp", "key": key, "windowsVirtualKeyCode": code})
 }
