@@ -83,7 +83,7 @@ func (f *fakeNode) Config(bool) Config {
 // all is everything that the lively node can offer.
 func (f *fakeNode) all(d Deps) Deps {
 	d.Objectives, d.Alerts, d.Ask, d.Marks, d.Config = f.Objectives, f.Alerts, f.Ask, f.Marks, f.Config
-	d.History = (&pastNode{}).history()
+	d.History = (&pastNode{runs: someRuns(f.now())}).history()
 	d.Break = func(pool, endpoint, state string, until time.Time) error { return nil }
 	d.Purge = func(route, prefix string) int { return 12 }
 	view := d.View

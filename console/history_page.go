@@ -1,6 +1,7 @@
 package console
 
 import (
+	"cmp"
 	"encoding/json"
 	"math"
 	"net/http"
@@ -231,6 +232,11 @@ func (p plotted) timed(marks func(from, to time.Time) []Mark) pastChart {
 	out := pastChart{ID: "answer", Name: p.What, Wide: (n - 1) * 10, From: from.Unix(), Step: int64(step.Seconds()), More: max(len(p.Series)-queryLines, 0)}
 	_, offset := to.Zone()
 	out.Offset = offset / 60
+	name := seriesName
+	if by := p.by(); by != "" {
+		out.Name += " by " + by
+		name = func(labels map[string]string) string { return cmp.Or(labels[by], none) }
+	}
 	format, top := unitText(""), 0.0
 	for _, s := range p.Series {
 		for _, point := range s.Points {
@@ -252,7 +258,7 @@ func (p plotted) timed(marks func(from, to time.Time) []Mark) pastChart {
 			path.line(x, y)
 			values[int(at.Round(step)/step)] = point.Value
 		}
-		line := stroke{Kind: "s" + strconv.Itoa(i+1), Name: seriesName(s.Labels), Now: format(s.Points[len(s.Points)-1].Value), D: string(path.b)}
+		line := stroke{Kind: "s" + strconv.Itoa(i+1), Name: name(s.Labels), Now: format(s.Points[len(s.Points)-1].Value), D: string(path.b)}
 		out.Lines, all = append(out.Lines, line), append(all, sparse(values))
 	}
 	raw, _ := json.Marshal(all) // numbers and nulls only
@@ -263,6 +269,21 @@ func (p plotted) timed(marks func(from, to time.Time) []Mark) pastChart {
 	}
 	out.Text = p.What + ", " + strconv.Itoa(len(p.Series)) + " series from " + from.Format(time.DateTime) + " to " + to.Format(time.DateTime) + ", up to " + out.Top
 	return out
+}
+
+// by is the label that alone tells the series apart; empty: there is none such.
+func (p plotted) by() (label string) {
+	for _, s := range p.Series {
+		for name := range s.Labels {
+			switch {
+			case name == "__name__" && s.Labels[name] != p.What, name != "__name__" && label != "" && name != label:
+				return ""
+			case name != "__name__":
+				label = name
+			}
+		}
+	}
+	return label
 }
 
 // unknown are values of which none is known.

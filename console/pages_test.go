@@ -364,7 +364,7 @@ func TestAnswerInBrowser(t *testing.T) {
 	if got := b.Eval(`document.querySelectorAll('#past .cursor').length`); got != "1" {
 		t.Errorf("%s places are shown", got)
 	}
-	if got := b.Eval(`document.querySelector('#past .legend').innerText`); got == now || !strings.Contains(got, `Ok="true"`) {
+	if got := b.Eval(`document.querySelector('#past .legend').innerText`); got == now || !strings.Contains(got, "true 40") {
 		t.Errorf("the values there are %q, the latest %q", got, now)
 	}
 	if got := b.Eval(`location.search`); got != "?q=AppEvents" {

@@ -42,6 +42,7 @@ func (c *console) pageTable() []page {
 		{path: "/zones", word: "Zones", group: parts, part: "zones", skip: "zones", twin: "/api/v1/zones", there: hasZones, show: c.showZones},
 		{path: "/events", word: "Events", group: record, part: "past-events", skip: "list", twin: "/api/v1/events", still: true, show: c.showEvents},
 		{path: "/query", word: "Query", group: record, part: "query", skip: "answer", twin: "/api/v1/query/tables", still: true, there: c.hasQuery, show: c.showQuery},
+		{path: "/load", word: "Load runs", group: record, part: "load-runs", skip: "load-runs", twin: "/api/v1/load", there: c.hasRuns, show: c.showRuns},
 		{path: "/graph", word: "Graph", group: record, part: "graph", skip: "graph", twin: "/api/v1/graph", there: c.hasHistory, show: c.showGraph},
 		{path: "/access", word: "Access", group: record, part: "access", skip: "actions", twin: "/api/v1/access", show: c.showAccess},
 		{path: "/config", word: "Config", group: record, part: "config", skip: "changes", twin: "/api/v1/config", there: c.hasConfig, show: c.showConfig},
