@@ -108,9 +108,8 @@ type runsShown struct {
 // showRuns makes the page about load runs.
 func (c *console) showRuns(on shown, r *http.Request) any {
 	s := runsShown{pastShown: pastShown{on, c.pasts(on, r,
-		drawing{id: "run-demand", name: "Requests per second by class", unit: "/s", stack: true, asks: []asks{
-			{expr: `sum by (class) (rate(evenkeel_requests_total[$w]))`, by: "class"}}},
-		drawing{id: "run-refused", name: "Refused, by stage", unit: "/s", stack: true, asks: []asks{{expr: `sum by (stage) (rate(evenkeel_refused_total[$w]))`, by: "stage"}}},
+		demand(),
+		drawing{id: "run-refused", name: "Refused by stage", unit: "/s", asks: []asks{{expr: `sum by (stage) (rate(evenkeel_refused_total[$w]))`, by: "stage"}}},
 	)}}
 	var err error
 	if s.Runs, err = c.loadRuns(r.Context(), runsMost); err != nil {

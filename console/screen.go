@@ -102,6 +102,9 @@ func (m top) bodyLines(room int) []string {
 	if g.head[2] = "share of traffic"; m.width < 96 {
 		g.head[2], wide = "share", 4
 	}
+	if m.width >= latelyFrom {
+		g.head, g.right = slices.Insert(g.head, latelyAt, "lately"), slices.Insert(g.right, latelyAt, false)
+	}
 	var blocks []block
 	for _, p := range m.view.Pools {
 		list := m.shown(p)
@@ -111,6 +114,9 @@ func (m top) bodyLines(room int) []string {
 		rows := poolGrid(p, list).rows
 		for i, r := range rows {
 			r[2] = bar(shareOf(p, list[i]), wide) + pad(r[2], 5, true)
+			if m.width >= latelyFrom {
+				rows[i] = slices.Insert(r, latelyAt, spark(m.lately[place{p.Name, list[i].Address}], latelyWide))
+			}
 		}
 		g.rows = append(g.rows, rows...)
 		blocks = append(blocks, block{p, list, rows})
@@ -142,6 +148,9 @@ func (m top) bodyLines(room int) []string {
 	head := m.ink.head.Render(clip("  "+g.line(g.head, widths), m.width))
 	return append([]string{head}, window(lines, top, at, room-1)...)
 }
+
+// latelyAt is the column of the curves: behind the rate.
+const latelyAt = 4
 
 // block is the rows of one pool.
 type block struct {
