@@ -114,8 +114,8 @@ func TestRolesInBrowser(t *testing.T) {
 	}
 }
 
-// TestDoorInBrowser looks at the pages that only a closed console has: the form to sign in, what it says to a wrong token, who is in; and at every page as
-// readers see it.
+// TestDoorInBrowser looks at the pages that only a closed console has: the form to sign in, what it says to a wrong token, who is in; and at pages as
+// readers see them.
 func TestDoorInBrowser(t *testing.T) {
 	groups := "staff"
 	iss := issuer(t, &groups)
@@ -146,7 +146,9 @@ func TestDoorInBrowser(t *testing.T) {
 		if got := b.Eval(controls); got != "0" {
 			t.Errorf("%s shows a reader %s controls", path, got)
 		}
-		lookAt(t, b, path+" for a reader")
+		if p.path == "/alerts" || p.path == "/pools/{pool}" { // where most is left out
+			lookAt(t, b, path+" for a reader")
+		}
 		silent(t, b, path)
 	}
 	b.Eval(`window.left = true; document.querySelector('form[action="/logout"] button').click()`)

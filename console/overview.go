@@ -25,7 +25,7 @@ type overviewShown struct {
 
 // showOverview makes a view ready for the first page.
 func (c *console) showOverview(on shown, r *http.Request) any {
-	s := overviewShown{loadShown: c.showLoad(on, r).(loadShown), Promised: c.objectivesNow()}
+	s := overviewShown{loadShown: c.showLoad(on, r), Promised: c.objectivesNow()}
 	for _, a := range c.alertsNow().Alerts {
 		switch a.State {
 		case "firing":

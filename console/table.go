@@ -29,7 +29,7 @@ func (c *console) pageTable() []page {
 	const now, parts, record = "Now", "Parts", "Record"
 	return []page{
 		{path: "/", word: "Overview", group: now, part: "overview", skip: "line", twin: "/api/v1/status", show: c.showOverview},
-		{path: "/overload", word: "Overload", group: now, part: "load", skip: "loads", twin: "/api/v1/overload", show: c.showLoad},
+		{path: "/overload", word: "Overload", group: now, part: "load", skip: "loads", twin: "/api/v1/overload", show: c.showOverload},
 		{path: "/alerts", word: "Alerts", group: now, part: "alerts", skip: "alerts", twin: "/api/v1/alerts", there: c.hasAlerts, show: c.showAlerts},
 		{path: "/objectives", word: "Objectives", group: now, part: "promises", skip: "promises", twin: "/api/v1/objectives", show: c.showObjectives},
 		{path: "/listeners", word: "Listeners", group: parts, part: "listeners", skip: "listeners", twin: "/api/v1/listeners", show: c.showListeners},
