@@ -23,7 +23,7 @@ func (f *fakeNode) Ask(_ context.Context, q Asked) (got Answered, err error) {
 		label, names = m[1], values[m[1]]
 	} else if strings.Contains(q.Expr, "endpoint_") && !strings.Contains(q.Expr, "sum(") {
 		label, names = "endpoint", values["endpoint"]
-	} else if strings.Contains(q.Expr, "pool_healthy") || strings.Contains(q.Expr, "retry_budget") || strings.Contains(q.Expr, "shed_in_flight") {
+	} else if strings.Contains(q.Expr, "pool_healthy") || strings.Contains(q.Expr, "retry_budget") || strings.Contains(q.Expr, "evenkeel_shed_") {
 		label, names = "pool", values["pool"]
 	} else if strings.Contains(q.Expr, "slo_") {
 		label, names = "objective", values["objective"]

@@ -181,8 +181,11 @@ func (m top) rowLine(g grid, row []string, widths []int, pool string, e Endpoint
 	state := pad(row[1], widths[1], false)
 	share, _, _ := strings.Cut(row[2], " ")
 	line = strings.Replace(line, state, m.ink.tones[tone(e.State)].Render(state), 1)
-	if share != "" && strings.Contains(share, "█") {
+	if strings.ContainsAny(share, "█▏▎▍▌▋▊▉") {
 		line = strings.Replace(line, share, m.ink.sea.Render(share), 1)
+	}
+	if m.width >= latelyFrom {
+		line = strings.Replace(line, row[latelyAt], m.ink.sea.Render(row[latelyAt]), 1)
 	}
 	return line
 }

@@ -30,6 +30,7 @@
     if (unit === 'B') return v < 1000 ? v.toFixed(0) + ' B' : short(v, [' B', ' kB', ' MB', ' GB', ' TB'], 1000);
     if (!unit && v === Math.trunc(v) && v < 1e6) return grouped(v);
     if (!unit && v < 9.95) return String(Number(v.toPrecision(3)));
+    if (unit === '/s' && v > 0 && v < .05) return Number(v.toPrecision(1)) + unit;
     return (v < .05 ? '0' : v < 9.95 ? v.toFixed(1) : v < 1e6 ? grouped(v) : short(v, ['', 'k', 'M', 'G', 'T'], 1000)) + unit;
   }
   function moment(fig, step) {
