@@ -111,6 +111,8 @@ type moment struct {
 	taken    time.Time
 	watchers int
 	denials  time.Time // when refused sign-ins are recorded one by one again
+	runs     bool      // load runs are kept
+	runsSeen time.Time // when that was looked at
 }
 
 // New makes the handler of the admin listener. It starts nothing; streams run on the goroutines of their requests.
@@ -154,6 +156,8 @@ func (c *console) routes() http.Handler {
 	serve("GET", "/api/v1/checks", c.checksTwin)
 	serve("GET", "/api/v1/zones", c.zonesTwin)
 	serve("GET", "/api/v1/config", c.configTwin)
+	serve("GET", "/api/v1/graph", c.graphTwin)
+	serve("GET", "/api/v1/load", c.runsTwin)
 	c.alertRoutes(serve)
 	c.alertmanagerRoutes(mux, serve)
 	c.historyRoutes(mux, serve)

@@ -23,7 +23,7 @@ func (f *fakeNode) Ask(_ context.Context, q Asked) (got Answered, err error) {
 		label, names = m[1], values[m[1]]
 	} else if strings.Contains(q.Expr, "endpoint_") && !strings.Contains(q.Expr, "sum(") {
 		label, names = "endpoint", values["endpoint"]
-	} else if strings.Contains(q.Expr, "pool_healthy") || strings.Contains(q.Expr, "retry_budget") || strings.Contains(q.Expr, "shed_in_flight") {
+	} else if strings.Contains(q.Expr, "pool_healthy") || strings.Contains(q.Expr, "retry_budget") || strings.Contains(q.Expr, "evenkeel_shed_") {
 		label, names = "pool", values["pool"]
 	} else if strings.Contains(q.Expr, "slo_") {
 		label, names = "objective", values["objective"]
@@ -83,7 +83,7 @@ func (f *fakeNode) Config(bool) Config {
 // all is everything that the lively node can offer.
 func (f *fakeNode) all(d Deps) Deps {
 	d.Objectives, d.Alerts, d.Ask, d.Marks, d.Config = f.Objectives, f.Alerts, f.Ask, f.Marks, f.Config
-	d.History = (&pastNode{}).history()
+	d.History = (&pastNode{runs: someRuns(f.now())}).history()
 	d.Break = func(pool, endpoint, state string, until time.Time) error { return nil }
 	d.Purge = func(route, prefix string) int { return 12 }
 	view := d.View

@@ -95,9 +95,10 @@ type Note struct {
 // Imported is what was taken of the results of a pipeline.
 type Imported struct {
 	Checks  int `json:"checks"`
-	Failed  int `json:"failed"` // of the checks
+	Failed  int `json:"failed"` // of the checks and runs
 	Metrics int `json:"metrics"`
 	Events  int `json:"events"`
+	Runs    int `json:"runs"`    // of load
 	Dropped int `json:"dropped"` // for want of room
 }
 
@@ -349,7 +350,7 @@ func (c *console) mark(w http.ResponseWriter, r *http.Request) {
 	done(w, r, http.StatusOK, n)
 }
 
-// importReport takes the results of a pipeline: format junit or json, name of the pipeline.
+// importReport takes the results of a pipeline: format junit, json, load, k6 or vegeta, name of the pipeline.
 func (c *console) importReport(w http.ResponseWriter, r *http.Request) {
 	if c.deps.History.Import == nil {
 		problem(w, http.StatusNotImplemented, "not_offered", "this node takes no reports")
@@ -366,5 +367,6 @@ func (c *console) importReport(w http.ResponseWriter, r *http.Request) {
 		unheard(w, err)
 		return
 	}
+	c.runsStale()
 	answer(w, http.StatusOK, got)
 }

@@ -1,6 +1,8 @@
 package console
 
 import (
+	"cmp"
+	"encoding/json"
 	"math"
 	"net/http"
 	"net/url"
@@ -11,13 +13,12 @@ import (
 
 // Sizes of what the pages about the past show.
 const (
-	kindsSince  = 24 * time.Hour // kinds that the filter offers occurred within this
-	queryLines  = 8              // series of a chart: more cannot be told apart
-	queryBars   = 40
-	queryRows   = 500 // rows on the page; the rest is in the API
-	queryWide   = 1000
-	queryHigh   = 240
-	queryBarLow = 2 // units that a bar has at least, so that it is seen
+	kindsSince = 24 * time.Hour // kinds that the filter offers occurred within this
+	queryLines = 8              // series of a chart: more cannot be told apart
+	queryBars  = 40
+	queryRows  = 500 // rows on the page; the rest is in the API
+	querySlots = 600 // steps of a chart at which values are shown
+	queryDot   = 3   // units of the dash that a single point is
 )
 
 // eventsShown is what the template of the page about events sees.
@@ -154,14 +155,14 @@ func (c *console) showQuery(on shown, r *http.Request) any {
 		if s.Answer, err = c.ask(r.Context(), s.Question); err != nil {
 			s.Wrong = sentence(err)
 		} else {
-			s.show()
+			s.show(c.deps.Marks)
 		}
 	}
 	return s
 }
 
 // show makes the answer ready: cells as texts, and the chart.
-func (s *queryShown) show() {
+func (s *queryShown) show(marks func(from, to time.Time) []Mark) {
 	rows := s.Answer.Rows
 	if s.More = max(len(rows)-queryRows, 0); s.More > 0 {
 		rows = rows[:queryRows]
@@ -174,7 +175,7 @@ func (s *queryShown) show() {
 		s.Cells = append(s.Cells, cells)
 	}
 	if s.Answer.Render != "" && s.Answer.Render != "table" {
-		s.Chart = s.Answer.chart()
+		s.Chart = s.Answer.chart(marks)
 	}
 }
 
@@ -183,13 +184,10 @@ func (q QueryColumn) Number() bool { return numericType(q.Type) }
 
 // queryChart is an answer as a drawing.
 type queryChart struct {
-	Lines         []stroke
-	Bars          []queryBar
-	Top, Middle   string
-	From, To      string
-	Text          string // the same in words
-	Left          int    // series or bars that are not drawn
-	Width, Height int
+	Timed pastChart // lines over time; without any it has bars
+	Bars  []queryBar
+	Text  string // the same in words
+	Left  int    // bars that are not drawn
 }
 
 type queryBar struct {
@@ -197,15 +195,15 @@ type queryBar struct {
 	Share       float64 // of the largest, 0 to 1
 }
 
-// chart draws an answer; nil: there is nothing to draw in it.
-func (a QueryAnswer) chart() *queryChart {
+// chart draws an answer; nil: there is nothing to draw in it. marks is what happened between two moments; nil: nothing.
+func (a QueryAnswer) chart(marks func(from, to time.Time) []Mark) *queryChart {
 	p, ok := a.plot()
 	if !ok {
 		return nil
 	}
-	d := &queryChart{Width: queryWide, Height: queryHigh}
+	d := new(queryChart)
 	if len(p.Series) > 0 {
-		d.lines(p)
+		d.Timed = p.timed(marks)
 		return d
 	}
 	top := most(p.Values)
@@ -224,35 +222,75 @@ func (a QueryAnswer) chart() *queryChart {
 	return d
 }
 
-// lines draws series over time.
-func (d *queryChart) lines(p plotted) {
-	from, to, _ := p.span()
-	length := max(to.Sub(from).Seconds(), 1)
-	top := 0.0
+// timed draws series over time as charts of the past are drawn, so that values are shown in the same way. Lines go from point to point: of a bin
+// without a row nothing is known, not even that it is none.
+func (p plotted) timed(marks func(from, to time.Time) []Mark) pastChart {
+	from, to, step := p.span()
+	from, to = from.Local(), to.Local()
+	step = max(step, to.Sub(from)/querySlots).Round(time.Second)
+	n := int(to.Sub(from)/step) + 2
+	out := pastChart{ID: "answer", Name: p.What, Wide: (n - 1) * 10, From: from.Unix(), Step: int64(step.Seconds()), More: max(len(p.Series)-queryLines, 0)}
+	_, offset := to.Zone()
+	out.Offset = offset / 60
+	name := seriesName
+	if by := p.by(); by != "" {
+		out.Name += " by " + by
+		name = func(labels map[string]string) string { return cmp.Or(labels[by], none) }
+	}
+	format, top := unitText(""), 0.0
 	for _, s := range p.Series {
 		for _, point := range s.Points {
 			top = max(top, point.Value)
 		}
 	}
 	top = niceTop(top)
-	d.Top, d.Middle, d.From, d.To = brief(top), brief(top/2), from.Local().Format("2006-01-02 15:04:05"), to.Local().Format("2006-01-02 15:04:05")
-	for i, s := range p.Series {
-		if i == queryLines {
-			d.Left = len(p.Series) - i
-			break
-		}
+	all := make([][]*float64, 0, len(p.Series))
+	for i, s := range p.Series[:min(len(p.Series), queryLines)] {
 		var path pen
+		values := unknown(n)
 		for k, point := range s.Points {
-			x := int(math.Round(point.At.Sub(from).Seconds() / length * queryWide))
-			y := queryHigh - int(math.Round(min(max(point.Value/top, 0), 1)*(queryHigh-queryBarLow)))
+			at := point.At.Sub(from)
+			x, y := int(math.Round(10*at.Seconds()/step.Seconds())), height(point.Value, top)
 			if k == 0 {
 				path.move(x, y)
-				path.line(min(x+1, queryWide), y) // a single point is a dot
+				path.line(x+queryDot, y) // a single point is a dash
 			}
 			path.line(x, y)
+			values[int(at.Round(step)/step)] = point.Value
 		}
-		last := s.Points[len(s.Points)-1].Value
-		d.Lines = append(d.Lines, stroke{Kind: "q" + strconv.Itoa(i+1), Name: seriesName(s.Labels), Now: brief(last), D: string(path.b)})
+		line := stroke{Kind: "s" + strconv.Itoa(i+1), Name: name(s.Labels), Now: format(s.Points[len(s.Points)-1].Value), D: string(path.b)}
+		out.Lines, all = append(out.Lines, line), append(all, sparse(values))
 	}
-	d.Text = p.What + ", " + strconv.Itoa(len(p.Series)) + " series from " + d.From + " to " + d.To + ", up to " + d.Top
+	raw, _ := json.Marshal(all) // numbers and nulls only
+	out.Values, out.Top, out.Middle = string(raw), format(top), format(top/2)
+	out.Ticks = ticksBetween(period{From: from, To: from.Add(time.Duration(n-1) * step)})
+	if marks != nil {
+		out.mark(marks(from, to), to)
+	}
+	out.Text = p.What + ", " + strconv.Itoa(len(p.Series)) + " series from " + from.Format(time.DateTime) + " to " + to.Format(time.DateTime) + ", up to " + out.Top
+	return out
+}
+
+// by is the label that alone tells the series apart; empty: there is none such.
+func (p plotted) by() (label string) {
+	for _, s := range p.Series {
+		for name := range s.Labels {
+			switch {
+			case name == "__name__" && s.Labels[name] != p.What, name != "__name__" && label != "" && name != label:
+				return ""
+			case name != "__name__":
+				label = name
+			}
+		}
+	}
+	return label
+}
+
+// unknown are values of which none is known.
+func unknown(n int) []float64 {
+	list := make([]float64, n)
+	for i := range list {
+		list[i] = math.NaN()
+	}
+	return list
 }

@@ -23,6 +23,7 @@ type pastNode struct {
 	notes   []Note
 	acts    []Action
 	reports []string
+	runs    []PastEvent
 }
 
 func (p *pastNode) history() History {
@@ -31,6 +32,9 @@ func (p *pastNode) history() History {
 		Events: func(_ context.Context, f EventFilter) (EventPage, error) {
 			p.mu.Lock()
 			defer p.mu.Unlock()
+			if f.Kind == runKind {
+				return EventPage{Events: p.runs}, nil
+			}
 			p.filters = append(p.filters, f)
 			if f.Text == "none" {
 				return EventPage{Next: "17"}, nil
@@ -82,6 +86,9 @@ func (p *pastNode) history() History {
 			p.mu.Lock()
 			defer p.mu.Unlock()
 			p.reports = append(p.reports, format+" "+name+" "+string(body))
+			if format == "load" {
+				p.runs = someRuns(at)
+			}
 			return Imported{Checks: 2, Failed: 1}, nil
 		},
 		Status: func() any { return map[string]string{"state": "running"} },
@@ -134,7 +141,7 @@ func TestHistoryRoutes(t *testing.T) {
 		{"GET", "/events?text=none", 200, "older ones may"},
 		{"GET", "/events?since=yesterday", 400, "is no moment"},
 		{"GET", "/query", 200, "To begin with"},
-		{"GET", "/query?q=AppEvents", 200, `class="trace q2"`},
+		{"GET", "/query?q=AppEvents", 200, `class="l-s2"`},
 		{"GET", "/query?q=wrong", 400, "there is no table &#34;wrong&#34;"},
 		{"GET", "/query?q=bars", 200, "&lt;i&gt;"},
 		{"GET", "/query?q=none", 200, "No rows."},
@@ -264,5 +271,49 @@ func TestPrintQuery(t *testing.T) {
 	a, _ := (&pastNode{}).history().Ask(t.Context(), "lines")
 	if err := PrintQuery(&b, a); err != nil || strings.Count(b.String(), "n{Ok=") != 2 || !strings.Contains(b.String(), "0 to 48, now 48") {
 		t.Errorf("curves are\n%s", b.String())
+	}
+}
+
+// someRuns are three load runs.
+func someRuns(at time.Time) []PastEvent {
+	run := func(before time.Duration, name, verdict string, more ...string) PastEvent {
+		p := map[string]string{"pipeline": name, "verdict": verdict, "tool": "load", "target": "http://10.0.0.1:8443/checkout", "shape": "500/s", "seconds": "30", "sent": "15000", "ok": "14990",
+			"refused": "0", "failed": "0", "goodput": "499.6", "p50_ms": "3.1", "p99_ms": "19.2", "lag_ms": "0.21"}
+		for i := 0; i+1 < len(more); i += 2 {
+			p[more[i]] = more[i+1]
+		}
+		return PastEvent{At: at.Add(-before), Kind: runKind, Properties: p}
+	}
+	return []PastEvent{run(9*time.Minute, "steady", "held"), run(42*time.Minute, "spike", "failed", "shape", "500/s, then 5000/s", "refused", "31240", "failed", "12", "sent", "90000", "not_sent", "214", "p99_ms", "812"),
+		run(26*time.Hour, "nightly", "", "tool", "vegeta", "target", "", "lag_ms", "0")}
+}
+
+// TestLoadRuns: the page is there once a run was reported, and not before.
+func TestLoadRuns(t *testing.T) {
+	_, h := newPast()
+	if code := ask(h, "GET", "/load").Code; code != 404 || strings.Contains(ask(h, "GET", "/").Body.String(), `href="/load"`) {
+		t.Errorf("without a run the page answers %d, or is in the navigation", code)
+	}
+	if w := ask(h, "GET", "/api/v1/load"); w.Code != 200 || !strings.Contains(w.Body.String(), `"runs": []`) {
+		t.Errorf("without a run its twin is %d %s", w.Code, w.Body)
+	}
+	if w := ask(h, "POST", "/api/v1/events/import?format=load&name=steady"); w.Code != 200 {
+		t.Fatalf("a report is answered with %d %s", w.Code, w.Body)
+	}
+	if !strings.Contains(ask(h, "GET", "/").Body.String(), `href="/load"`) {
+		t.Error("the page is not in the navigation")
+	}
+	body := ask(h, "GET", "/load").Body.String()
+	for _, want := range []string{"● held", "▲ failed", "214 not sent", "500/s, then 5000/s for 30 s", "http://10.0.0.1:8443/checkout", `href="/load?from=`, "812 ms"} {
+		if !strings.Contains(body, want) {
+			t.Errorf("the page lacks %q:\n%s", want, body)
+		}
+	}
+	var got struct{ Runs []LoadRun }
+	if err := json.Unmarshal(ask(h, "GET", "/api/v1/load").Body.Bytes(), &got); err != nil || len(got.Runs) != 3 || got.Runs[0].Goodput != 499.6 || got.Runs[1].NotSent != 214 || got.Runs[2].LagMS != 0 {
+		t.Errorf("the twin is %+v, %v", got, err)
+	}
+	if n := New(Deps{}); ask(n, "GET", "/load").Code != 404 {
+		t.Error("a node without events has the page")
 	}
 }

@@ -38,8 +38,22 @@ type poolShown struct {
 	LowOut, StandardOut bool
 }
 
-// showLoad makes a view ready for the overload page.
-func (c *console) showLoad(on shown, r *http.Request) any {
+// showOverload makes a view ready for the overload page.
+func (c *console) showOverload(on shown, r *http.Request) any {
+	return struct {
+		loadShown
+		History *pasts
+	}{c.showLoad(on, r), c.pasts(on, r,
+		demand(),
+		drawing{id: "load-refused", name: "Refused by stage", unit: "/s", asks: []asks{{expr: `sum by (stage) (rate(evenkeel_refused_total[$w]))`, by: "stage"}}},
+		drawing{id: "load-flight", name: "At once, and what is right", asks: []asks{
+			{expr: `evenkeel_shed_in_flight`, by: "pool"}, {expr: `evenkeel_shed_limit > 0`, name: "limit of", by: "pool"}}},
+		drawing{id: "load-queue", name: "Longest wait in the queue", unit: "ms", asks: []asks{{expr: `1000 * evenkeel_shed_queue_seconds`, by: "pool"}}},
+	)}
+}
+
+// showLoad is how loaded the node and its pools are.
+func (c *console) showLoad(on shown, r *http.Request) loadShown {
 	v, span := on.View, int64(chartSlots)
 	s := loadShown{shown: on, Long: r.URL.Query().Get("span") == "10m", CanSet: c.deps.Shed != nil}
 	if s.Long {

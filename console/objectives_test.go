@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/even-keel/evenkeel/console/browser"
 )
 
 // promising is a rig that promises things.
@@ -115,31 +117,31 @@ func TestObjectivesText(t *testing.T) {
 func TestObjectivesInBrowser(t *testing.T) {
 	rig := promising()
 	s := serveReal(t, New(rig.deps))
-	b := openBrowser(t)
-	b.call("Page.navigate", map[string]any{"url": s.URL + "/"})
-	b.until(`document.documentElement.dataset.views === '1'`)
-	b.eval(`[...document.querySelectorAll('.rail a')].find(a => a.textContent === 'Objectives').click()`)
-	b.until(`location.pathname === '/objectives' && document.documentElement.dataset.views >= '2'`)
-	if got := b.eval(`document.getElementById('promise-state').textContent`); got != "▲ burning fast" {
+	b := browser.Open(t)
+	b.Call("Page.navigate", map[string]any{"url": s.URL + "/"})
+	b.Until(`document.documentElement.dataset.views === '1'`)
+	b.Eval(`[...document.querySelectorAll('.rail a')].find(a => a.textContent === 'Objectives').click()`)
+	b.Until(`location.pathname === '/objectives' && document.documentElement.dataset.views >= '2'`)
+	if got := b.Eval(`document.getElementById('promise-state').textContent`); got != "▲ burning fast" {
 		t.Errorf("the page says %q", got)
 	}
-	if got := b.eval(`document.querySelectorAll('.promise').length`); got != "4" {
+	if got := b.Eval(`document.querySelectorAll('.promise').length`); got != "4" {
 		t.Errorf("%s objectives", got)
 	}
 	burn := `document.querySelector('#promise-shop-available td[data-label="Short window"] b').textContent`
-	was := b.eval(burn)
-	b.until(burn + ` !== '` + was + `'`) // figures move
+	was := b.Eval(burn)
+	b.Until(burn + ` !== '` + was + `'`) // figures move
 	for _, look := range []struct {
 		name, scheme string
 		width        int
 	}{{"light", "light", 1280}, {"dark", "dark", 1280}, {"phone", "light", 360}, {"phone-dark", "dark", 360}, {"narrow", "light", 800}} {
-		b.call("Emulation.setEmulatedMedia", map[string]any{"features": []map[string]any{{"name": "prefers-color-scheme", "value": look.scheme}}})
-		b.call("Emulation.setDeviceMetricsOverride", map[string]any{"width": look.width, "height": 900, "deviceScaleFactor": 1, "mobile": look.width < 500})
-		if got := b.eval(fmt.Sprintf(`document.documentElement.scrollWidth <= %d`, look.width)); got != "true" {
-			t.Errorf("%s: at %d the page is %s px wide", look.name, look.width, b.eval(`document.documentElement.scrollWidth`))
+		b.Call("Emulation.setEmulatedMedia", map[string]any{"features": []map[string]any{{"name": "prefers-color-scheme", "value": look.scheme}}})
+		b.Call("Emulation.setDeviceMetricsOverride", map[string]any{"width": look.width, "height": 900, "deviceScaleFactor": 1, "mobile": look.width < 500})
+		if got := b.Eval(fmt.Sprintf(`document.documentElement.scrollWidth <= %d`, look.width)); got != "true" {
+			t.Errorf("%s: at %d the page is %s px wide", look.name, look.width, b.Eval(`document.documentElement.scrollWidth`))
 		}
 	}
-	if len(b.talk) > 0 {
-		t.Errorf("the page's console is not empty: %s", strings.Join(b.talk, "\n"))
+	if len(b.Talk) > 0 {
+		t.Errorf("the page's console is not empty: %s", strings.Join(b.Talk, "\n"))
 	}
 }

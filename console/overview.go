@@ -25,7 +25,7 @@ type overviewShown struct {
 
 // showOverview makes a view ready for the first page.
 func (c *console) showOverview(on shown, r *http.Request) any {
-	s := overviewShown{loadShown: c.showLoad(on, r).(loadShown), Promised: c.objectivesNow()}
+	s := overviewShown{loadShown: c.showLoad(on, r), Promised: c.objectivesNow()}
 	for _, a := range c.alertsNow().Alerts {
 		switch a.State {
 		case "firing":
@@ -38,11 +38,7 @@ func (c *console) showOverview(on shown, r *http.Request) any {
 	s.Firing = s.Firing[:len(s.Firing)-s.MoreFiring]
 	s.Latest = fewOfEach(on.Events, overviewEvents, 2)
 	s.History = c.pasts(on, r,
-		drawing{id: "load", name: "Requests per second by class", unit: "/s", stack: true, asks: []asks{
-			{expr: `sum by (class) (rate(evenkeel_requests_total{class="critical"}[$w]))`, name: "critical", kind: "critical"},
-			{expr: `sum by (class) (rate(evenkeel_requests_total{class="standard"}[$w]))`, name: "standard", kind: "standard"},
-			{expr: `sum by (class) (rate(evenkeel_requests_total{class="low"}[$w]))`, name: "low", kind: "low"},
-		}},
+		demand(),
 		drawing{id: "refusals", name: "Refused by stage", unit: "/s", asks: []asks{{expr: `sum by (stage) (rate(evenkeel_refused_total[$w]))`, by: "stage"}}},
 		drawing{id: "answers", name: "Answers by status", unit: "/s", asks: []asks{{expr: `sum by (code) (rate(evenkeel_requests_total[$w]))`, by: "code"}}},
 		drawing{id: "latency", name: "Time of requests", unit: "ms", asks: []asks{
@@ -50,6 +46,15 @@ func (c *console) showOverview(on shown, r *http.Request) any {
 			{expr: `1000 * histogram_quantile(0.99, sum by (le) (rate(evenkeel_request_seconds_bucket[$w])))`, name: "99th", kind: "tail"},
 		}})
 	return s
+}
+
+// demand is the chart of what comes, by class.
+func demand() drawing {
+	return drawing{id: "load", name: "Requests per second by class", unit: "/s", stack: true, asks: []asks{
+		{expr: `sum by (class) (rate(evenkeel_requests_total{class="critical"}[$w]))`, name: "critical", kind: "critical"},
+		{expr: `sum by (class) (rate(evenkeel_requests_total{class="standard"}[$w]))`, name: "standard", kind: "standard"},
+		{expr: `sum by (class) (rate(evenkeel_requests_total{class="low"}[$w]))`, name: "low", kind: "low"},
+	}}
 }
 
 // fewOfEach are the latest most events, at most so many of a kind: what happens again and again hides nothing else.

@@ -267,25 +267,27 @@ func (c *console) draw(ctx context.Context, d drawing, p period, marks []Mark) p
 	}
 	out.plot(list, d.stack, n)
 	out.Ticks = ticksBetween(p)
-	for _, m := range marks {
-		if at := m.At.Unix(); at >= out.From && at <= p.To.Unix() {
+	out.mark(marks, p.To)
+	return out
+}
+
+// mark puts marks at their places, as far as they lie before the end.
+func (out *pastChart) mark(list []Mark, end time.Time) {
+	for _, m := range list {
+		if at := m.At.Unix(); at >= out.From && at <= end.Unix() {
 			out.Marks = append(out.Marks, pastMark{X: int(10 * (at - out.From) / out.Step), At: at, Kind: m.Kind, Text: m.Text})
 		}
 	}
-	return out
 }
 
 // curves are the series of one expression at the steps of a period.
 func (a asks) curves(got Answered, p period, n int) (list []curve) {
 	for _, s := range got.Series {
-		one := curve{name: a.name, kind: a.kind, values: make([]float64, n)}
+		one := curve{name: a.name, kind: a.kind, values: unknown(n)}
 		if label := s.Labels[a.by]; a.by != "" && label != "" {
 			one.name = strings.TrimSpace(a.name + " " + label)
 		} else if a.name == "" {
 			one.name = matchersText(s.Labels)
-		}
-		for i := range one.values {
-			one.values[i] = math.NaN()
 		}
 		for _, point := range s.Points {
 			if i := int(point.At.Sub(p.From).Round(time.Second) / p.Step); i >= 0 && i < n && !math.IsInf(point.Value, 0) {
@@ -383,6 +385,8 @@ func unitText(unit string) func(v float64) string {
 			return strconv.FormatFloat(v*100, 'f', 0, 64) + "%"
 		case unit == "%":
 			return percentText(v)
+		case unit == "/s" && v > 0 && v < .05: // else a scale would read 0, 0, 0
+			return strconv.FormatFloat(v, 'g', 1, 64) + unit
 		case unit == "B":
 			return bytesText(uint64(max(v, 0)))
 		case unit == "" && v == math.Trunc(v) && v < 1e6:
@@ -397,10 +401,13 @@ func unitText(unit string) func(v float64) string {
 // ticksBetween are times at fifths of a period.
 func ticksBetween(p period) (list []tick) {
 	form := "15:04"
-	if p.To.Sub(p.From) > 26*time.Hour {
-		form = "Jan 2 15:04"
-	}
 	const parts = 4
+	switch length := p.To.Sub(p.From); {
+	case length > 26*time.Hour:
+		form = "Jan 2 15:04"
+	case length < 2*parts*time.Minute: // two of them must not say the same
+		form = time.TimeOnly
+	}
 	for i := range parts + 1 {
 		anchor := "middle"
 		switch i {

@@ -102,6 +102,9 @@ func (m top) bodyLines(room int) []string {
 	if g.head[2] = "share of traffic"; m.width < 96 {
 		g.head[2], wide = "share", 4
 	}
+	if m.width >= latelyFrom {
+		g.head, g.right = slices.Insert(g.head, latelyAt, "lately"), slices.Insert(g.right, latelyAt, false)
+	}
 	var blocks []block
 	for _, p := range m.view.Pools {
 		list := m.shown(p)
@@ -111,6 +114,9 @@ func (m top) bodyLines(room int) []string {
 		rows := poolGrid(p, list).rows
 		for i, r := range rows {
 			r[2] = bar(shareOf(p, list[i]), wide) + pad(r[2], 5, true)
+			if m.width >= latelyFrom {
+				rows[i] = slices.Insert(r, latelyAt, spark(m.lately[place{p.Name, list[i].Address}], latelyWide))
+			}
 		}
 		g.rows = append(g.rows, rows...)
 		blocks = append(blocks, block{p, list, rows})
@@ -143,6 +149,9 @@ func (m top) bodyLines(room int) []string {
 	return append([]string{head}, window(lines, top, at, room-1)...)
 }
 
+// latelyAt is the column of the curves: behind the rate.
+const latelyAt = 4
+
 // block is the rows of one pool.
 type block struct {
 	pool Pool
@@ -172,8 +181,11 @@ func (m top) rowLine(g grid, row []string, widths []int, pool string, e Endpoint
 	state := pad(row[1], widths[1], false)
 	share, _, _ := strings.Cut(row[2], " ")
 	line = strings.Replace(line, state, m.ink.tones[tone(e.State)].Render(state), 1)
-	if share != "" && strings.Contains(share, "█") {
+	if strings.ContainsAny(share, "█▏▎▍▌▋▊▉") {
 		line = strings.Replace(line, share, m.ink.sea.Render(share), 1)
+	}
+	if m.width >= latelyFrom {
+		line = strings.Replace(line, row[latelyAt], m.ink.sea.Render(row[latelyAt]), 1)
 	}
 	return line
 }

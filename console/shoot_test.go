@@ -14,14 +14,21 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/even-keel/evenkeel/console/browser"
 )
 
 // TestShoot is no check: it takes the pictures of the documents from a running node. Each is NAME=PATH, with /dark and /phone after the name for
-// the dark sheet and the width of a phone, and @PIXELS for another height than the page's own.
+// the dark sheet and the width of a phone, and @PIXELS for another height than the page's own. A node that asks who comes is shown EVENKEEL_SHOOT_TOKEN.
 //
 //	EVENKEEL_SHOOT=http://127.0.0.1:7600 EVENKEEL_SHOTS="overview=/ pool/dark=/pools/demo" EVENKEEL_SHOT_DIR=docs/img go test -tags look -run TestShoot ./console
 func TestShoot(t *testing.T) {
-	b := openBrowser(t)
+	b := browser.Open(t)
+	if token := os.Getenv("EVENKEEL_SHOOT_TOKEN"); token != "" {
+		b.Go(os.Getenv("EVENKEEL_SHOOT") + "/login")
+		b.Eval(`window.left = true; document.getElementById('token').value = '` + token + `'; document.querySelector('form button').click()`)
+		b.Until(`window.left === undefined && document.readyState === 'complete'`)
+	}
 	for _, shot := range strings.Fields(os.Getenv("EVENKEEL_SHOTS")) {
 		name, path, _ := strings.Cut(shot, "=")
 		path, high, _ := strings.Cut(path, "@")
@@ -33,17 +40,17 @@ func TestShoot(t *testing.T) {
 		case "phone":
 			width, mobile, name, scale = 390, true, name+"-phone", .65
 		}
-		b.call("Emulation.setEmulatedMedia", map[string]any{"features": []any{map[string]any{"name": "prefers-color-scheme", "value": scheme}}})
-		b.call("Emulation.setDeviceMetricsOverride", map[string]any{"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": mobile})
-		b.call("Page.navigate", map[string]any{"url": os.Getenv("EVENKEEL_SHOOT") + path})
-		b.until(`document.readyState === 'complete' && Number(document.documentElement.dataset.views) >= 2`)
+		b.Call("Emulation.setEmulatedMedia", map[string]any{"features": []any{map[string]any{"name": "prefers-color-scheme", "value": scheme}}})
+		b.Call("Emulation.setDeviceMetricsOverride", map[string]any{"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": mobile})
+		b.Go(os.Getenv("EVENKEEL_SHOOT") + path)
+		b.Until(`!document.querySelector('[data-live]') || Number(document.documentElement.dataset.views) >= 2`) // what is over does not move
 		most := 3000
 		if high != "" {
 			fmt.Sscan(high, &most)
 		}
 		var tall int
-		fmt.Sscan(b.eval(`document.documentElement.scrollHeight`), &tall)
-		r := b.call("Page.captureScreenshot", map[string]any{"format": "png", "captureBeyondViewport": true, "clip": map[string]any{"x": 0, "y": 0, "width": width, "height": min(tall, most), "scale": scale}})
+		fmt.Sscan(b.Eval(`document.documentElement.scrollHeight`), &tall)
+		r := b.Call("Page.captureScreenshot", map[string]any{"format": "png", "captureBeyondViewport": true, "clip": map[string]any{"x": 0, "y": 0, "width": width, "height": min(tall, most), "scale": scale}})
 		raw, err := base64.StdEncoding.DecodeString(r["data"].(string))
 		if err != nil {
 			t.Fatal(err)

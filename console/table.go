@@ -29,7 +29,7 @@ func (c *console) pageTable() []page {
 	const now, parts, record = "Now", "Parts", "Record"
 	return []page{
 		{path: "/", word: "Overview", group: now, part: "overview", skip: "line", twin: "/api/v1/status", show: c.showOverview},
-		{path: "/overload", word: "Overload", group: now, part: "load", skip: "loads", twin: "/api/v1/overload", show: c.showLoad},
+		{path: "/overload", word: "Overload", group: now, part: "load", skip: "loads", twin: "/api/v1/overload", show: c.showOverload},
 		{path: "/alerts", word: "Alerts", group: now, part: "alerts", skip: "alerts", twin: "/api/v1/alerts", there: c.hasAlerts, show: c.showAlerts},
 		{path: "/objectives", word: "Objectives", group: now, part: "promises", skip: "promises", twin: "/api/v1/objectives", show: c.showObjectives},
 		{path: "/listeners", word: "Listeners", group: parts, part: "listeners", skip: "listeners", twin: "/api/v1/listeners", show: c.showListeners},
@@ -42,7 +42,8 @@ func (c *console) pageTable() []page {
 		{path: "/zones", word: "Zones", group: parts, part: "zones", skip: "zones", twin: "/api/v1/zones", there: hasZones, show: c.showZones},
 		{path: "/events", word: "Events", group: record, part: "past-events", skip: "list", twin: "/api/v1/events", still: true, show: c.showEvents},
 		{path: "/query", word: "Query", group: record, part: "query", skip: "answer", twin: "/api/v1/query/tables", still: true, there: c.hasQuery, show: c.showQuery},
-		{path: "/graph", word: "Graph", group: record, part: "graph", skip: "graph", twin: "/api/v1/monitor", there: c.hasHistory, show: c.showGraph},
+		{path: "/load", word: "Load runs", group: record, part: "load-runs", skip: "load-runs", twin: "/api/v1/load", there: c.hasRuns, show: c.showRuns},
+		{path: "/graph", word: "Graph", group: record, part: "graph", skip: "graph", twin: "/api/v1/graph", there: c.hasHistory, show: c.showGraph},
 		{path: "/access", word: "Access", group: record, part: "access", skip: "actions", twin: "/api/v1/access", show: c.showAccess},
 		{path: "/config", word: "Config", group: record, part: "config", skip: "changes", twin: "/api/v1/config", there: c.hasConfig, show: c.showConfig},
 	}

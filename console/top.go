@@ -31,6 +31,9 @@ const (
 	topLeast  = 200 * time.Millisecond // faster than people read and the node's rates change
 	topWait   = 5 * time.Second        // an answer that takes longer is shown as none
 	topPoints = 240                    // points of the curve kept: wider than terminals are
+
+	latelyFrom = 120 // cells of a terminal that is wide enough for the curves of endpoints
+	latelyWide = 12  // cells of those
 )
 
 // Top shows a node until ctx ends or the user quits. It returns an error when the first view cannot be had; later it
@@ -139,6 +142,7 @@ type top struct {
 	needs    Needs
 	err      error
 	rates    []float64
+	lately   map[place][]float64 // the same of each endpoint, shorter
 	width    int
 	height   int
 	at       place
@@ -207,6 +211,15 @@ func (m top) take(v viewed) top {
 	m.view, m.needs = v.view, v.needs
 	m.rates = append(m.rates[:len(m.rates):len(m.rates)], v.view.Totals.RPS)
 	m.rates = m.rates[max(0, len(m.rates)-topPoints):]
+	lately := map[place][]float64{} // a new one: who holds the old top may still show it
+	for _, p := range v.view.Pools {
+		for _, e := range p.Endpoints {
+			at := place{p.Name, e.Address}
+			list := append(m.lately[at], e.RPS)
+			lately[at] = slices.Clone(list[max(0, len(list)-latelyWide):])
+		}
+	}
+	m.lately = lately
 	return m.settle()
 }
 

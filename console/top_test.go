@@ -118,6 +118,17 @@ func TestTopScreens(t *testing.T) {
 		next, _ := m.Update(tea.WindowSizeMsg{Width: size[0], Height: size[1]})
 		golden(t, name, next.View()+"\n")
 	}
+	// Wide enough for curves of endpoints: the last twelve of twenty rates.
+	curved := m
+	for i := range 20 {
+		v := stillView()
+		for k := range v.Pools[0].Endpoints {
+			v.Pools[0].Endpoints[k].RPS *= float64((i+3*k)%12) / 11
+		}
+		curved = curved.take(viewed{view: v})
+	}
+	next, _ := curved.Update(tea.WindowSizeMsg{Width: 124, Height: 24})
+	golden(t, "top-124x24.txt", next.View()+"\n")
 	m, _ = press(t, m, "?")
 	if !strings.Contains(m.View(), "requests to it failed") {
 		t.Error("the help does not explain the states")

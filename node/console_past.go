@@ -42,7 +42,7 @@ func (n *Node) promQL(ctx context.Context, q console.Asked) (got console.Answere
 
 // markedKinds are the kinds of events that charts mark: what people did, and what changed for all.
 func markedKinds() []string {
-	return []string{"reload", "start", "admin", "deploy", "mark", "upgrade", "shed", "switch", "breaker", "alert", "objectives", "experiment"}
+	return []string{"reload", "start", "admin", "deploy", "mark", "upgrade", "shed", "switch", "breaker", "alert", "objectives", "load", "experiment"}
 }
 
 // marks are the events between two moments that charts mark.

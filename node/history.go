@@ -173,11 +173,36 @@ func (n *Node) importReport(format, name string, body []byte) (out console.Impor
 	for _, e := range r.Notes {
 		n.events.addAbout(e.At, "mark", e.Text, pipelineName(name, nil))
 	}
-	out.Checks, out.Failed, out.Metrics, out.Events = len(r.Results), r.Failed(), len(r.Figures), len(r.Notes)
+	for _, run := range r.Runs {
+		n.events.addAbout(run.At, "load", runText(run, name), pipelineName(name, runProperties(run)))
+	}
+	out.Checks, out.Failed, out.Metrics, out.Events, out.Runs = len(r.Results), r.Failed(), len(r.Figures), len(r.Notes), len(r.Runs)
+	if out.Runs > 0 { // it is an event of its own, and there is nothing else
+		n.awaitRecords()
+		return out, nil
+	}
 	text := fmt.Sprintf("pipeline %s: %d tests, %d failed, %d skipped, %d figures", cmp.Or(name, "(no name)"), out.Checks, out.Failed, r.Skipped, out.Metrics)
 	n.events.addAbout(time.Now(), "pipeline", text, pipelineName(name, map[string]string{"tests": strconv.Itoa(out.Checks), "failed": strconv.Itoa(out.Failed)}))
 	n.awaitRecords()
 	return out, nil
+}
+
+// runText is a load run in a sentence.
+func runText(r pipeline.Run, name string) string {
+	text := fmt.Sprintf("load run %s: %s", cmp.Or(name, "(no name)"), cmp.Or(r.Verdict, "no verdict"))
+	if r.Target != "" {
+		text += " at " + r.Target
+	}
+	return text + fmt.Sprintf("; %s in %s, %.4g/s good, %d refused, %d failed", r.Shape, r.Took.Round(time.Second), r.Goodput, r.Refused, r.Failed)
+}
+
+// runProperties are the figures of a load run, by the names that console.LoadRun has for them.
+func runProperties(r pipeline.Run) map[string]string {
+	number := func(v float64) string { return strconv.FormatFloat(v, 'g', 6, 64) }
+	return map[string]string{"tool": r.Tool, "target": r.Target, "shape": r.Shape, "verdict": r.Verdict, "seconds": number(r.Took.Seconds()),
+		"sent": strconv.FormatUint(r.Sent, 10), "not_sent": strconv.FormatUint(r.NotSent, 10), "ok": strconv.FormatUint(r.OK, 10),
+		"refused": strconv.FormatUint(r.Refused, 10), "failed": strconv.FormatUint(r.Failed, 10), "goodput": number(r.Goodput),
+		"p50_ms": number(r.P50), "p90_ms": number(r.P90), "p99_ms": number(r.P99), "max_ms": number(r.Max), "lag_ms": number(r.Lag)}
 }
 
 // pipelineName adds the name of a pipeline to properties.

@@ -90,6 +90,12 @@ func TestPipelines(t *testing.T) {
 			t.Errorf("%s: %s, want %s", question, got, want)
 		}
 	}
+	if got, err := n.importReport("", "spike", []byte(`{"verdict":"failed","target":"http://shop/","shape":"500/s","seconds":30,"sent":100,"ok":80,"refused":15,"failed":5,"goodput":2.5,"latency_ms":{"p50":1.5}}`)); err != nil || got != (console.Imported{Failed: 1, Runs: 1}) {
+		t.Errorf("taken of a load run was %+v, %v", got, err)
+	}
+	if got, want := answerOf(t, n, `AppEvents | where Name == "load" | project Message, Properties.verdict, Properties.pipeline`), "[[load run spike: failed at http://shop/; 500/s in 30s, 2.5/s good, 15 refused, 5 failed failed spike]]"; got != want {
+		t.Errorf("a load run is %s, want %s", got, want)
+	}
 	var refused *console.HistoryError
 	if _, err := n.importReport("junit", "", []byte("{}")); !errors.As(err, &refused) || refused.Reason != "bad_report" {
 		t.Errorf("a wrong report: %v", err)

@@ -143,8 +143,8 @@ func eventsCommand() command {
 	return command{
 		name: "events", use: "[--kind KIND] [--text TEXT] [--since TIME] [--json]  |  events import FILE [--name NAME]  |  events export [TABLE] [--since TIME]", short: "Show what happened, take in the results of a pipeline, or write all out",
 		help: `Without more it shows the newest events. --since takes a moment (2026-01-31T00:00:00Z) or a time before now (2h).
-import reads JUnit XML, or results and figures as JSON, and keeps them as AppAvailabilityResults and AppMetrics; "-" is standard input. Exit code 1
-when a test of the report failed. export writes a table (AppEvents) as JSON lines.`,
+import reads JUnit XML, or results and figures as JSON, and keeps them as AppAvailabilityResults and AppMetrics; "-" is standard input. What a load
+generator found (vegeta, k6, or evenkeel's own form) is shown on the page Load runs. Exit code 1 when a test or the run failed. export writes a table (AppEvents) as JSON lines.`,
 		setup: func(fs *flag.FlagSet) func(terminal, []string) int {
 			var a asker
 			var o eventsFlags
@@ -153,7 +153,7 @@ when a test of the report failed. export writes a table (AppEvents) as JSON line
 			fs.StringVar(&o.text, "text", "", "only events whose text contains `TEXT`")
 			fs.StringVar(&o.since, "since", "", "only what is younger than this `TIME`")
 			fs.IntVar(&o.limit, "limit", 50, "so `MANY` events, up to 1000")
-			fs.StringVar(&o.format, "format", "", "`FORMAT` of the report: junit or json (what it looks like)")
+			fs.StringVar(&o.format, "format", "", "`FORMAT` of the report: junit, json, load, k6 or vegeta (what it looks like)")
 			fs.StringVar(&o.name, "name", "", "`NAME` of the pipeline (that of the file)")
 			fs.BoolVar(&o.json, "json", false, "print JSON")
 			return func(t terminal, args []string) int {
@@ -242,6 +242,8 @@ func (o eventsFlags) bring(t terminal, client *console.Client, file string) int 
 		if code := printJSON(t, got); code != held {
 			return code
 		}
+	} else if got.Runs > 0 {
+		fmt.Fprintln(t.out, map[bool]string{true: "a load run that held, or had nothing to hold", false: "a load run that did not hold"}[got.Failed == 0])
 	} else {
 		fmt.Fprintf(t.out, "%d tests, %d failed; %d figures, %d events", got.Checks, got.Failed, got.Metrics, got.Events)
 		if got.Dropped > 0 {

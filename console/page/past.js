@@ -4,6 +4,7 @@
 (() => {
   const box = document.getElementById('past');
   if (!box) return;
+  const fixed = box.dataset.fixed !== undefined; // the answer to a question: the period is a part of it
   const keys = { ArrowLeft: -1, ArrowRight: 1, PageDown: -10, PageUp: 10 };
   let at = -1, other = -1, dragging = false; // steps from the left; other is the end of what is chosen
 
@@ -29,6 +30,7 @@
     if (unit === 'B') return v < 1000 ? v.toFixed(0) + ' B' : short(v, [' B', ' kB', ' MB', ' GB', ' TB'], 1000);
     if (!unit && v === Math.trunc(v) && v < 1e6) return grouped(v);
     if (!unit && v < 9.95) return String(Number(v.toPrecision(3)));
+    if (unit === '/s' && v > 0 && v < .05) return Number(v.toPrecision(1)) + unit;
     return (v < .05 ? '0' : v < 9.95 ? v.toFixed(1) : v < 1e6 ? grouped(v) : short(v, ['', 'k', 'M', 'G', 'T'], 1000)) + unit;
   }
   function moment(fig, step) {
@@ -70,6 +72,7 @@
   }
   function clear() { at = other = -1; dragging = false; show(); }
   function zoom(fig) {
+    if (fixed) { clear(); return; }
     const d = data(fig);
     let from = Math.min(at, other), to = Math.max(at, other);
     if (other < 0 || from === to) { from = at - 10; to = at + 10; }
@@ -99,8 +102,8 @@
     const fig = figureOf(e);
     if (!fig || e.button !== 0) return;
     at = other = stepAt(fig, e);
-    dragging = true;
-    fig.querySelector('.plot').setPointerCapture(e.pointerId);
+    dragging = !fixed;
+    if (dragging) fig.querySelector('.plot').setPointerCapture(e.pointerId);
     e.preventDefault();
     show();
   });
@@ -108,7 +111,7 @@
     const fig = figureOf(e);
     if (!dragging) return;
     dragging = false;
-    if (fig && Math.abs(at - other) >= 2) zoom(fig); else { other = -1; show(); }
+    if (fig && !fixed && Math.abs(at - other) >= 2) zoom(fig); else { other = -1; show(); }
   });
   box.addEventListener('pointercancel', clear);
   box.addEventListener('keydown', e => {
@@ -124,7 +127,7 @@
     else if (e.key === 'Escape') { clear(); return; }
     else return;
     e.preventDefault();
-    if (e.shiftKey && at >= 0) other = to; else { at = to; other = -1; }
+    if (e.shiftKey && at >= 0 && !fixed) other = to; else { at = to; other = -1; }
     show();
   });
   box.addEventListener('focusout', e => { if (!box.contains(e.relatedTarget)) clear(); });
@@ -135,7 +138,7 @@
       const d = data(fig), plot = fig.querySelector('.plot');
       if (!d.count) continue;
       for (const [name, value] of Object.entries({ tabindex: 0, role: 'slider', 'aria-valuemin': 0, 'aria-valuemax': d.count - 1, 'aria-valuenow': d.count - 1, 'aria-valuetext': d.svg.getAttribute('aria-label') })) plot.setAttribute(name, value);
-      plot.setAttribute('aria-label', fig.querySelector('figcaption b').textContent + ': arrow keys move through time, with shift they choose, Enter zooms in');
+      plot.setAttribute('aria-label', fig.querySelector('figcaption b').textContent + ': arrow keys move through time' + (fixed ? '' : ', with shift they choose, Enter zooms in'));
       d.svg.setAttribute('aria-hidden', 'true');
     }
   }

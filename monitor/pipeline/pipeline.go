@@ -1,4 +1,4 @@
-// Package pipeline reads what build and test pipelines report: JUnit XML, and results and figures as JSON.
+// Package pipeline reads what build and test pipelines report: JUnit XML, results and figures as JSON, and what load generators found.
 package pipeline
 
 import (
@@ -50,28 +50,39 @@ type Report struct {
 	Results []Result
 	Figures []Figure
 	Notes   []Note
+	Runs    []Run
 	Skipped int
 }
 
-// Failed is how many tests failed.
+// Failed is how many tests and load runs failed.
 func (r Report) Failed() (n int) {
 	for _, one := range r.Results {
 		if !one.Success {
 			n++
 		}
 	}
+	for _, run := range r.Runs {
+		if run.Verdict == VerdictFailed || run.Verdict == VerdictInvalid {
+			n++
+		}
+	}
 	return n
 }
 
-// Read reads a report. format is junit or json; empty: what it looks like. now stands for moments that it does not tell.
+// Read reads a report. format is junit, json, load, k6 or vegeta; empty: what it looks like. now stands for moments that it does not tell.
 func Read(format string, body []byte, now time.Time) (Report, error) {
+	if format == "" {
+		format = loadFormat(body)
+	}
 	switch {
+	case format == "load", format == "k6", format == "vegeta":
+		return readLoad(format, body, now)
 	case format == "junit", format == "" && bytes.HasPrefix(bytes.TrimSpace(body), []byte("<")):
 		return readJUnit(body, now)
 	case format == "json", format == "":
 		return readJSON(body, now)
 	}
-	return Report{}, fmt.Errorf("there is no format %q; there are junit and json", format)
+	return Report{}, fmt.Errorf("there is no format %q; there are junit, json, load, k6 and vegeta", format)
 }
 
 var errMany = fmt.Errorf("the report has more than %d results", mostResults)

@@ -43,7 +43,7 @@ func TestJSON(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, want := fmt.Sprint(r), "{[{2026-11-28 06:00:00 +0000 UTC home api true 12.5ms }] [{2026-11-28 07:00:00 +0000 UTC build_seconds 42 map[branch:main]}] [{2026-11-28 07:00:00 +0000 UTC deployed v42}] 0}"; got != want {
+		if got, want := fmt.Sprint(r), "{[{2026-11-28 06:00:00 +0000 UTC home api true 12.5ms }] [{2026-11-28 07:00:00 +0000 UTC build_seconds 42 map[branch:main]}] [{2026-11-28 07:00:00 +0000 UTC deployed v42}] [] 0}"; got != want {
 			t.Errorf("read was %s", got)
 		}
 	}
