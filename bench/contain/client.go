@@ -1,10 +1,15 @@
 package contain
 
 import (
+	"bufio"
 	"context"
+	"errors"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
+	"os"
+	"strings"
 	"sync"
 	"time"
 )
@@ -59,8 +64,8 @@ func run(ctx context.Context, long time.Duration, seed uint64, streams []stream,
 		}
 		due = append(due, request{of: &streams[of], due: at})
 	}
-	client := &http.Client{Transport: &http.Transport{MaxIdleConns: 8192, MaxIdleConnsPerHost: 8192, IdleConnTimeout: time.Minute, DisableCompression: true}}
-	defer client.CloseIdleConnections()
+	var kept lines
+	defer kept.close()
 	d := &drive{start: time.Now(), requests: due, lag: make([]time.Duration, len(due))}
 	var all sync.WaitGroup
 	for i := range due {
@@ -74,29 +79,108 @@ func run(ctx context.Context, long time.Duration, seed uint64, streams []stream,
 			break
 		}
 		d.lag[i] = time.Since(d.start) - r.due
-		all.Go(func() { r.status = once(ctx, client, r.of); r.took = time.Since(d.start) - r.due })
+		all.Go(func() { r.status = kept.once(ctx, r.of); r.took = time.Since(d.start) - r.due })
 	}
 	all.Wait()
 	return d
 }
 
-func once(ctx context.Context, client *http.Client, of *stream) (status int) {
-	ctx, cancel := context.WithTimeout(ctx, of.patience)
-	defer cancel()
-	q, err := http.NewRequestWithContext(ctx, http.MethodGet, of.url, nil)
-	if err != nil {
-		return 0
+// lines are connections that wait for their next request. An http.Client has two goroutines and some timers for each, which take as much of the
+// machine as all that is measured.
+type lines struct {
+	mu   sync.Mutex
+	free map[string][]*line // by address
+}
+
+// line is a connection to a proxy.
+type line struct {
+	net.Conn
+	in   *bufio.Reader
+	used bool
+}
+
+// once sends one request; status is 0 when no whole answer came in time. A kept connection that ended before the answer began is tried once more on a
+// new one, as RFC 9112 §9.3.1 has clients do.
+func (k *lines) once(ctx context.Context, of *stream) (status int) {
+	until := time.Now().Add(of.patience)
+	host, path, _ := strings.Cut(strings.TrimPrefix(of.url, "http://"), "/")
+	ask := "GET /" + path + " HTTP/1.1\r\nHost: " + host + "\r\nX-Class: " + of.class + "\r\n\r\n"
+	for {
+		l, err := k.take(ctx, host, until)
+		if err != nil {
+			return 0
+		}
+		status, again := l.ask(ask, until)
+		if status > 0 && !again {
+			k.keep(host, l)
+			return status
+		}
+		_ = l.Close()
+		if !again || status > 0 {
+			return status
+		}
 	}
-	q.Header.Set("X-Class", of.class)
-	answer, err := client.Do(q)
+}
+
+// ask sends a request and reads the answer: again says, of status 0, that it may be sent once more, and else that the connection is at its end.
+func (l *line) ask(ask string, until time.Time) (status int, again bool) {
+	stale := l.used
+	l.used = true
+	if err := l.SetDeadline(until); err != nil {
+		return 0, stale
+	}
+	if _, err := io.WriteString(l, ask); err != nil {
+		return 0, stale
+	}
+	if _, err := l.in.Peek(1); err != nil {
+		return 0, stale && !errors.Is(err, os.ErrDeadlineExceeded)
+	}
+	answer, err := http.ReadResponse(l.in, nil)
 	if err != nil {
-		return 0
+		return 0, false
 	}
 	defer answer.Body.Close()
 	if _, err := io.Copy(io.Discard, answer.Body); err != nil {
-		return 0
+		return 0, false
 	}
-	return answer.StatusCode
+	return answer.StatusCode, answer.Close
+}
+
+func (k *lines) take(ctx context.Context, host string, until time.Time) (*line, error) {
+	k.mu.Lock()
+	if n := len(k.free[host]); n > 0 {
+		l := k.free[host][n-1]
+		k.free[host] = k.free[host][:n-1]
+		k.mu.Unlock()
+		return l, nil
+	}
+	k.mu.Unlock()
+	c, err := (&net.Dialer{Deadline: until}).DialContext(ctx, "tcp", host)
+	if err != nil {
+		return nil, err
+	}
+	return &line{Conn: c, in: bufio.NewReaderSize(c, 4<<10)}, nil
+}
+
+func (k *lines) keep(host string, l *line) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.free == nil {
+		k.free = map[string][]*line{}
+	}
+	k.free[host] = append(k.free[host], l)
+}
+
+// close ends the connections that wait.
+func (k *lines) close() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, all := range k.free {
+		for _, l := range all {
+			_ = l.Close()
+		}
+	}
+	k.free = nil
 }
 
 // counts is what became of the requests of a time.

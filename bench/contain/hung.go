@@ -47,15 +47,15 @@ func hung(ctx context.Context, t *trial) error {
 	if err != nil {
 		return err
 	}
-	good := stream{class: "standard", rate: sendable(ctx, t, f, alive), patience: 5 * time.Second}
+	rate := sendable(ctx, t, f, alive)
 	f.stop()
 	if f, err = start("hung"); err != nil {
 		return err
 	}
 	defer f.stop()
-	good.url = "http://" + f.address + "/well"
+	good, bad := wellStream(f), hungStream(f)
+	good.rate = rate
 	t.tell("requests a second: of the healthy pool, as far as this machine can send; of the hung one", fmt.Sprintf("%.0f of %.0f; %.0f", good.rate, wellRate, hungRate))
-	bad := stream{url: "http://" + f.address + "/hung", class: "standard", rate: hungRate, patience: 10 * time.Second}
 	rounds, long := hungRounds, t.long(10*time.Second, 8*time.Second)
 	if t.lab.quick {
 		rounds = 2
@@ -106,11 +106,19 @@ func hungNode(ctx context.Context, t *trial, f *front, most int, rss uint64) err
 	return nil
 }
 
-// sendable is how many requests a second this machine can send through a proxy without being late itself, of those that are wanted.
+func wellStream(f *front) stream {
+	return stream{url: "http://" + f.address + "/well", class: "standard", rate: wellRate, patience: 5 * time.Second}
+}
+
+func hungStream(f *front) stream {
+	return stream{url: "http://" + f.address + "/hung", class: "standard", rate: hungRate, patience: 10 * time.Second}
+}
+
+// sendable is how many requests a second this machine can send through a proxy without being late itself, of those that are wanted, beside those that hang.
 func sendable(ctx context.Context, t *trial, f *front, alive *endpoint) float64 {
-	s := stream{url: "http://" + f.address + "/well", class: "standard", rate: wellRate, patience: 5 * time.Second}
+	s, hung := wellStream(f), hungStream(f)
 	for ; s.rate >= 2*wellLeast; s.rate /= 2 {
-		d := run(ctx, 3*time.Second, t.lab.seed, []stream{s})
+		d := run(ctx, 3*time.Second, t.lab.seed, []stream{s, hung})
 		late := max(quantile(d.lag, 0.99), alive.lateness())
 		if alive.forget(); late <= lagMost/2 {
 			break

@@ -3,6 +3,7 @@ package contain
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -15,8 +16,7 @@ const (
 	sickErrors    = 0.001 // share of safe requests that clients may see failing
 	sickFew       = 10    // as many may in a quick run, which is too short for a share
 	sickSoon      = 5 * time.Second
-	// noticed is when the sick endpoint gets less than a quarter of its share over a second.
-	noticedShare = 0.25
+	noticedGaps   = 10 // mean times between its requests
 )
 
 // sick has one of five endpoints fall ill in each way, behind probes that see nothing of most of them.
@@ -78,20 +78,19 @@ func (t *trial) sickWith(ctx context.Context, kind string) error {
 	return nil
 }
 
-// noticed is how long it took until the endpoint got nearly nothing any more.
+// noticed is how long it took until the endpoint got nothing for the first time in noticedGaps times as long as its requests are apart otherwise: by
+// chance that happens once in 20,000 requests.
 func noticed(came []time.Time, from, to time.Time) (time.Duration, bool) {
-	const step = 20 * time.Millisecond
-	few := int(noticedShare * sickRate / sickEndpoints)
-	for at := from; at.Add(time.Second).Before(to); at = at.Add(step) {
-		n := 0
-		for _, c := range came {
-			if !c.Before(at) && c.Before(at.Add(time.Second)) {
-				n++
-			}
+	gap := noticedGaps * sickEndpoints * time.Second / time.Duration(sickRate)
+	last := from
+	for _, c := range append(slices.SortedFunc(slices.Values(came), time.Time.Compare), to) {
+		if c.Before(from) {
+			continue
 		}
-		if n <= few {
-			return at.Sub(from), true
+		if c.Sub(last) >= gap {
+			return last.Sub(from), true
 		}
+		last = c
 	}
 	return 0, false
 }
