@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -35,12 +36,26 @@ type scripted struct {
 	left   []time.Duration // until the deadline; 0: there was none
 	class  []client.Class
 	trace  string // of the last call, as its context says
+
+	attempts bool // lines are for attempts, in whatever order they come
+}
+
+// attempt is which attempt a call says that it is.
+func (s *scripted) attempt(md metadata.MD) int {
+	if v := md.Get(retry.FieldAttempt); len(v) > 0 {
+		return retry.CallerAttempt(v[0])
+	}
+	return 1
 }
 
 func (s *scripted) next(ctx context.Context, trailer func(metadata.MD)) error {
 	md, _ := metadata.FromIncomingContext(ctx)
 	s.mu.Lock()
-	line := s.script[min(len(s.got), len(s.script)-1)]
+	n := len(s.got)
+	if s.attempts {
+		n = s.attempt(md) - 1
+	}
+	line := s.script[min(n, len(s.script)-1)]
 	left := time.Duration(0)
 	if end, has := ctx.Deadline(); has {
 		left = time.Until(end)
@@ -81,7 +96,8 @@ func (s *scripted) calls() int {
 
 func (s *scripted) UnaryCall(ctx context.Context, in *grpc_testing.SimpleRequest) (*grpc_testing.SimpleResponse, error) {
 	err := s.next(ctx, func(md metadata.MD) { _ = grpc.SetTrailer(ctx, md) })
-	own := metadata.Pairs("x-call", strconv.Itoa(s.calls()))
+	md, _ := metadata.FromIncomingContext(ctx)
+	own := metadata.Pairs("x-attempt", strconv.Itoa(s.attempt(md)))
 	_, _ = grpc.SetHeader(ctx, own), grpc.SetTrailer(ctx, own)
 	return &grpc_testing.SimpleResponse{Username: string(in.GetPayload().GetBody())}, err
 }
@@ -285,6 +301,14 @@ func TestRefusedHere(t *testing.T) {
 	}
 }
 
+// TestNoHedge: what answers in time is called once.
+func TestNoHedge(t *testing.T) {
+	s, calls, _ := serve(t, Options{Hedge: time.Minute, Idempotent: func(string) bool { return true }}, "ok")
+	if _, err := calls.UnaryCall(t.Context(), &grpc_testing.SimpleRequest{}); err != nil || s.calls() != 1 {
+		t.Errorf("%v after %d calls", err, s.calls())
+	}
+}
+
 // TestHedge: a call that may be made twice and has no answer in time is made a second time beside the first; whichever answers gives message, head,
 // trailer and peer, and the other one says nothing of its server.
 func TestHedge(t *testing.T) {
@@ -293,10 +317,9 @@ func TestHedge(t *testing.T) {
 		safe   bool
 		share  float64
 		want   codes.Code
-		calls  int
+		calls  uint64 // that were made
 		hedge  bool
 	}{
-		"not needed":           {script: []string{"ok"}, safe: true, want: codes.OK, calls: 1},
 		"the second wins":      {script: []string{"hang", "ok"}, safe: true, want: codes.OK, calls: 2, hedge: true},
 		"the second is told":   {script: []string{"hang", "internal"}, safe: true, want: codes.Internal, calls: 2, hedge: true},
 		"both fail, a third":   {script: []string{"late", "unavailable", "ok"}, safe: true, want: codes.OK, calls: 3},
@@ -305,23 +328,22 @@ func TestHedge(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			last := client.Attempt{}
-			s, calls, made := serve(t, Options{Hedge: 20 * time.Millisecond, Share: c.share, Idempotent: func(string) bool { return c.safe }, Observe: func(a client.Attempt) { last = a }}, c.script...)
+			s, calls, made := serve(t, Options{Hedge: 20 * time.Millisecond, Share: c.share, Observe: func(a client.Attempt) { last = a },
+				Idempotent: func(method string) bool { return c.safe && strings.HasSuffix(method, "/UnaryCall") }}, c.script...)
+			s.attempts = true
 			if _, err := calls.EmptyCall(t.Context(), &grpc_testing.Empty{}); status.Code(err) != codes.Unimplemented { // so that it is connected
 				t.Fatal(err)
 			}
 			var head, trailer metadata.MD
 			var from peer.Peer
 			out, err := calls.UnaryCall(t.Context(), &grpc_testing.SimpleRequest{Payload: &grpc_testing.Payload{Body: []byte("order")}}, grpc.Header(&head), grpc.Trailer(&trailer), grpc.Peer(&from))
-			if status.Code(err) != c.want || s.calls() != c.calls || last.Hedge != c.hedge {
-				t.Errorf("%v after %d calls, the last was %+v", err, s.calls(), last)
+			if n := made.Status()[0].Attempts - 1; status.Code(err) != c.want || n != c.calls || last.Hedge != c.hedge {
+				t.Errorf("%v after %d calls, the last was %+v", err, n, last)
 			}
-			if err == nil && (out.Username != "order" || len(head.Get("x-call")) != 1 || len(trailer.Get("x-call")) != 1 || from.Addr == nil) {
+			if number := []string{strconv.Itoa(int(c.calls))}; err == nil && (out.Username != "order" || !slices.Equal(head.Get("x-attempt"), number) || !slices.Equal(trailer.Get("x-attempt"), number) || from.Addr == nil) {
 				t.Errorf("%v, head %v, trailer %v, from %v", out, head, trailer, from.Addr)
 			}
 			if c.hedge && c.want == codes.OK {
-				if n := head.Get("x-call")[0]; n != "2" {
-					t.Errorf("the head is that of call %s", n)
-				}
 				if st := made.Status()[0]; st.Hedges != 1 || st.Breaker.Failed != 0 {
 					t.Errorf("%+v", st)
 				}
