@@ -84,6 +84,10 @@ func TestSilence(t *testing.T) {
 		if tell("reset", "200"); get() != "200" || p.attempts() != 2 {
 			t.Errorf("%d attempts after silence", p.attempts())
 		}
+		// That of an answer that was accepted is about what it began, not about the host.
+		if tell("202 Retry-After=30", "reset", "200"); get() != "202" || get() != "200" || p.attempts() != 3 {
+			t.Errorf("%d attempts after an answer that was accepted", p.attempts())
+		}
 		// Everything is refused for a minute, so seldom that the window forgets.
 		tell("503 Retry-After=60")
 		for range 10 {

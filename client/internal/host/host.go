@@ -203,7 +203,7 @@ func (h *Host) Done(t Ticket, now time.Time, r breaker.Result, accepted bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	memory := h.throttle[t.class]
-	if memory.Done(now, accepted); r.RetryAfter > h.c.Rules.MaxWait { // what is shorter is waited for
+	if memory.Done(now, accepted); !accepted && r.RetryAfter > h.c.Rules.MaxWait { // what is shorter is waited for
 		memory.Ask(now, r.RetryAfter)
 	}
 }
