@@ -211,12 +211,13 @@ func (b *h2Back) head(x *exchange.Exchange, r *wire.Response) (unsent bool, err 
 	return false, nil
 }
 
-// view fills r from a head that was checked.
+// view fills r from a head that was checked. The fields are copied: r outlives the head, whose memory the next answer on another connection gets, and
+// would have written into r's fields, and r's next answer into that one's: clients got parts of what was others'.
 func (f *h2Fields) view(r *wire.Response) {
 	r.Reset()
 	v := f.list[0].Value
 	r.Status, r.Minor = int(v[0]-'0')*100+int(v[1]-'0')*10+int(v[2]-'0'), 1
-	r.Fields = f.list[1:]
+	r.Fields = append(r.Fields[:0], f.list[1:]...)
 	for i := range r.Fields {
 		if r.Fields[i].ID == wire.ContentLength {
 			r.ContentLength, _ = parseH2Length(r.Fields[i].Value)

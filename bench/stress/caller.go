@@ -58,6 +58,7 @@ type tally struct {
 	Sent    int            `json:"sent"`
 	OK      int            `json:"ok"`
 	Failed  int            `json:"failed"`
+	Wrong   int            `json:"wrong"`    // of the failed: malformed, or the answer to another request
 	Resent  int            `json:"resent"`   // once more on a new connection, and then counted as OK or failed
 	NotSent int            `json:"not_sent"` // no connection of the client was free in time
 	Rate    float64        `json:"rate"`     // sent each second
@@ -161,6 +162,9 @@ func (c *caller) one(l *line, i int64, due time.Time, mine *tally) {
 		return
 	}
 	mine.Failed++
+	if errors.Is(err, errWrong) {
+		mine.Wrong++
+	}
 	mine.failures = append(mine.failures, failure{method, sent, method + ": " + reason(err)})
 }
 
@@ -178,7 +182,7 @@ func reason(err error) string {
 
 // add adds part to t.
 func (t *tally) add(part tally) {
-	t.Sent, t.OK, t.Failed = t.Sent+part.Sent, t.OK+part.OK, t.Failed+part.Failed
+	t.Sent, t.OK, t.Failed, t.Wrong = t.Sent+part.Sent, t.OK+part.OK, t.Failed+part.Failed, t.Wrong+part.Wrong
 	t.Resent, t.NotSent = t.Resent+part.Resent, t.NotSent+part.NotSent
 	t.took = append(t.took, part.took...)
 	t.failures = append(t.failures, part.failures...)
@@ -196,6 +200,15 @@ func (t *tally) add(part tally) {
 type line struct {
 	conn net.Conn
 	in   *bufio.Reader
+}
+
+// errWrong means that an answer cannot be to the request, which no flood, kill or haste excuses.
+var errWrong = errors.New("wrong answer")
+
+// broken reports whether reading an answer failed because of the connection, and not of what it said.
+func broken(err error) bool {
+	var net net.Error
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &net)
 }
 
 // errKept means that a kept connection ended before any byte of the answer.
@@ -239,6 +252,9 @@ func (l *line) ask(c *caller, method, body string, id int64) error {
 	answer, err := http.ReadResponse(l.in, nil)
 	if err != nil {
 		l.close()
+		if !broken(err) {
+			err = fmt.Errorf("%w: %w", errWrong, err)
+		}
 		return err
 	}
 	text, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswer))
@@ -253,7 +269,7 @@ func (l *line) ask(c *caller, method, body string, id int64) error {
 		return fmt.Errorf("status %d: %.80q", answer.StatusCode, word(string(text)))
 	}
 	if want := fmt.Sprintf("id=%d body=%d\n", id, len(body)); string(text) != want {
-		return fmt.Errorf("the answer to another request: %.40q instead of %q", text, want)
+		return fmt.Errorf("%w: %.40q instead of %q", errWrong, text, want)
 	}
 	return nil
 }

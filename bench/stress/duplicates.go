@@ -77,9 +77,12 @@ func duplicates(ctx context.Context, t *trial) error {
 	var killing sync.WaitGroup
 	kills := 0
 	killing.Go(func() { kills = killAll(ctx, list) })
-	sent, served := sendAll(ctx, client, "http://"+t.web, n)
+	sent, served, wrong := sendAll(ctx, client, "http://"+t.web, n)
 	stop()
 	killing.Wait()
+	if wrong > 0 {
+		t.fail("%d answers were malformed or not what an endpoint sent", wrong)
+	}
 	t.countDuplicates(reached, sent, served, kills)
 	return nil
 }
@@ -101,9 +104,9 @@ func killAll(ctx context.Context, list []*wild) (kills int) {
 	}
 }
 
-// sendAll sends n requests and returns how many went out and how many were answered well.
-func sendAll(ctx context.Context, client *http.Client, url string, n int) (sent, served int64) {
-	var next, out, good atomic.Int64
+// sendAll sends n requests and returns how many went out, how many were answered well, and how many got what no endpoint sent.
+func sendAll(ctx context.Context, client *http.Client, url string, n int) (sent, served, wrong int64) {
+	var next, out, good, bad atomic.Int64
 	body := strings.Repeat("0123456789abcdef", 4096)
 	var clients sync.WaitGroup
 	for range wildClients {
@@ -125,18 +128,25 @@ func sendAll(ctx context.Context, client *http.Client, url string, n int) (sent,
 				out.Add(1)
 				answer, err := client.Do(q)
 				if err != nil {
+					if !broken(err) || strings.Contains(err.Error(), "malformed") { // a url.Error is a net.Error too
+						bad.Add(1)
+					}
 					continue
 				}
-				_, err = io.Copy(io.Discard, answer.Body)
+				text, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswer))
 				answer.Body.Close()
-				if err == nil && answer.StatusCode == http.StatusOK {
+				switch {
+				case err != nil || answer.StatusCode != http.StatusOK:
+				case string(text) == "ok\n":
 					good.Add(1)
+				default:
+					bad.Add(1)
 				}
 			}
 		})
 	}
 	clients.Wait()
-	return out.Load(), good.Load()
+	return out.Load(), good.Load(), bad.Load()
 }
 
 // countDuplicates looks at what reached the endpoints.

@@ -291,6 +291,9 @@ func (t *trial) judge(l *lab, e experiment) {
 	if b := r.Bystander; b.share() < bystanderShare {
 		t.fail("the bystander's success was %.2f %%, below %.1f %%", 100*b.share(), 100*bystanderShare)
 	}
+	if n := r.Bystander.Wrong; n > 0 {
+		t.fail("the bystander got %d answers that were malformed or to other requests", n)
+	}
 	if t.ended() {
 		t.fail("evenkeel ended: %s %s", t.process.Ending(), t.process.LogTail())
 	} else if err := wait(servesPatience, func() error {
