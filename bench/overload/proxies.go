@@ -156,7 +156,7 @@ func caddyConf(f *front, single string, pool []string) string {
 	return text
 }
 
-// traefikConf has retries as Traefik's manual shows them, four more attempts with waits that grow from 100 ms, after the answers that nginx repeats too.
+// traefikConf has retries as Traefik's manual shows them, four attempts in all with waits that grow from 100 ms, after the answers that nginx repeats too.
 func traefikConf(single string, pool []string) string {
 	text := "http:\n  middlewares:\n    again: {retry: {attempts: 4, initialInterval: 100ms, status: [502-504]}}\n  routers:\n"
 	for _, name := range []string{"single", "pool"} {
