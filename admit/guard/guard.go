@@ -15,9 +15,9 @@ const Window = 250 * time.Millisecond
 const (
 	rise        = 3    // hot windows in a row before the first refusal: one is a garbage collection or a burst
 	calmAt      = 0.7  // of the threshold: below it shares fall again. Between it and the threshold they stay, so that they do not flap
-	allStandard = 10   // times the threshold: all standard requests may be refused. With 20 ms that is 200 ms, of which a request has two or three
-	anyCritical = 14   // from here on critical ones
-	allCritical = 24   // and here all of them
+	allStandard = 4    // times the threshold: all standard requests may be refused. With 50 ms that is 200 ms, of which a request has two or three
+	anyCritical = 6    // from here on critical ones
+	allCritical = 10   // and here all of them
 	firstShare  = 0.10 // of requests refused when refusing begins
 	moreShare   = 0.05 // added for each further hot window, times how far above the threshold it was, at most steepest
 	steepest    = 4.0
@@ -30,7 +30,7 @@ const (
 	leastWaits  = 50   // a percentile of fewer waits says nothing
 	leastCPU    = 0.10 // of the processors. Below it there is next to nothing that refusing could save
 	crowdedBy   = 1.0  // waits for each time of work from which the machine is crowded
-	patience    = 10   // times the threshold holds on a crowded machine: whoever has more work than it is given time for passes that soon
+	patience    = 4    // times the threshold holds on a crowded machine: whoever has more work than it is given time for passes that soon
 	memoryBack  = 0.05 // how far memory has to fall below a threshold for its refusals to end
 	memoryRise  = 2    // windows in a row
 	acceptFull  = 0.9  // of an accept queue

@@ -9,7 +9,7 @@ import (
 	"github.com/even-keel/evenkeel/exchange"
 )
 
-var testConfig = Config{Scheduler: 20 * time.Millisecond, Memory: 0.9, Files: 0.9}
+var testConfig = Config{Scheduler: 50 * time.Millisecond, Memory: 0.9, Files: 0.9}
 
 // busy is a sample of a node that works hard and well.
 func busy() Sample {
@@ -19,7 +19,7 @@ func busy() Sample {
 func TestRefusalsBeginAfterThreeHotWindows(t *testing.T) {
 	c := New(testConfig)
 	hot := busy()
-	hot.Scheduler = 25 * time.Millisecond
+	hot.Scheduler = 55 * time.Millisecond
 	for i := range rise - 1 {
 		if o := c.Step(hot); o.Why != Calm || !o.Watch || o.Streams >= 1 {
 			t.Fatalf("window %d: %+v, want no refusal, but fewer streams", i, o)
@@ -68,7 +68,7 @@ func TestNoFalseAlarm(t *testing.T) {
 		"other processes hold the cores":   func(_ int, s *Sample) { s.Scheduler, s.CPU = 90*time.Millisecond, 0.05 },
 		"a crowded machine":                func(_ int, s *Sample) { s.Scheduler, s.Crowded = 90*time.Millisecond, 8 },
 		"two waits in a quiet night":       func(_ int, s *Sample) { s.Scheduler, s.Waits = time.Second, 2 },
-		"a collection every second":        func(i int, s *Sample) { s.Scheduler = []time.Duration{1, 1, 30, 30}[i%4] * time.Millisecond },
+		"a collection every second":        func(i int, s *Sample) { s.Scheduler = []time.Duration{1, 1, 60, 60}[i%4] * time.Millisecond },
 		"the process was stopped":          func(_ int, s *Sample) { s.Took, s.Scheduler, s.Accept = 10*time.Second, 9*time.Second, 1 },
 		"memory at the edge for a moment":  func(i int, s *Sample) { s.Memory = []float64{0.91, 0.84}[i%2] },
 		"all descriptors":                  func(_ int, s *Sample) { s.Files = 1 },
