@@ -82,6 +82,16 @@ func (a Alert) label(name string) string {
 	return a.Labels[name]
 }
 
+// Has reports whether the alert has all of some labels.
+func (a Alert) Has(labels map[string]string) bool {
+	for name, value := range labels {
+		if a.label(name) != value {
+			return false
+		}
+	}
+	return true
+}
+
 // Change is one step of an alert from a state to another; From is empty when it is new.
 type Change struct {
 	Alert Alert

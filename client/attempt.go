@@ -63,6 +63,7 @@ type ending struct {
 	a     retry.Attempt
 	hedge bool
 	took  time.Duration
+	trace string // its traceparent
 }
 
 // failed says whether the attempt failed in a way that another one might mend.
@@ -133,7 +134,9 @@ func (c *call) send(ctx context.Context, cancel context.CancelCauseFunc, stop co
 		out.Header = c.r.Header.Clone()
 	} else {
 		out.Header = fields(c.ctx, c.r.Header, began, number)
+		traced(WithAttempt(c.ctx, number), out.Header, c.t.o.Trace)
 	}
+	e.trace = out.Header.Get(FieldTraceparent)
 	if out.Body, e.err = c.body.next(); e.err == nil {
 		var timer *time.Timer
 		if d := c.t.o.AttemptTimeout; d > 0 {
@@ -228,7 +231,7 @@ func (c *call) judge(e *ending) host.Verdict {
 	q.Gone = e.failed() && c.body.gone(settle)
 	a.Number = c.number
 	v := c.host.Judge(c.ctx, q, a, c.class)
-	c.t.o.Observe(Attempt{Host: c.host.Name, Number: c.number, Hedge: e.hedge, Status: e.a.Status, Err: e.err, Took: e.took, Reason: v.Reason, Kept: v.Kept})
+	c.t.o.Observe(Attempt{Host: c.host.Name, Number: c.number, Hedge: e.hedge, Status: e.a.Status, Err: e.err, Took: e.took, Reason: v.Reason, Trace: e.trace, Kept: v.Kept})
 	return v
 }
 

@@ -8,6 +8,7 @@
 package client
 
 import (
+	"context"
 	"net/http"
 	"time"
 
@@ -35,7 +36,7 @@ type Options struct {
 	// Whichever answers first wins, the other is cancelled. A good value is what 95 % of answers need. 0: never.
 	Hedge time.Duration
 
-	// Throttle decides what is not sent because the host has refused so much, for each class apart.
+	// Throttle decides what is not sent because the host has refused so much, or asked for silence, for each class apart.
 	Throttle   throttle.Config
 	NoThrottle bool
 	// Breaker decides when a host that fails is left alone. The zero value opens after 3 failures in a row that lasted a second.
@@ -44,8 +45,12 @@ type Options struct {
 
 	// Hosts is how many hosts are remembered; the one that was asked longest ago is forgotten for a new one. 0: 1024.
 	Hosts int
-	// NoFields sends nothing of deadline, class and attempt: for servers that are not yours.
+	// NoFields sends nothing of deadline, class, attempt and trace: for servers that are not yours.
 	NoFields bool
+	// Trace says where in a trace an attempt is, by the values of traceparent and tracestate (W3C Trace Context): how a program's tracer has its traces
+	// go on. It is asked for each attempt, of hedges at the same time, with a context that says by AttemptOf which one it is. When it says nothing, or is
+	// nil, what WithTrace or Receive put into the context is passed on. A request that has a traceparent keeps it.
+	Trace func(ctx context.Context) (traceparent, tracestate string)
 	// Random gives numbers from [0, 1), from any goroutine. nil: math/rand/v2.
 	Random func() float64
 	// Observe is told of every attempt when it ended, and of requests that were not sent. It is called from the goroutine of the request and
@@ -83,6 +88,7 @@ type Attempt struct {
 	Err    error
 	Took   time.Duration // until the head of the answer
 	Reason retry.Reason  // what failed; retry.None: nothing that is ever repeated
+	Trace  string        // traceparent that it was sent with; empty: none
 	// Kept is why what failed is not repeated: a word of retry.Denial, or a stage; empty: it is repeated, or has not failed.
 	Kept string
 }

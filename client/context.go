@@ -31,6 +31,7 @@ const (
 	keyClass keyOf = iota
 	keyAttempt
 	keyIdempotent
+	keyTrace
 )
 
 // WithClass makes requests of ctx be of that class. What is no class changes nothing.

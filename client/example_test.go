@@ -10,6 +10,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/even-keel/evenkeel/client"
 	"github.com/even-keel/evenkeel/contain/retry"
 )
@@ -89,6 +92,38 @@ func ExampleReceive() {
 	// <nil>
 }
 
+// A program that uses OpenTelemetry: the span of a context is the parent of what its requests make servers do.
+func ExampleOptions_trace() {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, r.Header.Get("Traceparent"))
+	}))
+	defer server.Close()
+
+	shop := &http.Client{Transport: client.New(client.Options{
+		Trace: func(ctx context.Context) (traceparent, tracestate string) {
+			fields := propagation.MapCarrier{}
+			propagation.TraceContext{}.Inject(ctx, fields)
+			return fields["traceparent"], fields["tracestate"]
+		},
+	})}
+
+	span := trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{0: 0x4b, 15: 0x36}, SpanID: trace.SpanID{7: 0xb7}, TraceFlags: trace.FlagsSampled})
+	r, err := http.NewRequestWithContext(trace.ContextWithSpanContext(context.Background(), span), http.MethodGet, server.URL, nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	resp, err := shop.Do(r)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	fmt.Println(string(text), err)
+	// Output: 00-4b000000000000000000000000000036-00000000000000b7-01 <nil>
+}
+
 // A server that refuses everything is soon asked for a tenth of it.
 func ExampleRefused() {
 	busy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }))
@@ -109,6 +144,25 @@ func ExampleRefused() {
 		_ = resp.Body.Close()
 	}
 	// Output: not sent, because of the throttle
+}
+
+// A server that wants to be left alone for a while.
+func ExampleRetryAfter() {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Retry-After", "30")
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}))
+	defer server.Close()
+
+	shop := &http.Client{Transport: client.New(client.Options{})}
+	resp, err := shop.Get(server.URL)
+	if wait := client.RetryAfter(resp, err); wait > 0 {
+		fmt.Println("prices are from yesterday; the shop asks for", wait, "of silence")
+	}
+	if err == nil {
+		_ = resp.Body.Close()
+	}
+	// Output: prices are from yesterday; the shop asks for 30s of silence
 }
 
 // What is seen of every attempt, for a log or counters.

@@ -20,6 +20,7 @@ import (
 
 	"github.com/even-keel/evenkeel/contain/breaker"
 	"github.com/even-keel/evenkeel/contain/retry"
+	"github.com/even-keel/evenkeel/trace"
 )
 
 // However much fails, attempts stay within a tenth of the requests and the first repeat.
@@ -313,11 +314,12 @@ func TestReceive(t *testing.T) {
 }
 
 func FuzzReceive(f *testing.F) {
-	f.Add("1500", "low", "2", "1S")
-	f.Add("0", "", "99999999999", "99999999H")
-	f.Fuzz(func(t *testing.T, deadline, class, attempt, grpc string) {
+	f.Add("1500", "low", "2", "1S", placeA, "rojo=1")
+	f.Add("0", "", "99999999999", "99999999H", "00-", "\x00")
+	f.Fuzz(func(t *testing.T, deadline, class, attempt, grpc, parent, state string) {
 		r := request(context.Background(), "GET", nil)
-		r.Header = http.Header{"Evenkeel-Deadline": {deadline}, FieldClass: {class}, retry.FieldAttempt: {attempt}, "Grpc-Timeout": {grpc}}
+		r.Header = http.Header{"Evenkeel-Deadline": {deadline}, FieldClass: {class}, retry.FieldAttempt: {attempt}, "Grpc-Timeout": {grpc},
+			FieldTraceparent: {parent}, FieldTracestate: {state}}
 		ctx, stop := FromRequest(r)
 		defer stop()
 		if end, has := ctx.Deadline(); has && time.Until(end) > 24*time.Hour {
@@ -328,6 +330,10 @@ func FuzzReceive(f *testing.F) {
 		}
 		if c := ClassOf(ctx); c != "" && c != Critical && c != Standard && c != Low {
 			t.Errorf("class %q", c)
+		}
+		parent, state = TraceOf(ctx)
+		if _, ok := trace.Parse([]byte(parent)); ok != (parent != "") || parent == "" && state != "" || strings.ContainsAny(state, "\r\n\x00") {
+			t.Errorf("traceparent %q, tracestate %q", parent, state)
 		}
 	})
 }

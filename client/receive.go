@@ -9,7 +9,7 @@ import (
 	"github.com/even-keel/evenkeel/contain/retry"
 )
 
-// Receive puts what a request's sender says of it — its deadline, class and attempt — into its context, so that the calls made for it with a
+// Receive puts what a request's sender says of it — its deadline, class, attempt and trace — into its context, so that the calls made for it with a
 // Transport of this package say the same. A request whose deadline has passed is answered with 504 and not worked on.
 //
 // The fields are believed. A server that strangers can reach stands behind a gateway that takes them away, as evenkeel does.
@@ -27,9 +27,10 @@ func Receive(next http.Handler) http.Handler {
 }
 
 // FromRequest is the context of an incoming request with what its fields say: a deadline in any of the forms Evenkeel-Deadline,
-// X-Envoy-Expected-Rq-Timeout-Ms and grpc-timeout (of several the shortest), a class, an attempt. What is malformed says nothing.
+// X-Envoy-Expected-Rq-Timeout-Ms and grpc-timeout (of several the shortest), a class, an attempt, a place in
+// a trace. What is malformed says nothing.
 func FromRequest(r *http.Request) (context.Context, context.CancelFunc) {
-	ctx := WithClass(r.Context(), Class(r.Header.Get(FieldClass)))
+	ctx := traceOf(WithClass(r.Context(), Class(r.Header.Get(FieldClass))), r.Header)
 	if v := r.Header.Get(retry.FieldAttempt); v != "" {
 		ctx = WithAttempt(ctx, retry.CallerAttempt(v))
 	}

@@ -96,9 +96,10 @@ type FeatureSwitch struct {
 	On      bool       `json:"on"`
 	Why     string     `json:"why"`
 	Since   time.Time  `json:"since"`
-	Until   *time.Time `json:"until,omitempty"` // somebody's word holds until then; nil: it goes by itself
-	By      string     `json:"by,omitempty"`    // whose word
-	Pool    string     `json:"pool,omitempty"`  // whose overload turns it on
+	Until   *time.Time `json:"until,omitempty"`  // somebody's word holds until then; nil: it goes by itself
+	By      string     `json:"by,omitempty"`     // whose word
+	Pool    string     `json:"pool,omitempty"`   // whose overload turns it on
+	Alerts  []string   `json:"alerts,omitempty"` // that turn it on too
 	Changes uint64     `json:"changes"`
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -60,22 +61,26 @@ func TestRetryOfGRPC(t *testing.T) {
 		fails int64
 		calls int
 		want  codes.Code
+		told  string // grpc-retry-pushback-ms to the client
 	}{
 		{name: "well", calls: 1},
 		{name: "without a key", fails: 1, calls: 1, want: codes.Unavailable},
 		{name: "with a key", send: metadata.Pairs("idempotency-key", "a"), fails: 1, calls: 2},
-		{name: "with a key, thrice", send: metadata.Pairs("idempotency-key", "a"), fails: 3, calls: 3, want: codes.Unavailable},
+		{name: "with a key, thrice", send: metadata.Pairs("idempotency-key", "a"), fails: 3, calls: 3, want: codes.Unavailable, told: "-1"},
+		{name: "with a key, thrice, pushed back", send: metadata.Pairs("idempotency-key", "a"), says: metadata.Pairs("grpc-retry-pushback-ms", "10"), fails: 3, calls: 3,
+			want: codes.Unavailable, told: "-1"},
 		{name: "pushed back a little", send: metadata.Pairs("idempotency-key", "a"), says: metadata.Pairs("grpc-retry-pushback-ms", "50"), fails: 1, calls: 2},
-		{name: "pushed back for good", send: metadata.Pairs("idempotency-key", "a"), says: metadata.Pairs("grpc-retry-pushback-ms", "-1"), fails: 1, calls: 1, want: codes.Unavailable},
+		{name: "pushed back for good", send: metadata.Pairs("idempotency-key", "a"), says: metadata.Pairs("grpc-retry-pushback-ms", "-1"), fails: 1, calls: 1, want: codes.Unavailable, told: "-1"},
 		{name: "the client tries again", send: metadata.Pairs("idempotency-key", "a", "grpc-previous-rpc-attempts", "1"), fails: 1, calls: 1, want: codes.Unavailable},
 	} {
 		server.fails.Store(c.fails)
 		server.says = c.says
 		ctx, stop := context.WithTimeout(metadata.NewOutgoingContext(t.Context(), c.send), patience)
-		_, err := client.UnaryCall(ctx, &grpc_testing.SimpleRequest{})
+		var trailer metadata.MD
+		_, err := client.UnaryCall(ctx, &grpc_testing.SimpleRequest{}, grpc.Trailer(&trailer))
 		stop()
-		if status.Code(err) != c.want || len(server.calls) != c.calls {
-			t.Errorf("%s: %v after %d calls, want %v after %d", c.name, err, len(server.calls), c.want, c.calls)
+		if status.Code(err) != c.want || len(server.calls) != c.calls || strings.Join(trailer.Get("grpc-retry-pushback-ms"), ",") != c.told {
+			t.Errorf("%s: %v after %d calls, told %v; want %v after %d", c.name, err, len(server.calls), trailer, c.want, c.calls)
 		}
 		for range len(server.calls) {
 			md := <-server.calls

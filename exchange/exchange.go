@@ -308,7 +308,7 @@ type Outcome struct {
 // Result is what one attempt showed of its endpoint. The pool learns from it.
 type Result struct {
 	Kind    ResultKind
-	Status  int           // of the answer, when there is one
+	Status  int           // of the answer, when there is one; of a call of gRPC that failed, what its code means (StatusOfCode)
 	Latency time.Duration // from sending to the answer head, or to when the client left without one; 0: unknown
 	Reason  string        // what failed, in one word of a closed set
 	Unsent  bool          // provably nothing reached the endpoint: safe to repeat whatever the method
@@ -316,7 +316,8 @@ type Result struct {
 	RetryAfter time.Duration
 	// Utilisation is what the endpoint said of its own load in its answer, 1 for full; 0: nothing.
 	Utilisation float32
-	// Code is the grpc-status of an answer that is nothing but a status; 0 for others.
+	// Code is the grpc-status of a call, as far as it is known: with the head of an answer that is nothing but a status, else with the trailers. 0: OK, or
+	// no call of gRPC.
 	Code uint8
 	// NoRetry says that the endpoint forbade to try again.
 	NoRetry bool

@@ -174,6 +174,9 @@ func appendJSON(b []byte, x *exchange.Exchange, refusal *exchange.Refusal, statu
 		b = appendText(append(b, `,"host":`...), r.Host)
 		b = appendText(append(b, `,"target":`...), r.Target)
 		b = strconv.AppendInt(append(b, `,"status":`...), int64(status), 10)
+		if code := x.Result.Code; code != 0 && refusal == nil {
+			b = strconv.AppendUint(append(b, `,"grpc_status":`...), uint64(code), 10)
+		}
 		b = appendText(append(b, `,"agent":`...), fieldOf(r, wire.UserAgent))
 	} else if x.SNI != "" {
 		b = appendText(append(b, `,"sni":`...), x.SNI)

@@ -169,6 +169,18 @@ func (n *Node) judgeAlerts(now time.Time, s *site.Site) {
 	n.saveAlerts(now)
 }
 
+// fires is the first alert with one of some names and all of some labels that fires, whoever is told of it; empty: none does. Samples fire for no cause.
+func (a *alerting) fires(names []string, labels map[string]string) string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, one := range a.set.Alerts() {
+		if one.State == alert.Firing && !one.Sample && slices.Contains(names, one.Name) && one.Has(labels) {
+			return alertWords(one)
+		}
+	}
+	return ""
+}
+
 func alertWords(a alert.Alert) string {
 	var parts []string
 	for _, l := range slices.Sorted(maps.Keys(a.Labels)) {

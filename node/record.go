@@ -1,6 +1,7 @@
 package node
 
 import (
+	"net/http"
 	"sync/atomic"
 	"time"
 
@@ -56,7 +57,8 @@ func (s *record) Serve(x *exchange.Exchange, next *exchange.Next) *exchange.Refu
 		}
 		why.count(refusal, x.Class, x.Shard)
 	}
-	t.shard(x.Shard).count(x, status, refusal != nil, took)
+	said := meant(x, refusal, status)
+	t.shard(x.Shard).count(x, said, refusal != nil, took)
 	if r := x.Trace.Record; r != nil && (refusal == nil || x.Attempt > 0) {
 		t.samples.note(r, took)
 	}
@@ -67,7 +69,15 @@ func (s *record) Serve(x *exchange.Exchange, next *exchange.Next) *exchange.Refu
 		to.note(x, refusal, status)
 	}
 	if s.keep != nil {
-		s.keep.note(x, refusal, status, took)
+		s.keep.note(x, refusal, said, took)
 	}
 	return refusal
+}
+
+// meant is what an answer says as a status of HTTP: a call of gRPC that failed at its endpoint has 200 in its head.
+func meant(x *exchange.Exchange, refusal *exchange.Refusal, status int) int {
+	if status == http.StatusOK && x.Result.Code != 0 && refusal == nil {
+		return x.Result.Status
+	}
+	return status
 }

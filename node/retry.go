@@ -1,6 +1,7 @@
 package node
 
 import (
+	"net/http"
 	"time"
 
 	"github.com/even-keel/evenkeel/admit/shed"
@@ -166,6 +167,9 @@ func (t *retrying) pause(x *exchange.Exchange, r *retried) *exchange.Refusal {
 func attemptOf(x *exchange.Exchange) retry.Attempt {
 	res := &x.Result
 	a := retry.Attempt{Number: x.Attempt, Status: res.Status, Code: int(res.Code), RetryAfter: res.RetryAfter, NoRetry: res.NoRetry}
+	if res.Code != 0 { // a call of gRPC: its status was 200
+		a.Status = http.StatusOK
+	}
 	switch {
 	case x.Outcome.Started:
 		a.Kind = retry.Started

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"net/http"
 	"net/netip"
 	"time"
 
@@ -125,7 +126,7 @@ func describe(r *trace.Span, x *exchange.Exchange, refusal *exchange.Refusal) {
 	if x.Route != nil {
 		r.Request.Route, r.Request.Pattern = x.Route.Name, x.Route.Pattern
 	}
-	r.Answer = trace.Answer{Status: x.Outcome.Status, Cache: x.Cached, Body: x.Outcome.BytesOut, Aborted: x.Outcome.Aborted, Truncated: x.Outcome.Truncated}
+	r.Answer = trace.Answer{Status: x.Outcome.Status, Call: failedCall(&x.Result), Cache: x.Cached, Body: x.Outcome.BytesOut, Aborted: x.Outcome.Aborted, Truncated: x.Outcome.Truncated}
 	if refusal != nil {
 		r.Answer.RefusedBy, r.Answer.Reason, r.Answer.Limit = refusal.Stage, refusal.Reason, refusal.Limit
 		if r.Answer.Status == 0 { // the engine writes it after the stages have returned
@@ -162,7 +163,9 @@ func (p tracedPool) Done(x *exchange.Exchange, e *exchange.Endpoint, r exchange.
 	if rec := x.Trace.Record; rec != nil {
 		if a := rec.Of(x.Trace.At); a != nil {
 			a.Took, a.Status, a.FirstByte, a.Cancelled = time.Since(a.Begun), r.Status, r.Latency, r.Kind == exchange.Cancelled
-			a.Failure = failureOf(r)
+			if a.Failure = failureOf(r); r.Code != 0 {
+				a.Status = http.StatusOK
+			}
 		}
 	}
 	p.Picker.Done(x, e, r)
@@ -180,5 +183,13 @@ func failureOf(r exchange.Result) string {
 	case r.Kind == exchange.TimedOut:
 		return "timeout"
 	}
-	return ""
+	return failedCall(&r)
+}
+
+// failedCall is the name of the code by which a call of gRPC failed; empty: it did not, or is none.
+func failedCall(r *exchange.Result) string {
+	if exchange.StatusOfCode(r.Code) == 0 {
+		return ""
+	}
+	return exchange.CodeName(r.Code)
 }

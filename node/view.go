@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/even-keel/evenkeel/console"
+	"github.com/even-keel/evenkeel/contain/degrade"
 	"github.com/even-keel/evenkeel/site"
 )
 
@@ -158,7 +159,7 @@ func (n *Node) sample(ctx context.Context) error {
 		n.curves.step(now, n.loads(true))
 		n.learnHedges()
 		n.endSwitches(now)
-		n.knobs.Step(now, n.pressure)
+		n.knobs.Step(now, degrade.Senses{Pressure: n.pressure, Fires: n.alerting.fires})
 		n.tickBreakers(now)
 		n.tickBulkheads(now)
 		n.tickBursts(now, &bursts)

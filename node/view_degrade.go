@@ -14,7 +14,7 @@ import (
 func (n *Node) viewDegrade(now time.Time) *console.Degrade {
 	d := &console.Degrade{Cache: viewCache(n.cache.Status()), Fallbacks: n.fellBack.view(), Switches: []console.FeatureSwitch{}}
 	for _, s := range n.knobs.Status(now) {
-		one := console.FeatureSwitch{Name: s.Name, On: s.On, Why: s.Why, Since: s.Since, By: s.By, Pool: s.Pool, Changes: s.Changes}
+		one := console.FeatureSwitch{Name: s.Name, On: s.On, Why: s.Why, Since: s.Since, By: s.By, Pool: s.Pool, Alerts: s.Alerts, Changes: s.Changes}
 		if !s.Until.IsZero() {
 			one.Until = &s.Until
 		}

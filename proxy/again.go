@@ -35,8 +35,8 @@ func mind(x *exchange.Exchange, s *scratch) {
 		case wire.EvenkeelNoRetry:
 			r.NoRetry = r.NoRetry || len(f.Value) > 0 && string(f.Value) != "0" && string(f.Value) != "?0"
 		case wire.GRPCStatus: // in the head it means that nothing follows
-			if n, ok := parseH2Length(f.Value); ok && n <= 16 {
-				r.Code = uint8(n)
+			if s.resp.Status == 200 && x.GRPC() {
+				coded(x, f.Value)
 			}
 		case wire.GRPCPushback:
 			ms, ok := parseH2Length(f.Value)
@@ -44,6 +44,37 @@ func mind(x *exchange.Exchange, s *scratch) {
 				r.NoRetry = true
 			}
 			r.RetryAfter = time.Duration(min(ms, int64(retryAfterMax/time.Millisecond))) * time.Millisecond
+		}
+	}
+}
+
+// coded takes in the grpc-status of a call. What it says of the endpoint counts as the status of HTTP that says the same, for all who learn from results.
+func coded(x *exchange.Exchange, v []byte) {
+	n, ok := parseH2Length(v)
+	if !ok || n > int64(exchange.CodeMax) {
+		return
+	}
+	r := &x.Result
+	r.Code = uint8(n)
+	if n == codeDeadline && !x.Deadline.IsZero() && callers(x) {
+		return // who asks for too little must not make endpoints look dead
+	}
+	if meant := exchange.StatusOfCode(r.Code); meant != 0 {
+		r.Status = meant
+	}
+}
+
+// codeDeadline is DEADLINE_EXCEEDED.
+const codeDeadline = 4
+
+// ended takes in what trailers say of a call.
+func ended(x *exchange.Exchange, trailers []wire.Field) {
+	if !x.GRPC() {
+		return
+	}
+	for i := range trailers {
+		if trailers[i].ID == wire.GRPCStatus {
+			coded(x, trailers[i].Value)
 		}
 	}
 }

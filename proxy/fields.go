@@ -237,7 +237,7 @@ func (s *scratch) responseFields(x *exchange.Exchange, r *wire.Response, bodyles
 	for i := range r.Fields {
 		f := &r.Fields[i]
 		if f.ID != wire.Other {
-			if wire.HopByHop(f.ID) || f.ID == wire.ContentLength && !bodyless || f.ID == wire.EvenkeelNoRetry && x.NoRetry {
+			if wire.HopByHop(f.ID) || f.ID == wire.ContentLength && !bodyless || x.NoRetry && (f.ID == wire.EvenkeelNoRetry || f.ID == wire.GRPCPushback) {
 				continue
 			}
 		} else if len(f.Name) >= len(nameLoadReport) && reportsLoad(x, f) {
@@ -257,6 +257,9 @@ func (s *scratch) responseFields(x *exchange.Exchange, r *wire.Response, bodyles
 	s.shared = len(s.fields)
 	if x.NoRetry {
 		s.fields = append(s.fields, wire.Field{Name: nameNoRetry, Value: valueOne, ID: wire.EvenkeelNoRetry})
+		if x.Result.Code != 0 { // nothing but a status: clients of gRPC know it by another name
+			s.fields = append(s.fields, wire.Field{Name: nameGRPCPushback, Value: valueMinusOne, ID: wire.GRPCPushback})
+		}
 	}
 	if len(x.SetCookie) > 0 {
 		s.fields = append(s.fields, wire.Field{Name: nameSetCookie, Value: x.SetCookie, ID: wire.SetCookie})

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"os"
@@ -118,23 +119,13 @@ func (r *race) begin() bool {
 func (r *race) win() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if res := &r.x.Result; r.over || r.s.resp.Status >= 500 || r.s.resp.Status == 429 || failedCall(res.Code) {
+	if res := &r.x.Result; r.over || r.s.resp.Status >= 500 || r.s.resp.Status == 429 || exchange.StatusOfCode(res.Code) != 0 {
 		r.never = res.NoRetry
 		return false
 	}
 	r.won = true
 	r.first.cancel()
 	return true
-}
-
-// failedCall reports whether a gRPC status is to an answer what a 429 or 5xx is to others: UNKNOWN, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNIMPLEMENTED,
-// INTERNAL, UNAVAILABLE, DATA_LOSS.
-func failedCall(code uint8) bool {
-	switch code {
-	case 2, 4, 8, 12, 13, 14, 15:
-		return true
-	}
-	return false
 }
 
 // judge says what the second attempt, which lost, showed of its endpoint.
@@ -145,7 +136,7 @@ func (r *race) judge(unsent bool, err error) {
 	r.mu.Unlock()
 	switch {
 	case err == nil:
-		*res = exchange.Result{Kind: exchange.Answered, Status: r.s.resp.Status, Latency: took, Code: res.Code, RetryAfter: res.RetryAfter, NoRetry: res.NoRetry}
+		*res = exchange.Result{Kind: exchange.Answered, Status: cmp.Or(res.Status, r.s.resp.Status), Latency: took, Code: res.Code, RetryAfter: res.RetryAfter, NoRetry: res.NoRetry}
 	case over || errors.Is(err, errClientGone):
 		*res = exchange.Result{Kind: exchange.Cancelled, Latency: took}
 	case errors.Is(err, os.ErrDeadlineExceeded):

@@ -241,6 +241,9 @@ func (a *attempt) answer() *exchange.Refusal {
 		}
 	}
 	trailers := a.b.trailers()
+	if len(trailers) > 0 {
+		ended(a.x, trailers)
+	}
 	a.untap(len(trailers) == 0)
 	if err := a.f.end(reportsIn(a.x, trailers)); err != nil {
 		return a.clientLeft()

@@ -12,7 +12,7 @@ func (a *attempt) tapped(s *scratch, length int64) (all bool) {
 	if length == noBody {
 		length = 0
 	}
-	taking, more := a.x.Tap.Head(a.x, a.x.Result.Status, s.fields[:s.shared:s.shared], length)
+	taking, more := a.x.Tap.Head(a.x, s.resp.Status, s.fields[:s.shared:s.shared], length)
 	s.fields = append(s.fields, more...)
 	if taking != exchange.TakeNothing {
 		a.tap = a.x.Tap

@@ -163,13 +163,18 @@ func checkMailbox(s string) (string, error) {
 	return s, hostName(host)
 }
 
-// alerts checks what alerts, rules and receivers name.
-func (c *checker) alerts() {
-	a := c.site.Alerts
-	names := make([]string, 0, len(AlertNames))
+// alertNames are the names of AlertNames.
+func alertNames() (names []string) {
 	for _, one := range AlertNames {
 		names = append(names, one.Name)
 	}
+	return names
+}
+
+// alerts checks what alerts, rules and receivers name.
+func (c *checker) alerts() {
+	a := c.site.Alerts
+	names := alertNames()
 	shipped := len(names)
 	names = c.ownAlerts(names)
 	known := func(path, name string) {

@@ -110,6 +110,7 @@ func (c *checker) knob(s *Switch, at string) {
 	if first := s.Name[0]; first >= '0' && first <= '9' {
 		c.wrong(at, "begins with a digit; endpoints are told the name as a token, which begins with a letter")
 	}
+	c.knobAlerts(s, at)
 	p := c.site.Pools[s.Pool]
 	switch {
 	case s.Pool == "":
@@ -119,5 +120,37 @@ func (c *checker) knob(s *Switch, at string) {
 		c.wrong(at+".when", "a dry run refuses no low requests; write shed: {mode: on} on pool %s, or when: overloaded here", s.Pool)
 	case p != nil && p.Shed.Mode == ModeOff && !c.suspect(join("pools", s.Pool)):
 		c.wrong(at+".pool", "pool %s has shed: {mode: off}, so that nobody knows when it is overloaded; write mode: on or mode: dry_run", s.Pool)
+	}
+}
+
+// alertLabels are those that alerts can have.
+var alertLabels = []string{"severity", "objective", "route", "pool", "endpoint", "listener", "limit", "receiver"}
+
+// knobAlerts checks by which alerts a switch is turned.
+func (c *checker) knobAlerts(s *Switch, at string) {
+	names, shipped := alertNames(), true
+	for _, o := range c.site.Alerts.Own {
+		names = append(names, o.Name)
+		shipped = shipped && !slices.Contains(s.Alerts, o.Name)
+	}
+	for i, name := range s.Alerts {
+		at := fmt.Sprintf("%s.alerts[%d]", at, i)
+		rule := c.site.Alerts.Rules[name]
+		switch {
+		case !slices.Contains(names, name):
+			c.wrong(at, "there is no alert %s%s", quote(name), didYouMean(name, names))
+		case name == AlertWatchdog:
+			c.wrong(at, "%s fires always, and so would the switch be on", name)
+		case rule != nil && rule.Off:
+			c.wrong(at, "nobody looks for %s, as alerts.rules has it off", name)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Labels)) {
+		switch at := join(at+".labels", name); {
+		case len(s.Alerts) == 0:
+			c.wrong(at, "has no effect without alerts")
+		case shipped && !slices.Contains(alertLabels, name): // own alerts have the labels of their series
+			c.wrong(at, "alerts have no label %s%s", quote(name), c.known(name, alertLabels, "labels"))
+		}
 	}
 }

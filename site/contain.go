@@ -38,9 +38,11 @@ type Fallback struct {
 
 // Switch is a knob by which an application gives up a feature before requests have to be refused.
 type Switch struct {
-	Name  string        `yaml:"-"`
-	Pool  string        `yaml:"pool" doc:"pool whose overload turns it on; empty: only people do, by evenkeel switch"`
-	When  string        `yaml:"when" default:"overloaded" enum:"overloaded|low_off" doc:"overloaded: requests come faster than the pool answers them; low_off: all its low requests are refused"`
-	After time.Duration `yaml:"after" default:"2s" min:"0s" max:"1h" doc:"the pool has to be so for this long"`
-	Back  time.Duration `yaml:"back" default:"30s" min:"1s" max:"24h" doc:"it goes off when the pool has not been so for this long"`
+	Name   string            `yaml:"-"`
+	Pool   string            `yaml:"pool" doc:"pool whose overload turns it on; without pool and alerts only people do, by evenkeel switch"`
+	When   string            `yaml:"when" default:"overloaded" enum:"overloaded|low_off" doc:"overloaded: requests come faster than the pool answers them; low_off: all its low requests are refused"`
+	Alerts []string          `yaml:"alerts" doc:"alerts that turn it on while one of them fires, silenced or not; see docs/alerts.md"`
+	Labels map[string]string `yaml:"labels" doc:"labels that such an alert must have, such as route: checkout"`
+	After  time.Duration     `yaml:"after" default:"2s" min:"0s" max:"1h" doc:"pool or alert have to be so for this long"`
+	Back   time.Duration     `yaml:"back" default:"30s" min:"1s" max:"24h" doc:"it goes off when neither has been so for this long"`
 }

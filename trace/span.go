@@ -38,6 +38,7 @@ type Request struct {
 // Answer is what became of it.
 type Answer struct {
 	Status             int
+	Call               string // how a call of gRPC failed, by the name of its code; empty: it did not, or is none
 	RefusedBy, Reason  string // the stage that said no, and why; empty: none did
 	Limit              string // that was met
 	Cache              string // what the cache did; empty: it was not asked

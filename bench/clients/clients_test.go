@@ -6,7 +6,9 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -81,28 +83,49 @@ func TestServerComesBackInOtherWorlds(t *testing.T) {
 	}
 }
 
-// sensible is a server that says no in time, as a gateway with a shedder makes it.
-type sensible struct{ s *service }
+// sensible is a server that says no in time, as a gateway with a shedder makes it: the longer it has had to, the longer it asks for silence.
+type sensible struct {
+	s    *service
+	most time.Duration // that it asks for
 
-func (g sensible) RoundTrip(r *http.Request) (*http.Response, error) {
-	if g.s.backlog(time.Now()) < 200*time.Millisecond {
+	mu   sync.Mutex
+	from time.Time // it refuses since
+	last time.Time // … and did so last
+}
+
+func (g *sensible) RoundTrip(r *http.Request) (*http.Response, error) {
+	now := time.Now()
+	if g.s.backlog(now) < 200*time.Millisecond {
 		return g.s.RoundTrip(r)
 	}
-	return &http.Response{StatusCode: http.StatusServiceUnavailable, Header: http.Header{"Retry-After": {"1"}}, Body: io.NopCloser(strings.NewReader("")), Request: r}, nil
+	g.mu.Lock()
+	if now.Sub(g.last) > time.Second {
+		g.from = now
+	}
+	g.last = now
+	wait := min(max(now.Sub(g.from), time.Second), g.most)
+	g.mu.Unlock()
+	return &http.Response{StatusCode: http.StatusServiceUnavailable, Header: http.Header{"Retry-After": {strconv.Itoa(int(wait.Seconds()))}},
+		Body: io.NopCloser(strings.NewReader("")), Request: r}, nil
 }
 
 // In front of a server that refuses in time goodput holds for everybody; package client asks least for it.
 func TestServerRefuses(t *testing.T) {
-	p := small()
-	got := map[string]outcome{}
-	for _, name := range []string{ours, "plain", "retry-at-once"} {
-		got[name] = played(t, p, name, func(s *service) http.RoundTripper { return sensible{s} })
-	}
-	if we := got[ours]; we.Verdict != verdictHeld || we.During < 0.9 || we.Seconds > 5 {
-		t.Errorf("package client: %+v", we)
-	}
-	if got["retry-at-once"].AmpHard < 2 || got[ours].AmpHard > ampMost {
-		t.Errorf("attempts per request in the spike: %v", got)
+	for _, most := range []time.Duration{time.Second, 30 * time.Second} {
+		for clients, limit := range map[int]float64{250: 5, 5: 8} { // that ask seldom; and much, whose throttles have to forget what was refused
+			p := small()
+			p.Clients = clients
+			got := map[string]outcome{}
+			for _, name := range []string{ours, "plain", "retry-at-once"} {
+				got[name] = played(t, p, name, func(s *service) http.RoundTripper { return &sensible{s: s, most: most} })
+			}
+			if we := got[ours]; we.Verdict != verdictHeld || we.During < 0.9 || we.Seconds > limit {
+				t.Errorf("package client, %d of them, times up to %v: %+v", clients, most, we)
+			}
+			if got["retry-at-once"].AmpHard < 2 || got[ours].AmpHard > ampMost {
+				t.Errorf("attempts per request in the spike: %v", got)
+			}
+		}
 	}
 }
 

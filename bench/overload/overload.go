@@ -171,7 +171,7 @@ func Main(ctx context.Context, args []string) int {
 	f.Uint64Var(&l.seed, "seed", 1, "of the arrivals, the same for every proxy")
 	f.StringVar(&l.program, "evenkeel", "", "program to try; empty: built from this clone")
 	names := f.String("scenario", "", "only these scenarios, parted by commas")
-	against := f.String("against", "", "haproxy: beside HAProxy as it comes and HAProxy that was told the truth; retries: beside HAProxy, nginx and, where it is installed, Caddy with retries as their manuals show them")
+	against := f.String("against", "", "haproxy: beside HAProxy as it comes and HAProxy that was told the truth; retries: beside HAProxy, nginx and, where they are installed, Caddy and Traefik with retries as their manuals show them")
 	asJSON := f.Bool("json", false, "write the results as JSON")
 	f.Usage = func() {
 		fmt.Fprintln(f.Output(), "usage: bench overload [flags]")

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -19,6 +20,7 @@ const (
 	haproxyRetry  = "haproxy retries" // with retries as its manual shows them
 	nginxRetry    = "nginx retries"   // likewise
 	caddyRetry    = "caddy retries"   // likewise
+	traefikRetry  = "traefik retries" // likewise
 	haproxyOracle = "haproxy oracle"  // told the number of workers, a queue that fits, and what class means
 )
 
@@ -61,6 +63,11 @@ func (l *lab) start(name, dir, single string, pool []string, workers int) (*fron
 		argv = []string{"caddy", "run", "--config", file, "--adapter", "caddyfile"}
 		env = append(os.Environ(), "HOME="+dir, "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir)
 		text = caddyConf(f, single, pool)
+	case traefikRetry:
+		file = filepath.Join(dir, "routes.yaml")
+		argv = []string{"traefik", "--entryPoints.single.address=" + f.single, "--entryPoints.pool.address=" + f.of, "--providers.file.filename=" + file,
+			"--log.level=ERROR", "--global.checkNewVersion=false", "--global.sendAnonymousUsage=false"}
+		text = traefikConf(single, pool)
 	case haproxyOracle:
 		text = haproxyConf(f, single, pool, "  balance leastconn\n  timeout queue 300ms\n  option httpchk GET /healthz\n"+
 			"  http-request set-priority-class int(1) if { req.hdr(x-class) critical }\n"+
@@ -149,6 +156,23 @@ func caddyConf(f *front, single string, pool []string) string {
 	return text
 }
 
+// traefikConf has retries as Traefik's manual shows them, four attempts in all with waits that grow from 100 ms, after the answers that nginx repeats too.
+func traefikConf(single string, pool []string) string {
+	text := "http:\n  middlewares:\n    again: {retry: {attempts: 4, initialInterval: 100ms, status: [502-504]}}\n  routers:\n"
+	for _, name := range []string{"single", "pool"} {
+		text += fmt.Sprintf("    %s: {entryPoints: [%s], rule: 'PathPrefix(`/`)', middlewares: [again], service: %s}\n", name, name, name)
+	}
+	text += "  services:\n"
+	for _, one := range []struct {
+		name    string
+		servers []string
+	}{{"single", []string{single}}, {"pool", pool}} {
+		text += fmt.Sprintf("    %s: {loadBalancer: {healthCheck: {path: /healthz, interval: 1s}, servers: [{url: 'http://%s'}]}}\n", one.name,
+			strings.Join(one.servers, "'}, {url: 'http://"))
+	}
+	return text
+}
+
 // rivals are the proxies beside evenkeel that were asked for, and why there are none.
 func rivals(against string) ([]string, error) {
 	switch against {
@@ -167,9 +191,12 @@ func rivals(against string) ([]string, error) {
 			}
 		}
 		list := []string{haproxyRetry, nginxRetry}
-		if _, err := exec.LookPath("caddy"); err == nil {
-			list = append(list, caddyRetry)
+		for program, name := range map[string]string{"caddy": caddyRetry, "traefik": traefikRetry} {
+			if _, err := exec.LookPath(program); err == nil {
+				list = append(list, name)
+			}
 		}
+		slices.Sort(list[2:])
 		return list, nil
 	}
 	return nil, fmt.Errorf("there is no rival %q; known are haproxy and retries", against)

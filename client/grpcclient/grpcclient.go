@@ -38,6 +38,8 @@ type Options struct {
 	Breaker        breaker.Config
 	NoBreaker      bool
 	Random         func() float64
+	Trace          func(ctx context.Context) (traceparent, tracestate string)
+	Hedge          time.Duration        // of unary calls that may be called twice without harm; 0: never
 	Observe        func(client.Attempt) // Status is the code of gRPC
 
 	// Idempotent says which methods ("/shop.Cart/Get") may be called twice without harm. nil: none.
@@ -70,19 +72,18 @@ func (c *Client) Unary() grpc.UnaryClientInterceptor {
 	return func(ctx context.Context, method string, in, out any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 		ctx, stop := c.deadline(ctx)
 		defer stop()
-		k, ticket, err := c.begin(ctx, method, cc.Target())
+		k, ticket, err := c.ask(ctx, method, cc.Target())
 		if err != nil {
 			return err
 		}
+		u := &unary{call: k, ctx: ctx, out: out, opts: opts, invoke: func(ctx context.Context, out any, opts []grpc.CallOption) error {
+			return invoke(ctx, method, in, out, cc, opts...)
+		}}
 		for k.number = 1; ; k.number++ {
-			var seen answer
-			actx, stop := k.attempt(ctx, c.o.AttemptTimeout)
-			err := invoke(actx, method, in, out, cc, seen.options(opts)...)
-			e := k.ended(ctx, actx, ticket, err, &seen)
-			stop()
+			e := u.attempt(ticket)
 			v := k.judge(ctx, e)
 			if !v.Again {
-				return e.err
+				return e.final(v)
 			}
 			if err := k.wait(ctx, v); err != nil {
 				return err
@@ -107,11 +108,10 @@ type call struct {
 	class  int
 	q      retry.Request
 	number int // of the last attempt
-	began  time.Time
 }
 
-// begin counts a call, and asks for its first attempt.
-func (c *Client) begin(ctx context.Context, method, target string) (*call, host.Ticket, error) {
+// ask counts a call, and asks for its first attempt.
+func (c *Client) ask(ctx context.Context, method, target string) (*call, host.Ticket, error) {
 	now := time.Now()
 	md, _ := metadata.FromOutgoingContext(ctx)
 	k := &call{c: c, host: c.hosts.Of(target, now), class: host.Class(string(client.ClassOf(ctx))), q: retry.Request{
@@ -137,20 +137,61 @@ func (r refusal) Unwrap() error { return r.Refused }
 // GRPCStatus is what status.FromError finds.
 func (r refusal) GRPCStatus() *status.Status { return status.New(codes.Unavailable, r.Error()) }
 
-// attempt is the context of one attempt: with what it takes along, and its time, if it has one.
-func (k *call) attempt(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
+// try is one attempt.
+type try struct {
+	ctx    context.Context
+	stop   context.CancelCauseFunc
+	ticket host.Ticket
+	number int
+	began  time.Time
+	trace  string // its traceparent
+	seen   answer
+}
+
+// errLost is the cause of an attempt that ended because the one beside it answered.
+var errLost = errors.New("the attempt beside it answered")
+
+// begin begins an attempt: its context has what it takes along, and its time, if it has one.
+func (k *call) begin(ctx context.Context, ticket host.Ticket, number int, limit time.Duration) *try {
+	t := &try{ticket: ticket, number: number}
 	if class := client.ClassOf(ctx); class != "" {
 		ctx = with(ctx, client.FieldClass, string(class))
 	}
-	if n := k.q.Caller + k.number - 1; n > 1 {
+	if n := k.q.Caller + number - 1; n > 1 {
 		ctx = with(ctx, retry.FieldAttempt, strconv.Itoa(n))
 	}
+	ctx, t.trace = k.traced(ctx, number)
 	k.host.Sent()
-	k.began = time.Now()
+	t.began = time.Now()
+	t.ctx, t.stop = context.WithCancelCause(ctx)
 	if limit > 0 {
-		return context.WithTimeout(ctx, limit) // and gRPC tells the server
+		var over context.CancelFunc
+		t.ctx, over = context.WithTimeout(t.ctx, limit) // and gRPC tells the server
+		stop := t.stop
+		t.stop = func(cause error) { stop(cause); over() }
 	}
-	return context.WithCancel(ctx)
+	return t
+}
+
+// traced puts into the metadata where in a trace an attempt is. A traceparent that the program has put there itself stays.
+func (k *call) traced(ctx context.Context, number int) (context.Context, string) {
+	md, _ := metadata.FromOutgoingContext(ctx)
+	if own := md.Get(client.FieldTraceparent); len(own) > 0 {
+		return ctx, own[0]
+	}
+	place := ctx
+	if ask := k.c.o.Trace; ask != nil {
+		parent, state := ask(client.WithAttempt(ctx, number))
+		place = client.WithTrace(ctx, parent, state)
+	}
+	parent, state := client.TraceOf(place)
+	if parent == "" {
+		return ctx, ""
+	}
+	if ctx = with(ctx, client.FieldTraceparent, parent); state != "" {
+		ctx = with(ctx, client.FieldTracestate, state)
+	}
+	return ctx, parent
 }
 
 // with sets a field of the metadata that is sent.
@@ -186,30 +227,39 @@ func (a *answer) first(name string) string {
 
 // ending is how an attempt ended.
 type ending struct {
-	err  error
-	a    retry.Attempt
-	took time.Duration
+	err   error
+	a     retry.Attempt
+	took  time.Duration
+	hedge bool
+	trace string
+}
+
+// failed says whether the attempt failed in a way that another one might mend.
+func (e *ending) failed() bool {
+	return e.err != nil && (e.a.Kind != retry.Answered || retry.Failed(0, e.a.Code))
 }
 
 // ended finds out how an attempt ended, and tells the host.
-func (k *call) ended(ctx, attempt context.Context, ticket host.Ticket, err error, seen *answer) ending {
+func (k *call) ended(whole context.Context, t *try, err error) ending {
 	now := time.Now()
-	e := ending{err: err, took: now.Sub(k.began), a: retry.Attempt{Number: k.number, Kind: retry.Answered, Code: int(status.Code(err))}}
-	if v := seen.first(retry.FieldPushback); v != "" {
+	e := ending{err: err, took: now.Sub(t.began), trace: t.trace, a: retry.Attempt{Number: t.number, Kind: retry.Answered, Code: int(status.Code(err))}}
+	if v := t.seen.first(retry.FieldPushback); v != "" {
 		e.a.RetryAfter, e.a.NoRetry = retry.Pushback(v)
 	}
-	e.a.NoRetry = e.a.NoRetry || retry.ForbidsRetry(seen.first(strings.ToLower(retry.FieldNoRetry)))
+	e.a.NoRetry = e.a.NoRetry || retry.ForbidsRetry(t.seen.first(strings.ToLower(retry.FieldNoRetry)))
 	outcome, accepted := breaker.Success, true
 	switch code := status.Code(err); {
-	case ctx.Err() != nil && err != nil:
+	case err != nil && errors.Is(context.Cause(t.ctx), errLost):
+		e.a.Kind, outcome, accepted = retry.Cancelled, breaker.Ignored, false
+	case whole.Err() != nil && err != nil:
 		e.a.Kind = retry.Cancelled
-		if outcome, accepted = breaker.Ignored, false; errors.Is(ctx.Err(), context.DeadlineExceeded) && e.took >= waitSays {
+		if outcome, accepted = breaker.Ignored, false; errors.Is(whole.Err(), context.DeadlineExceeded) && e.took >= waitSays {
 			outcome = breaker.Failure
 		}
-	case err != nil && (attempt.Err() != nil || code == codes.DeadlineExceeded && over(attempt, ctx, now)):
+	case err != nil && (t.ctx.Err() != nil || code == codes.DeadlineExceeded && over(t.ctx, whole, now)):
 		e.a.Kind = retry.TimedOut
 		outcome, accepted = breaker.Failure, false
-	case code == codes.Unavailable && seen.peer.Addr == nil:
+	case code == codes.Unavailable && t.seen.peer.Addr == nil:
 		e.a.Kind = retry.Connect // it never had a connection, and so no server saw it
 		outcome, accepted = breaker.Failure, false
 	case code == codes.ResourceExhausted, code == codes.Unavailable && e.a.RetryAfter > 0:
@@ -217,8 +267,16 @@ func (k *call) ended(ctx, attempt context.Context, ticket host.Ticket, err error
 	case code == codes.Unavailable, code == codes.DeadlineExceeded:
 		outcome, accepted = breaker.Failure, false
 	}
-	k.host.Done(ticket, now, breaker.Result{Outcome: outcome, Took: e.took, RetryAfter: e.a.RetryAfter}, accepted)
+	k.host.Done(t.ticket, now, breaker.Result{Outcome: outcome, Took: e.took, RetryAfter: e.a.RetryAfter}, accepted)
 	return e
+}
+
+// final is the error of a call whose last attempt it is.
+func (e *ending) final(v host.Verdict) error {
+	if e.err == nil || e.a.RetryAfter == 0 && !e.a.NoRetry && !v.Spent {
+		return e.err
+	}
+	return &said{e.err, e.a.RetryAfter, e.a.NoRetry || v.Spent}
 }
 
 // over says whether the time of an attempt is over, and not that of the whole. The server, which was told, may have found so some moments sooner.
@@ -231,8 +289,11 @@ func over(attempt, whole context.Context, now time.Time) bool {
 
 // judge says whether and when another attempt follows.
 func (k *call) judge(ctx context.Context, e ending) host.Verdict {
-	v := k.host.Judge(ctx, k.q, e.a, k.class)
-	k.c.o.Observe(client.Attempt{Host: k.host.Name, Number: k.number, Status: int(status.Code(e.err)), Err: e.err, Took: e.took, Reason: v.Reason, Kept: v.Kept})
+	a := e.a
+	a.Number = k.number
+	v := k.host.Judge(ctx, k.q, a, k.class)
+	k.c.o.Observe(client.Attempt{Host: k.host.Name, Number: k.number, Hedge: e.hedge, Status: int(status.Code(e.err)), Err: e.err, Took: e.took, Reason: v.Reason,
+		Trace: e.trace, Kept: v.Kept})
 	return v
 }
 

@@ -3,8 +3,10 @@ package grpcclient
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -16,6 +18,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
 
@@ -32,17 +35,34 @@ type scripted struct {
 	got    []metadata.MD
 	left   []time.Duration // until the deadline; 0: there was none
 	class  []client.Class
+	trace  string // of the last call, as its context says
+
+	attempts bool // lines are for attempts, in whatever order they come
+}
+
+// attempt is which attempt a call says that it is.
+func (s *scripted) attempt(md metadata.MD) int {
+	if v := md.Get(retry.FieldAttempt); len(v) > 0 {
+		return retry.CallerAttempt(v[0])
+	}
+	return 1
 }
 
 func (s *scripted) next(ctx context.Context, trailer func(metadata.MD)) error {
 	md, _ := metadata.FromIncomingContext(ctx)
 	s.mu.Lock()
-	line := s.script[min(len(s.got), len(s.script)-1)]
+	n := len(s.got)
+	if s.attempts {
+		n = s.attempt(md) - 1
+	}
+	line := s.script[min(n, len(s.script)-1)]
 	left := time.Duration(0)
 	if end, has := ctx.Deadline(); has {
 		left = time.Until(end)
 	}
 	s.got, s.left, s.class = append(s.got, md), append(s.left, left), append(s.class, client.ClassOf(ctx))
+	parent, state := client.TraceOf(ctx)
+	s.trace = parent + " " + state
 	s.mu.Unlock()
 	word := strings.Fields(line)
 	if len(word) > 1 {
@@ -55,6 +75,12 @@ func (s *scripted) next(ctx context.Context, trailer func(metadata.MD)) error {
 		return status.Error(codes.ResourceExhausted, "told so")
 	case "internal":
 		return status.Error(codes.Internal, "told so")
+	case "late":
+		select {
+		case <-time.After(200 * time.Millisecond):
+		case <-ctx.Done():
+		}
+		return status.Error(codes.Unavailable, "told so")
 	case "hang":
 		<-ctx.Done()
 		return status.FromContextError(ctx.Err()).Err()
@@ -70,6 +96,9 @@ func (s *scripted) calls() int {
 
 func (s *scripted) UnaryCall(ctx context.Context, in *grpc_testing.SimpleRequest) (*grpc_testing.SimpleResponse, error) {
 	err := s.next(ctx, func(md metadata.MD) { _ = grpc.SetTrailer(ctx, md) })
+	md, _ := metadata.FromIncomingContext(ctx)
+	own := metadata.Pairs("x-attempt", strconv.Itoa(s.attempt(md)))
+	_, _ = grpc.SetHeader(ctx, own), grpc.SetTrailer(ctx, own)
 	return &grpc_testing.SimpleResponse{Username: string(in.GetPayload().GetBody())}, err
 }
 
@@ -184,6 +213,46 @@ func TestWhatTravels(t *testing.T) {
 	}
 }
 
+const place = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+// TestTraceTravels: each attempt says where in a trace it is, by the option, the context or its metadata; its server passes it on.
+func TestTraceTravels(t *testing.T) {
+	ofAttempt := func(ctx context.Context) (string, string) {
+		return fmt.Sprintf("00-4bf92f3577b34da6a3ce929d0e0e4736-%016x-01", client.AttemptOf(ctx)), "own=1"
+	}
+	for name, c := range map[string]struct {
+		o    Options
+		ctx  func(context.Context) context.Context
+		want string // of both attempts
+	}{
+		"nobody says anything": {want: " / / "},
+		"by the context": {ctx: func(ctx context.Context) context.Context { return client.WithTrace(ctx, place, "rojo=1") },
+			want: place + " rojo=1/" + place + " rojo=1/" + place + " rojo=1"},
+		"by the option": {o: Options{Trace: ofAttempt}, want: "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000001-01 own=1/" +
+			"00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000002-01 own=1/00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000002-01 own=1"},
+		"by its metadata": {o: Options{Trace: ofAttempt}, ctx: func(ctx context.Context) context.Context {
+			return metadata.AppendToOutgoingContext(ctx, "traceparent", place)
+		}, want: place + " /" + place + " /" + place + " "},
+	} {
+		seen := ""
+		c.o.Observe = func(a client.Attempt) { seen = a.Trace }
+		s, calls, _ := serve(t, c.o, "unavailable", "ok")
+		ctx := client.WithIdempotent(t.Context())
+		if c.ctx != nil {
+			ctx = c.ctx(ctx)
+		}
+		if _, err := calls.UnaryCall(ctx, &grpc_testing.SimpleRequest{}); err != nil || s.calls() != 2 {
+			t.Fatalf("%s: %v after %d calls", name, err, s.calls())
+		}
+		said := func(md metadata.MD) string {
+			return strings.Join(md.Get("traceparent"), ",") + " " + strings.Join(md.Get("tracestate"), ",")
+		}
+		if have := said(s.got[0]) + "/" + said(s.got[1]) + "/" + s.trace; have != c.want || seen+" " != s.trace[:len(seen)]+" " {
+			t.Errorf("%s: %s, seen as %s, want %s", name, have, seen, c.want)
+		}
+	}
+}
+
 func TestAttemptTimeout(t *testing.T) {
 	s, calls, _ := serve(t, Options{AttemptTimeout: 50 * time.Millisecond}, "hang", "ok")
 	if _, err := calls.UnaryCall(client.WithIdempotent(t.Context()), &grpc_testing.SimpleRequest{}); err != nil || s.calls() != 2 || s.left[0] > 50*time.Millisecond {
@@ -208,9 +277,15 @@ func TestNoConnection(t *testing.T) {
 
 func TestRefusedHere(t *testing.T) {
 	s, calls, _ := serve(t, Options{NoBreaker: true, Random: func() float64 { return 0 }}, "exhausted 60000")
-	var err error
-	for range 10 {
+	_, err := calls.UnaryCall(t.Context(), &grpc_testing.SimpleRequest{})
+	if RetryAfter(err) != time.Minute || status.Code(err) != codes.ResourceExhausted || status.Convert(err).Message() != "told so" {
+		t.Errorf("%v, again after %v", err, RetryAfter(err))
+	}
+	for range 9 {
 		_, err = calls.UnaryCall(t.Context(), &grpc_testing.SimpleRequest{})
+	}
+	if left := RetryAfter(err); left < 50*time.Second || left > time.Minute {
+		t.Errorf("%v, again after %v", err, left)
 	}
 	var refused *client.Refused
 	if !errors.As(err, &refused) || refused.Stage != client.StageThrottle || status.Code(err) != codes.Unavailable || s.calls() != 5 {
@@ -219,6 +294,104 @@ func TestRefusedHere(t *testing.T) {
 	if _, err := calls.StreamingOutputCall(t.Context(), &grpc_testing.StreamingOutputCallRequest{}); !errors.As(err, &refused) {
 		t.Error(err)
 	}
+	for _, other := range []error{nil, errors.New("other"), status.Error(codes.Unavailable, "plain")} {
+		if RetryAfter(other) != 0 {
+			t.Errorf("%v asks for %v", other, RetryAfter(other))
+		}
+	}
+}
+
+// TestNoHedge: what answers in time is called once.
+func TestNoHedge(t *testing.T) {
+	s, calls, _ := serve(t, Options{Hedge: time.Minute, Idempotent: func(string) bool { return true }}, "ok")
+	if _, err := calls.UnaryCall(t.Context(), &grpc_testing.SimpleRequest{}); err != nil || s.calls() != 1 {
+		t.Errorf("%v after %d calls", err, s.calls())
+	}
+}
+
+// TestHedge: a call that may be made twice and has no answer in time is made a second time beside the first; whichever answers gives message, head,
+// trailer and peer, and the other one says nothing of its server.
+func TestHedge(t *testing.T) {
+	for name, c := range map[string]struct {
+		script []string
+		safe   bool
+		share  float64
+		want   codes.Code
+		calls  uint64 // that were made
+		hedge  bool
+	}{
+		"the second wins":      {script: []string{"hang", "ok"}, safe: true, want: codes.OK, calls: 2, hedge: true},
+		"the second is told":   {script: []string{"hang", "internal"}, safe: true, want: codes.Internal, calls: 2, hedge: true},
+		"both fail, a third":   {script: []string{"late", "unavailable", "ok"}, safe: true, want: codes.OK, calls: 3},
+		"not known to be safe": {script: []string{"late", "ok"}, want: codes.Unavailable, calls: 1},
+		"no budget":            {script: []string{"late", "ok"}, safe: true, share: -1, want: codes.Unavailable, calls: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			last := client.Attempt{}
+			s, calls, made := serve(t, Options{Hedge: 20 * time.Millisecond, Share: c.share, Observe: func(a client.Attempt) { last = a },
+				Idempotent: func(method string) bool { return c.safe && strings.HasSuffix(method, "/UnaryCall") }}, c.script...)
+			s.attempts = true
+			if _, err := calls.EmptyCall(t.Context(), &grpc_testing.Empty{}); status.Code(err) != codes.Unimplemented { // so that it is connected
+				t.Fatal(err)
+			}
+			var head, trailer metadata.MD
+			var from peer.Peer
+			out, err := calls.UnaryCall(t.Context(), &grpc_testing.SimpleRequest{Payload: &grpc_testing.Payload{Body: []byte("order")}}, grpc.Header(&head), grpc.Trailer(&trailer), grpc.Peer(&from))
+			if n := made.Status()[0].Attempts - 1; status.Code(err) != c.want || n != c.calls || last.Hedge != c.hedge {
+				t.Errorf("%v after %d calls, the last was %+v", err, n, last)
+			}
+			if number := []string{strconv.Itoa(int(c.calls))}; err == nil && (out.Username != "order" || !slices.Equal(head.Get("x-attempt"), number) || !slices.Equal(trailer.Get("x-attempt"), number) || from.Addr == nil) {
+				t.Errorf("%v, head %v, trailer %v, from %v", out, head, trailer, from.Addr)
+			}
+			if c.hedge && c.want == codes.OK {
+				if st := made.Status()[0]; st.Hedges != 1 || st.Breaker.Failed != 0 {
+					t.Errorf("%+v", st)
+				}
+			}
+		})
+	}
+}
+
+// TestChain: what the middle one of three tried as often as it may be is not tried again by the first, who may.
+func TestChain(t *testing.T) {
+	for script, want := range map[string]int{"unavailable": 3, "unavailable -1": 1} {
+		o := Options{Idempotent: func(string) bool { return true }, Random: func() float64 { return 0.95 }} // nothing is held back
+		last, calls, _ := serve(t, o, script)
+		middle := &passing{to: calls}
+		l := bufconn.Listen(1 << 16)
+		server := grpc.NewServer(grpc.UnaryInterceptor(ReceiveUnary), grpc.StreamInterceptor(ReceiveStream))
+		grpc_testing.RegisterTestServiceServer(server, middle)
+		done := make(chan struct{})
+		go func() { defer close(done); _ = server.Serve(l) }()
+		t.Cleanup(func() { server.Stop(); <-done })
+		first, _ := connect(t, o, func(ctx context.Context, _ string) (net.Conn, error) { return l.DialContext(ctx) })
+		if _, err := first.UnaryCall(t.Context(), &grpc_testing.SimpleRequest{}); status.Code(err) != codes.Unavailable || last.calls() != want {
+			t.Errorf("%s: %v after %d calls of the last, want %d", script, err, last.calls(), want)
+		}
+		in, err := first.StreamingOutputCall(t.Context(), &grpc_testing.StreamingOutputCallRequest{})
+		if err == nil {
+			_, err = in.Recv()
+		}
+		if status.Code(err) != codes.Unavailable || last.calls() != 2*want {
+			t.Errorf("%s: %v after %d calls of the last, want %d", script, err, last.calls(), 2*want)
+		}
+	}
+	NoRetry(t.Context()) // which is no call of a server
+}
+
+// passing asks another server for all that it is asked.
+type passing struct {
+	grpc_testing.UnimplementedTestServiceServer
+	to grpc_testing.TestServiceClient
+}
+
+func (p *passing) UnaryCall(ctx context.Context, in *grpc_testing.SimpleRequest) (*grpc_testing.SimpleResponse, error) {
+	return p.to.UnaryCall(ctx, in)
+}
+
+func (p *passing) StreamingOutputCall(_ *grpc_testing.StreamingOutputCallRequest, out grpc_testing.TestService_StreamingOutputCallServer) error {
+	_, err := p.to.UnaryCall(out.Context(), &grpc_testing.SimpleRequest{})
+	return err
 }
 
 // A stream with one request is tried again until its first answer, and never after it.

@@ -15,13 +15,13 @@ import (
 func (c *Client) Stream() grpc.StreamClientInterceptor {
 	return func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, begin grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 		ctx, stop := c.deadline(ctx)
-		k, ticket, err := c.begin(ctx, method, cc.Target())
+		k, ticket, err := c.ask(ctx, method, cc.Target())
 		if err != nil {
 			stop()
 			return nil, err
 		}
 		k.number = 1
-		s := &stream{call: k, ctx: ctx, stop: stop, ticket: ticket, desc: desc, begin: func(ctx context.Context, seen *answer) (grpc.ClientStream, error) {
+		s := &stream{call: k, ctx: ctx, stop: stop, ticket: ticket, desc: desc, start: func(ctx context.Context, seen *answer) (grpc.ClientStream, error) {
 			return begin(ctx, desc, cc, method, seen.options(opts)...)
 		}}
 		if err := s.open(); err != nil {
@@ -40,22 +40,19 @@ type stream struct {
 	ctx    context.Context
 	stop   context.CancelFunc
 	desc   *grpc.StreamDesc
-	begin  func(context.Context, *answer) (grpc.ClientStream, error)
+	start  func(context.Context, *answer) (grpc.ClientStream, error)
 	ticket host.Ticket
 
-	actx    context.Context
-	astop   context.CancelFunc
-	seen    *answer
-	settled bool // the last attempt is judged
+	try     *try // the last one
+	settled bool // … is judged
 	sent    any
 }
 
 // open begins an attempt, and others after it if it cannot.
 func (s *stream) open() error {
 	for {
-		s.seen = &answer{}
-		s.actx, s.astop = s.attempt(s.ctx, 0)
-		now, err := s.begin(s.actx, s.seen)
+		s.try = s.begin(s.ctx, s.ticket, s.number, 0)
+		now, err := s.start(s.try.ctx, &s.try.seen)
 		if err == nil {
 			s.ClientStream = now
 			return nil
@@ -68,11 +65,11 @@ func (s *stream) open() error {
 
 // again judges an attempt that failed. nil: there shall be another, which has been waited for.
 func (s *stream) again(err error) error {
-	e := s.ended(s.ctx, s.actx, s.ticket, err, s.seen)
-	s.astop()
+	e := s.ended(s.ctx, s.try, err)
+	s.try.stop(context.Canceled)
 	v := s.judge(s.ctx, e)
 	if !v.Again {
-		return e.err
+		return e.final(v)
 	}
 	if err := s.wait(s.ctx, v); err != nil {
 		return err
@@ -98,7 +95,7 @@ func (s *stream) RecvMsg(m any) error {
 		case s.settled:
 		case err == nil || errors.Is(err, io.EOF):
 			s.settled = true
-			s.judge(s.ctx, s.ended(s.ctx, s.actx, s.ticket, nil, s.seen))
+			s.judge(s.ctx, s.ended(s.ctx, s.try, nil))
 		case s.desc.ClientStreams:
 			s.settled = true
 			s.q.Gone = true // what was sent is not kept
@@ -112,7 +109,7 @@ func (s *stream) RecvMsg(m any) error {
 			s.settled = true
 		}
 		if err != nil || !s.desc.ServerStreams { // it has ended
-			s.astop()
+			s.try.stop(context.Canceled)
 			s.stop()
 		}
 		return err

@@ -2,6 +2,7 @@ package degrade
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +15,14 @@ type world struct {
 	*Set
 	now    time.Time
 	events []string
+	firing string // an alert of shop
+}
+
+func (w *world) fires(names []string, labels map[string]string) string {
+	if slices.Contains(names, w.firing) && (labels["route"] == "" || labels["route"] == "shop") {
+		return w.firing + " (route shop)"
+	}
+	return ""
 }
 
 func newWorld(cfg map[string]*site.Switch) *world {
@@ -25,7 +34,7 @@ func newWorld(cfg map[string]*site.Switch) *world {
 
 func (w *world) play(seconds int, p Pressure) {
 	for range seconds {
-		w.Step(w.now, func(string) Pressure { return p })
+		w.Step(w.now, Senses{Pressure: func(string) Pressure { return p }, Fires: w.fires})
 		w.now = w.now.Add(time.Second)
 	}
 }
@@ -56,6 +65,35 @@ func TestOverloadTurnsOnAndCalmTurnsOff(t *testing.T) {
 11s: switch images is on: low requests of pool shop are refused
 23s: switch images is off: pool shop is well
 143s: switch extras is off: pool shop is well`
+	if got := w.told(); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestAlertsTurnOnAndTheirEndTurnsOff(t *testing.T) {
+	w := newWorld(map[string]*site.Switch{
+		"burns":  {Alerts: []string{"burn-page", "many-503"}, After: 2 * time.Second, Back: 10 * time.Second},
+		"either": {Pool: "shop", Alerts: []string{"many-503"}, Back: 10 * time.Second},
+		"other":  {Alerts: []string{"many-503"}, Labels: map[string]string{"route": "search"}, Back: 10 * time.Second},
+	})
+	for i, want := range []string{"none of its alerts fires", "pool shop is well, and none of its alerts fires", "none of its alerts fires"} {
+		if w.play(1, Pressure{}); w.Status(w.now)[i].Why != want {
+			t.Errorf("%+v, want %s", w.Status(w.now)[i], want)
+		}
+	}
+	w.firing = "many-503"
+	w.play(5, Pressure{})
+	w.firing = ""
+	w.play(5, Pressure{})
+	w.play(1, Pressure{Overloaded: true})
+	w.firing = "burn-page"
+	w.play(3, Pressure{})
+	w.firing = ""
+	w.play(20, Pressure{})
+	want := `3s: switch either is on: alert many-503 (route shop) fires
+5s: switch burns is on: alert many-503 (route shop) fires
+24s: switch either is off: pool shop is well, and none of its alerts fires
+27s: switch burns is off: none of its alerts fires`
 	if got := w.told(); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}

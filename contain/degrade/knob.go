@@ -19,24 +19,28 @@ type Knob struct {
 	cfg     site.Switch
 	hold    Hold
 	auto    bool      // on by itself
-	pressed time.Time // the pool is overloaded since then; zero: it is not
+	cause   string    // why it is, or was last
+	pressed time.Time // there is a cause since then; zero: there is none
 	calm    time.Time // … or was last
 }
 
-// Step takes in whether the pool is overloaded as the switch wants it, and says whether the switch is on from now on, and why.
-func (k *Knob) Step(now time.Time, pressed bool) (on bool, why string) {
+// Step takes in what there is to turn the switch on, in a sentence, empty for nothing, and says whether the switch is on from now on, and why.
+func (k *Knob) Step(now time.Time, cause string) (on bool, why string) {
+	if cause != "" {
+		k.cause = cause
+	}
 	switch {
-	case k.cfg.Pool == "":
+	case k.cfg.Pool == "" && len(k.cfg.Alerts) == 0:
 		k.auto, k.pressed = false, time.Time{}
-	case pressed && k.pressed.IsZero():
+	case cause != "" && k.pressed.IsZero():
 		k.pressed, k.calm = now, time.Time{}
-	case !pressed && k.calm.IsZero():
+	case cause == "" && k.calm.IsZero():
 		k.pressed, k.calm = time.Time{}, now
 	}
-	if pressed && !k.pressed.IsZero() && now.Sub(k.pressed) >= k.cfg.After {
+	if cause != "" && !k.pressed.IsZero() && now.Sub(k.pressed) >= k.cfg.After {
 		k.auto = true
 	}
-	if k.auto && !pressed && now.Sub(k.calm) >= k.cfg.Back {
+	if k.auto && cause == "" && now.Sub(k.calm) >= k.cfg.Back {
 		k.auto = false
 	}
 	if !k.hold.Until.After(now) {
@@ -47,12 +51,14 @@ func (k *Knob) Step(now time.Time, pressed bool) (on bool, why string) {
 		return false, "set off by " + k.hold.By
 	}
 	switch {
-	case k.auto && k.cfg.When == "low_off":
-		return true, "low requests of pool " + k.cfg.Pool + " are refused"
 	case k.auto:
-		return true, "pool " + k.cfg.Pool + " is overloaded"
+		return true, k.cause
+	case k.cfg.Pool != "" && len(k.cfg.Alerts) > 0:
+		return false, "pool " + k.cfg.Pool + " is well, and none of its alerts fires"
 	case k.cfg.Pool != "":
 		return false, "pool " + k.cfg.Pool + " is well"
+	case len(k.cfg.Alerts) > 0:
+		return false, "none of its alerts fires"
 	}
 	return false, "nobody has set it"
 }

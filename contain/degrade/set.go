@@ -28,7 +28,8 @@ type state struct {
 	on      atomic.Bool
 	changes atomic.Uint64
 
-	knob  Knob // guarded by the set's lock, as what follows
+	knob  Knob   // guarded by the set's lock, as what follows
+	cause string // what there was to turn it on at the last look
 	why   string
 	since time.Time
 }
@@ -60,30 +61,52 @@ func (s *Set) named(name string, now time.Time) *state {
 	return st
 }
 
-// Step looks at all switches. pressure tells how a pool is; it is asked once for each pool that has switches.
-func (s *Set) Step(now time.Time, pressure func(pool string) Pressure) {
+// Senses are what switches look at. Step asks them.
+type Senses struct {
+	Pressure func(pool string) Pressure // how a pool is; asked once for each pool that has switches
+	// Fires is the first alert that fires of those with such names and labels, in a few words; empty: none does.
+	Fires func(names []string, labels map[string]string) string
+}
+
+// Step looks at all switches.
+func (s *Set) Step(now time.Time, by Senses) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	asked := map[string]Pressure{}
 	for _, name := range slices.Sorted(maps.Keys(s.byName)) {
 		st := s.byName[name]
-		pressed := false
-		if pool := st.knob.cfg.Pool; pool != "" {
-			p, known := asked[pool]
-			if !known {
-				p = pressure(pool)
-				asked[pool] = p
-			}
-			pressed = p.Overloaded && st.knob.cfg.When != "low_off" || p.LowOff
-		}
-		s.step(st, now, pressed)
+		st.cause = by.cause(&st.knob.cfg, asked)
+		s.step(st, now)
 	}
 }
 
+// cause is what there is to turn a switch on, in a sentence; empty: nothing.
+func (by *Senses) cause(cfg *site.Switch, asked map[string]Pressure) string {
+	if cfg.Pool != "" {
+		p, known := asked[cfg.Pool]
+		if !known {
+			p = by.Pressure(cfg.Pool)
+			asked[cfg.Pool] = p
+		}
+		switch {
+		case p.LowOff && cfg.When == "low_off":
+			return "low requests of pool " + cfg.Pool + " are refused"
+		case p.LowOff, p.Overloaded && cfg.When != "low_off":
+			return "pool " + cfg.Pool + " is overloaded"
+		}
+	}
+	if len(cfg.Alerts) > 0 {
+		if a := by.Fires(cfg.Alerts, cfg.Labels); a != "" {
+			return "alert " + a + " fires"
+		}
+	}
+	return ""
+}
+
 // step moves one switch. The lock is held.
-func (s *Set) step(st *state, now time.Time, pressed bool) {
+func (s *Set) step(st *state, now time.Time) {
 	was := st.on.Load()
-	on, why := st.knob.Step(now, pressed)
+	on, why := st.knob.Step(now, st.cause)
 	st.why = why
 	if on == was {
 		return
@@ -103,7 +126,7 @@ func word(on bool) string {
 	return "off"
 }
 
-// Hold turns a switch on or off until a moment, whatever its pool does: by people, or by what else watches over the site. A zero until
+// Hold turns a switch on or off until a moment, whatever its pool and alerts do: by people, or by what else watches over the site. A zero until
 // leaves it to itself again.
 func (s *Set) Hold(name string, h Hold, now time.Time) error {
 	s.mu.Lock()
@@ -113,7 +136,7 @@ func (s *Set) Hold(name string, h Hold, now time.Time) error {
 		return fmt.Errorf("there is no switch %q", name)
 	}
 	st.knob.hold = h
-	s.step(st, now, !st.knob.pressed.IsZero())
+	s.step(st, now)
 	return nil
 }
 
@@ -126,6 +149,7 @@ type Status struct {
 	Until   time.Time // somebody's word holds until then; zero: it goes by itself
 	By      string
 	Pool    string
+	Alerts  []string
 	Changes uint64
 }
 
@@ -136,7 +160,7 @@ func (s *Set) Status(now time.Time) []Status {
 	out := make([]Status, 0, len(s.byName))
 	for _, name := range slices.Sorted(maps.Keys(s.byName)) {
 		st := s.byName[name]
-		one := Status{Name: name, On: st.on.Load(), Why: st.why, Since: st.since, Pool: st.knob.cfg.Pool, Changes: st.changes.Load()}
+		one := Status{Name: name, On: st.on.Load(), Why: st.why, Since: st.since, Pool: st.knob.cfg.Pool, Alerts: st.knob.cfg.Alerts, Changes: st.changes.Load()}
 		if h := st.knob.hold; h.Until.After(now) {
 			one.Until, one.By = h.Until, h.By
 		}

@@ -11,7 +11,7 @@ const (
 	// MaxWait is the longest Retry-After or pushback that is waited for: who asks for more is taken at its word, by whoever asked us.
 	MaxWait = time.Second
 	// CallerMaxWait is the same for callers, who hold nothing of others while they wait: a gateway that begins to refuse asks for one or two seconds, and
-	// for up to four when it is short of something itself.
+	// for up to four when it is short of something itself. Of longer ones callers hear at once.
 	CallerMaxWait = 4 * time.Second
 )
 

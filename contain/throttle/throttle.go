@@ -5,7 +5,8 @@
 //
 //	max(0, (requests - K*accepts) / (requests + 1))
 //
-// so that a server which accepts A a second is asked about K*A times a second, however much its callers want. Time and randomness are arguments.
+// so that a server which accepts A a second is asked about K*A times a second, however much its callers want. A server that refuses everything and says
+// for how long is left alone for that long, but for the part that always goes out. Time and randomness are arguments.
 package throttle
 
 import "time"
@@ -38,6 +39,7 @@ type Throttle struct {
 	parts   [buckets]part
 	sum     part
 	started bool
+	silence silence
 }
 
 // part is what was counted in one bucket, or in all.
@@ -76,18 +78,32 @@ func (t *Throttle) Done(now time.Time, accepted bool) {
 	p := part{requests: 1}
 	if accepted {
 		p.accepts = 1
+		t.silence = silence{}
 	}
 	t.count(p)
 }
 
+// Ask notes that a request that was refused, and is told to Done as well, came with the server's word not to be asked again for so long. While it refuses
+// everything with such words, requests are held back as much as they ever are; the first that is accepted ends it.
+func (t *Throttle) Ask(now time.Time, long time.Duration) {
+	if long > 0 {
+		t.silence.ask(now, long, t.c.Window)
+	}
+}
+
+// Silence is for how long the server still wants not to be asked, 0 when it does not, or has accepted something since: what need not be sent, such as
+// repeats, waits for its end.
+func (t *Throttle) Silence(now time.Time) time.Duration { return t.silence.left(now) }
+
 // Chance is how likely a request is refused now.
 func (t *Throttle) Chance(now time.Time) float64 {
 	t.forget(now)
+	chance := t.c.Most * t.silence.held(now)
 	if int(t.sum.requests) < t.c.Least {
-		return 0
+		return chance
 	}
 	requests, accepts := float64(t.sum.requests), float64(t.sum.accepts)
-	return min(t.c.Most, max(0, (requests-t.c.K*accepts)/(requests+1)))
+	return min(t.c.Most, max(chance, (requests-t.c.K*accepts)/(requests+1)))
 }
 
 // Seen is how many requests the window holds, those refused here too, and how many of them were accepted.

@@ -12,7 +12,7 @@ import (
 
 // TestScenarios plays testdata/*.txt: a line is a time since the start, what happens, and for "chance" what must be found.
 func TestScenarios(t *testing.T) {
-	for _, name := range []string{"window.txt", "edges.txt"} {
+	for _, name := range []string{"window.txt", "edges.txt", "silence.txt"} {
 		t.Run(name, func(t *testing.T) {
 			text, err := os.ReadFile("testdata/" + name)
 			if err != nil {
@@ -36,8 +36,8 @@ func TestScenarios(t *testing.T) {
 func play(t *testing.T, where string, throttle *Throttle, start time.Time, word []string) {
 	t.Helper()
 	at, err := time.ParseDuration(word[0])
-	if err != nil || len(word) != 3 {
-		t.Fatalf("%s: want TIME VERB NUMBER, have %q", where, word)
+	if err != nil || len(word) != 3 && word[1] != "asked" {
+		t.Fatalf("%s: want TIME VERB NUMBER, or TIME asked TIMES FOR, have %q", where, word)
 	}
 	now := start.Add(at)
 	var v float64
@@ -48,6 +48,19 @@ func play(t *testing.T, where string, throttle *Throttle, start time.Time, word 
 	case "accepted", "refused":
 		for range int(v) {
 			throttle.Done(now, word[1] == "accepted")
+		}
+	case "asked":
+		long, err := time.ParseDuration(word[3])
+		if err != nil {
+			t.Fatalf("%s: %v", where, err)
+		}
+		for range int(v) {
+			throttle.Done(now, false)
+			throttle.Ask(now, long)
+		}
+	case "silence":
+		if have := throttle.Silence(now).Seconds(); math.Abs(have-v) > 0.0005 {
+			t.Errorf("%s: %.4f s of silence are left, want %.4f", where, have, v)
 		}
 	case "held":
 		for range int(v) {
@@ -125,6 +138,7 @@ func TestAllocatesNothing(t *testing.T) {
 		now = now.Add(time.Second)
 		if !throttle.Refuse(now, 0.5) {
 			throttle.Done(now, false)
+			throttle.Ask(now, time.Minute)
 		}
 	}); n != 0 {
 		t.Errorf("%v allocations", n)

@@ -223,3 +223,17 @@ func TestUpdate(t *testing.T) {
 		t.Error("the old token was shown to the new collector")
 	}
 }
+
+// TestFailedCall: a call of gRPC that failed is an error in both its spans, though its status is 200.
+func TestFailedCall(t *testing.T) {
+	c, e, _ := start(t, "http", prometheus.NewRegistry())
+	s := tried(t)
+	s.Answer.Call, s.Attempts[1].Failure = "UNAVAILABLE", "UNAVAILABLE"
+	e.Span(s)
+	until(t, "three spans came", func() bool { return len(c.Spans()) == 3 })
+	for _, i := range []int{0, 2} {
+		if one := c.Spans()[i]; !one.Failed || one.Is["error.type"] != "UNAVAILABLE" || one.Is["http.response.status_code"] != "200" {
+			t.Errorf("%+v", one)
+		}
+	}
+}

@@ -104,7 +104,7 @@ func knownMethod(m string) bool {
 	return false
 }
 
-// failedAnswer says why the answer counts as an error of this side: a status from 500, or one cut off; empty: it does not.
+// failedAnswer says why the answer counts as an error of this side: a status from 500, one cut off, a call of gRPC that failed; empty: it does not.
 func failedAnswer(s *trace.Span) string {
 	switch {
 	case s.Answer.Truncated:
@@ -114,7 +114,7 @@ func failedAnswer(s *trace.Span) string {
 	case s.Answer.Status >= 500:
 		return strconv.Itoa(s.Answer.Status)
 	}
-	return ""
+	return s.Answer.Call
 }
 
 // attributes collects what is known: what is empty is left out.

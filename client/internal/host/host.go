@@ -176,12 +176,17 @@ func (h *Host) Ask(now time.Time, class int) (t Ticket, refused *Refused) {
 	memory := h.throttle[class]
 	held := memory.Refuse(now, h.c.Random())
 	requests, accepts := memory.Seen(now)
+	silence := memory.Silence(now)
 	h.mu.Unlock()
 	if !held {
 		return t, nil
 	}
 	h.throttled.Add(1)
-	return t, &Refused{Host: h.Name, Stage: StageThrottle, Why: fmt.Sprintf("of the last %d requests it accepted %d", requests, accepts)}
+	refused = &Refused{Host: h.Name, Stage: StageThrottle, Why: fmt.Sprintf("of the last %d requests it accepted %d", requests, accepts), Wait: silence}
+	if silence > 0 {
+		refused.Why += fmt.Sprintf(", and it asked for %v more of silence", silence.Round(time.Second/10))
+	}
+	return t, refused
 }
 
 // Sent counts an attempt.
@@ -196,8 +201,11 @@ func (h *Host) Done(t Ticket, now time.Time, r breaker.Result, accepted bool) {
 		return
 	}
 	h.mu.Lock()
-	h.throttle[t.class].Done(now, accepted)
-	h.mu.Unlock()
+	defer h.mu.Unlock()
+	memory := h.throttle[t.class]
+	if memory.Done(now, accepted); !accepted && r.RetryAfter > h.c.Rules.MaxWait { // what is shorter is waited for
+		memory.Ask(now, r.RetryAfter)
+	}
 }
 
 // Drop gives a ticket back that was not used, or whose attempt says nothing of the host.
@@ -231,6 +239,10 @@ func (h *Host) Judge(ctx context.Context, q retry.Request, a retry.Attempt, clas
 		v.Kept = retry.NoTime.String()
 		return v
 	}
+	if h.silent(now, class) {
+		v.Kept = retry.TooLong.String()
+		return v
+	}
 	ticket, refused, ok := h.more(now, class)
 	switch {
 	case !ok:
@@ -244,8 +256,21 @@ func (h *Host) Judge(ctx context.Context, q retry.Request, a retry.Attempt, clas
 	return v
 }
 
+// silent says whether the host has asked for silence: what need not be sent is not.
+func (h *Host) silent(now time.Time, class int) bool {
+	if h.c.NoThrottle {
+		return false
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.throttle[class].Silence(now) > 0
+}
+
 // Hedge says whether a second attempt may be made beside the first.
 func (h *Host) Hedge(now time.Time, class int) (Ticket, bool) {
+	if h.silent(now, class) {
+		return Ticket{}, false
+	}
 	ticket, refused, ok := h.more(now, class)
 	if !ok || refused != nil {
 		return ticket, false
@@ -281,7 +306,8 @@ type Status struct {
 	Broken    uint64 // not sent: the breaker was open
 	Budget    float64
 	Breaker   breaker.Status
-	Throttle  [Classes]float64 // chance that a request is held back: standard, critical, low
+	Throttle  [Classes]float64       // chance that a request is held back: standard, critical, low
+	Silence   [Classes]time.Duration // what is left of what the host asked for
 }
 
 // Status is what is known of each host, by name.
@@ -308,7 +334,7 @@ func (h *Host) status(now time.Time) Status {
 	defer h.mu.Unlock()
 	s.Budget = h.budget.tokens
 	for i, t := range h.throttle {
-		s.Throttle[i] = t.Chance(now)
+		s.Throttle[i], s.Silence[i] = t.Chance(now), t.Silence(now)
 	}
 	return s
 }
