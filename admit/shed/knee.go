@@ -64,25 +64,6 @@ func (w *Window) Add(n int, seconds float64) {
 	w.Peak = max(w.Peak, float64(n))
 }
 
-// gauge is how many answers came in how many seconds, and how many were inside, over time.
-type gauge struct{ count, time, area float64 }
-
-// add lets what is known fade to the part keep, and adds o.
-func (g *gauge) add(o gauge, keep float64) {
-	g.count, g.time, g.area = g.count*keep+o.count, g.time*keep+o.time, g.area*keep+o.area
-}
-
-// inside is how many were, in the mean.
-func (g gauge) inside() float64 { return g.area / max(g.time, 1e-9) }
-
-// rate is answers per second; 0: not known.
-func (g gauge) rate() float64 {
-	if g.time <= 0 {
-		return 0
-	}
-	return g.count / g.time
-}
-
 // Knee finds out how many exchanges at once are right. It is pure: time comes in.
 //
 // A server with W places that works S seconds on each request answers min(n, W)/S of them per second while n are there, whatever the
@@ -375,37 +356,6 @@ func (k *Knee) slower(f Flow) {
 	}
 	k.set(to)
 	k.calmer = latency{}
-}
-
-// latency is of answers at few in flight.
-type latency struct {
-	count, seconds float64
-	told, logs     float64 // how many of them with the logarithms of their seconds, and these
-}
-
-func (l *latency) add(count, seconds, logs, keep float64) {
-	l.count, l.seconds = l.count*keep+count, l.seconds*keep+seconds
-	l.told, l.logs = l.told*keep, l.logs*keep
-	if logs != 0 {
-		l.told, l.logs = l.told+count, l.logs+logs
-	}
-}
-
-// mean is S; 0: not known.
-func (l latency) mean() float64 {
-	if l.count < 1 {
-		return 0
-	}
-	return l.seconds / l.count
-}
-
-// typical is the mean of the logarithms: a few that take long do not change it.
-func (l latency) typical() float64 { return l.logs / l.told }
-
-// apart reports whether two rates differ by more than chance.
-func apart(a, b, doubt float64, na, nb float64) bool {
-	d := math.Abs(math.Log(a / b))
-	return d > differs && d > deviations*math.Sqrt(doubt*(1/na+1/nb))
 }
 
 // conclude learns from what was counted at the limit.
