@@ -101,7 +101,9 @@ func (w *wild) track(c net.Conn, s http.ConnState) {
 func (w *wild) kill() {
 	w.mu.Lock()
 	w.closed = true
-	w.ln.Close()
+	if w.ln != nil { // else it could not be started again
+		w.ln.Close()
+	}
 	for c := range w.conns {
 		reset(c)
 	}
