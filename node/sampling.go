@@ -24,6 +24,8 @@ type sampler struct {
 type share struct {
 	below  atomic.Uint64 // dice of 2^63 sides must fall below it
 	weight atomic.Uint64 // bits of a float64: for how many one stands
+	left   atomic.Int64  // that may be kept until the next second: a flood after a quiet second would all be, and cost a twentieth of a processor
+	owed   atomic.Uint64 // thousandths of requests that were chosen and not kept: the next one that is kept stands for them too
 }
 
 // sides of the dice.
@@ -43,10 +45,21 @@ func (s *share) set(part float64) {
 	s.weight.Store(math.Float64bits(1 / min(part, 1)))
 }
 
-// drawn says whether one is chosen.
-func (s *share) drawn() bool {
+// drawn says whether one is chosen, and for how many it stands.
+func (s *share) drawn() (weight float64, ok bool) {
 	below := s.below.Load()
-	return below == sides || below > 0 && rand.Uint64()>>1 < below
+	if below != sides && (below == 0 || rand.Uint64()>>1 >= below) {
+		return 0, false
+	}
+	weight = math.Float64frombits(s.weight.Load())
+	if s.left.Load() <= 0 || s.left.Add(-1) < 0 {
+		s.owed.Add(uint64(weight * 1000))
+		return 0, false
+	}
+	if s.owed.Load() > 0 {
+		weight += float64(s.owed.Swap(0)) / 1000
+	}
+	return weight, true
 }
 
 // partOf is which part of so many a second is chosen.
@@ -66,8 +79,14 @@ func (s *sampler) step(cfg *site.RequestRecords, good, bad float64) {
 		s.bad.set(0)
 		return
 	}
-	s.good.set(partOf(cfg, good))
-	s.bad.set(partOf(cfg, bad))
+	most := int64(max(2*float64(cfg.Most), 1))
+	for _, of := range []struct {
+		*share
+		came float64
+	}{{&s.good, good}, {&s.bad, bad}} {
+		of.set(partOf(cfg, of.came))
+		of.left.Store(most)
+	}
 }
 
 // note keeps an exchange that has ended when it is chosen.
@@ -76,8 +95,8 @@ func (s *sampler) note(x *exchange.Exchange, refusal *exchange.Refusal, status i
 	if refusal != nil || failed(x, status) {
 		of = &s.bad
 	}
-	if of.drawn() {
-		s.keep(x, refusal, status, took, math.Float64frombits(of.weight.Load()))
+	if weight, ok := of.drawn(); ok {
+		s.keep(x, refusal, status, took, weight)
 	}
 }
 

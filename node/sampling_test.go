@@ -65,14 +65,39 @@ func TestSamplingFollowsTraffic(t *testing.T) {
 		for i, of := range []*share{&s.good, &s.bad} {
 			const draws = 200_000
 			n := 0
+			of.left.Store(draws)
 			for range draws {
-				if of.drawn() {
+				if _, kept := of.drawn(); kept {
 					n++
 				}
 			}
 			if got := float64(n) / draws; got < 0.7*c.want[i]-0.0002 || got > 1.3*c.want[i]+0.0002 {
 				t.Errorf("%+v at %v and %v a second: %v of kind %d are kept, want %v", c.cfg, c.good, c.bad, got, i, c.want[i])
 			}
+		}
+	}
+}
+
+// TestSamplingIsBounded: a flood after a quiet second is not kept whole, and the next one that is kept stands for what was not.
+func TestSamplingIsBounded(t *testing.T) {
+	s, cfg := &sampler{}, site.RequestRecords{Sample: 1, Most: 20}
+	s.step(&cfg, 0, 0)
+	n, stand := 0, 0.0
+	for range 1000 {
+		if weight, kept := s.good.drawn(); kept {
+			n, stand = n+1, stand+weight
+		}
+	}
+	if n != 40 || stand != 40 {
+		t.Errorf("%d of 1000 are kept and stand for %v, want 40 and 40", n, stand)
+	}
+	s.step(&cfg, 1000, 0)
+	for {
+		if weight, kept := s.good.drawn(); kept {
+			if weight != 50+960 {
+				t.Errorf("the next one that is kept stands for %v, want itself, 49 more and the 960 before", weight)
+			}
+			return
 		}
 	}
 }
