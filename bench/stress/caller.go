@@ -269,7 +269,7 @@ func (l *line) ask(c *caller, method, body string, id int64) error {
 		return fmt.Errorf("status %d: %.80q", answer.StatusCode, word(string(text)))
 	}
 	if want := fmt.Sprintf("id=%d body=%d\n", id, len(body)); string(text) != want {
-		return fmt.Errorf("%w: %.40q instead of %q", errWrong, text, want)
+		return fmt.Errorf("%w, to another request: %.40q instead of %q", errWrong, text, want)
 	}
 	return nil
 }

@@ -86,7 +86,7 @@ func TestCallerCountsEveryFailure(t *testing.T) {
 		{"the answer to another request", 0, func(conn, i int, r *http.Request) string {
 			r.Header.Set("X-Id", "77")
 			return right(r)
-		}, tally{Sent: 10, Failed: 10}, "another request"},
+		}, tally{Sent: 10, Failed: 10, Wrong: 10}, "another request"},
 		{"an answer that ends too early", 0, func(conn, i int, r *http.Request) string {
 			return "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nid=" + cutOff
 		}, tally{Sent: 10, Failed: 10}, "cut off"},
@@ -99,7 +99,7 @@ func TestCallerCountsEveryFailure(t *testing.T) {
 				c.one(&l, i, time.Now(), &got)
 			}
 			l.close()
-			if got.Sent != k.want.Sent || got.OK != k.want.OK || got.Failed != k.want.Failed || got.Resent != k.want.Resent {
+			if got.Sent != k.want.Sent || got.OK != k.want.OK || got.Failed != k.want.Failed || got.Resent != k.want.Resent || got.Wrong != k.want.Wrong {
 				t.Errorf("%v, want %v", got, k.want)
 			}
 			for _, f := range got.failures {
