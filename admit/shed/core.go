@@ -73,7 +73,7 @@ type Core struct {
 	grown    int           // for so many windows before then
 	dipped   time.Duration // how long dips had lasted then
 	held     int           // for so many it did not, and nobody was refused
-	steady   bool
+	steady   bool          // as Flow has it
 	behind   bool
 	calmAt   time.Duration // not calm before this
 	overFrom time.Duration // refusals began
@@ -275,7 +275,7 @@ func (c *Core) watch(now time.Duration) {
 	c.switchLow(now)
 }
 
-// grows reports whether the queue grew all the time.
+// grows reports whether the queue grew all the time. It notes whether it did not, too.
 func (c *Core) grows(now time.Duration) bool {
 	window := clamp(seconds(growServices*c.knee.service), growLeast, growMost)
 	if c.knee.Dips() || now-c.mark < window {
@@ -287,11 +287,8 @@ func (c *Core) grows(now time.Duration) bool {
 	}
 	grew := float64(c.queue.Len()-c.waited) > max(growMin, growShare*float64(c.granted))
 	n := 0
-	if grew {
-		n = c.grown + 1
-		c.held = 0
-	} else {
-		c.held++
+	if c.held++; grew {
+		n, c.held = c.grown+1, 0
 	}
 	c.steady = c.held >= growWindows
 	c.measure(now, n)
