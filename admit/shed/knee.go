@@ -315,11 +315,7 @@ func (k *Knee) calm(win *Window, f Flow) {
 		k.service = k.low.mean()
 	} else if k.low.count < 8 || inside <= 1.3*k.usual+1 && (!k.known || inside < k.workers/2) {
 		// A queue that grows slowly looks like service that gets slower.
-		took := win.Seconds
-		if k.low.count < k.wanted() && k.period.count > 0 {
-			took = max(took, n*k.period.area/k.period.count) // the quick ones come first: those who are still inside have taken their time, too
-		}
-		k.low.add(n, took, win.Logs, math.Exp(-n/(3*k.wanted())))
+		k.low.add(n, win.Seconds, win.Logs, math.Exp(-n/(3*k.wanted())))
 		k.service = k.low.mean()
 	}
 	k.usual += 0.05 * (inside - k.usual)
