@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -67,7 +68,7 @@ func readLoad(format string, body []byte, now time.Time) (r Report, err error) {
 		run, err = readK6(body, now)
 	}
 	if err != nil {
-		return r, fmt.Errorf("the report is no result of %s: %w", format, err)
+		return r, fmt.Errorf("the report is no result of %s: %w", format, plain(err))
 	}
 	run.Tool = format
 	for _, v := range []float64{run.Goodput, run.P50, run.P90, run.P99, run.Max, run.Lag, run.Took.Seconds()} {
@@ -112,6 +113,26 @@ func readOwn(body []byte, now time.Time) (run Run, err error) {
 	}
 	return Run{At: at, Took: took, Target: in.Target, Shape: in.Shape, Verdict: in.Verdict, Sent: in.Sent, NotSent: in.NotSent, OK: in.OK, Refused: in.Refused, Failed: in.Failed,
 		Goodput: in.Goodput, P50: in.Latency.P50, P90: in.Latency.P90, P99: in.Latency.P99, Max: in.Latency.Max, Lag: in.Lag}, nil
+}
+
+// plain says of a value of the wrong kind where it is and what is allowed, in words of JSON and not of Go.
+func plain(err error) error {
+	var wrong *json.UnmarshalTypeError
+	if !errors.As(err, &wrong) {
+		return err
+	}
+	allowed := "an object" // nothing else is read
+	switch wrong.Type.Kind() {
+	case reflect.Uint64:
+		allowed = "a whole number from 0 on"
+	case reflect.Float64:
+		allowed = "a number"
+	case reflect.String:
+		allowed = "a string"
+	case reflect.Bool:
+		allowed = "true or false"
+	}
+	return fmt.Errorf("%s is %s; write %s", wrong.Field, wrong.Value, allowed)
 }
 
 // readVegeta reads what `vegeta report -type=json` writes. It judges nothing.

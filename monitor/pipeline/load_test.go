@@ -41,10 +41,10 @@ func TestLoadRuns(t *testing.T) {
 	}
 	for text, want := range map[string]string{
 		`load {"sent":1,"ok":1,"latency_ms":{},"verdict":"good"}`: `the verdict is "good"; there are held, failed and invalid`,
-		`load {"sent":-1}`:                              "cannot unmarshal",
+		`load {"sent":-1}`:                              "sent is number -1; write a whole number from 0 on",
 		`load {"goodput":-1}`:                           "it has a figure of -1",
 		`k6 {"metrics":{}}`:                             "it has no http_reqs",
-		`k6 {"metrics":{"x":{"thresholds":{"a":"b"}}}}`: "cannot unmarshal",
+		`k6 {"metrics":{"x":{"thresholds":{"a":"b"}}}}`: "metrics is string; write an object",
 		`vegeta {"earliest":"yesterday"}`:               "the report is no result of vegeta",
 		`wrk {}`:                                        "there is no format",
 	} {
