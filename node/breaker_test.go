@@ -3,6 +3,7 @@ package node
 import (
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,7 +19,7 @@ type breakerBench struct {
 	n    *Node
 	h    exchange.Handler
 	does exchange.Result // what endpoints do
-	asks int             // how often one was asked
+	asks atomic.Int32    // how often one was asked
 	hold chan struct{}   // nil: answers come at once
 }
 
@@ -29,7 +30,7 @@ func newBreakerBench(t *testing.T, mode string, stages ...exchange.Stage) *break
 	b.n = &Node{log: slog.New(slog.DiscardHandler), site: &site.Site{Pools: map[string]*site.Pool{"shop": cfg}}, pools: map[string]*runningPool{"shop": {}}}
 	list := []*poolBreaker{b.n.breaker("shop", cfg)}
 	b.h = exchange.Chain(func(x *exchange.Exchange) *exchange.Refusal {
-		b.asks++
+		b.asks.Add(1)
 		x.Attempt, x.Result = 1, b.does
 		if b.does.Kind != exchange.Answered {
 			return &exchange.Refusal{Stage: "send", Reason: "broken", Status: 502}
@@ -85,9 +86,9 @@ func TestPoolBreaker(t *testing.T) {
 		if b.state() != console.BreakerOpen {
 			t.Fatalf("it is %s, want open", b.state())
 		}
-		b.asks = 0
-		if refused := b.sends(600); b.asks > 60 || refused+b.asks != 600 {
-			t.Errorf("%d requests reached the dead pool in a minute, want at most 60; %d were refused", b.asks, refused)
+		b.asks.Store(0)
+		if refused, asks := b.sends(600), int(b.asks.Load()); asks > 60 || refused+asks != 600 {
+			t.Errorf("%d requests reached the dead pool in a minute, want at most 60; %d were refused", asks, refused)
 		}
 		b.does = exchange.Result{Status: 200}
 		b.sends(20)
@@ -139,7 +140,7 @@ func TestPoolBreakerTrialOfLongAnswer(t *testing.T) {
 		if err := b.n.Break("shop", "", console.BreakerOpen, time.Now().Add(time.Minute)); err != nil {
 			t.Fatal(err)
 		}
-		if b.send() != "breaker" || b.asks != 0 {
+		if b.send() != "breaker" || b.asks.Load() != 0 {
 			t.Fatal("a breaker held open let a request through")
 		}
 		<-time.After(time.Minute)
@@ -148,28 +149,28 @@ func TestPoolBreakerTrialOfLongAnswer(t *testing.T) {
 			go b.send()
 		}
 		synctest.Wait()
-		if b.asks != 3 || told.answered != 3 || told.inside != 0 || b.state() != console.BreakerClosed {
-			t.Errorf("%d trials asked, %d answered, %d unanswered, and it is %s", b.asks, told.answered, told.inside, b.state())
+		if asks, answered, inside := b.asks.Load(), told.answered.Load(), told.inside.Load(); asks != 3 || answered != 3 || inside != 0 || b.state() != console.BreakerClosed {
+			t.Errorf("%d trials asked, %d answered, %d unanswered, and it is %s", asks, answered, inside, b.state())
 		}
 		close(b.hold)
 	})
 }
 
 // countingHolder is a stage that holds something for each exchange, as the shedder does.
-type countingHolder struct{ answered, inside int }
+type countingHolder struct{ answered, inside atomic.Int32 }
 
 func (h *countingHolder) Serve(x *exchange.Exchange, next *exchange.Next) *exchange.Refusal {
 	x.Held = h
 	r := next.Do(x)
 	if x.Held != nil {
-		h.inside++
+		h.inside.Add(1)
 	}
 	return r
 }
 
 func (h *countingHolder) Answered(x *exchange.Exchange, _ bool) {
 	x.Held = nil
-	h.answered++
+	h.answered.Add(1)
 }
 
 func TestPoolBreakerByHand(t *testing.T) {
@@ -178,8 +179,8 @@ func TestPoolBreakerByHand(t *testing.T) {
 		until := time.Now().Add(10 * time.Minute)
 		b.does = exchange.Result{Status: 500}
 		b.sends(100)
-		if v := b.n.viewBreaker("shop", time.Now()); v.State == console.BreakerClosed || v.Refused == 0 || b.asks != 100 {
-			t.Errorf("a dry run is %s, would have refused %d, and %d of 100 were asked", v.State, v.Refused, b.asks)
+		if v := b.n.viewBreaker("shop", time.Now()); v.State == console.BreakerClosed || v.Refused == 0 || b.asks.Load() != 100 {
+			t.Errorf("a dry run is %s, would have refused %d, and %d of 100 were asked", v.State, v.Refused, b.asks.Load())
 		}
 		if err := b.n.Break("shop", "", console.BreakerOpen, until); err != nil {
 			t.Fatal(err)

@@ -214,7 +214,7 @@ func TestBulkheadAnsweredTellsWhoHeldBefore(t *testing.T) {
 	b.run = exchange.Chain(inner, before)
 	b.does = func(x *exchange.Exchange) {}
 	b.send(1)
-	if before.inside != 1 {
+	if before.inside.Load() != 1 {
 		t.Error("without an answer the holder before was not left in place")
 	}
 	b.does = func(x *exchange.Exchange) {
@@ -225,8 +225,8 @@ func TestBulkheadAnsweredTellsWhoHeldBefore(t *testing.T) {
 		}
 	}
 	b.send(1)
-	if before.answered != 1 {
-		t.Errorf("the holder before was told %d times of the answer, want once", before.answered)
+	if before.answered.Load() != 1 {
+		t.Errorf("the holder before was told %d times of the answer, want once", before.answered.Load())
 	}
 	func() {
 		defer func() { _ = recover() }()
