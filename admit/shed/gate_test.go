@@ -145,6 +145,26 @@ func TestGateKeepsThePlaceOfWhoLeft(t *testing.T) {
 	})
 }
 
+// Who waits for the place of a client that left has it when the work for that one should be done, though nobody else comes.
+func TestGateGivesAwayThePlaceOfWhoLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := known(site.Shed{Mode: modeOn, Max: 1}, Deps{}, 1, 100*time.Millisecond)
+		g.Serve(newExchange(exchange.Standard), exchange.Then(func(x *exchange.Exchange) *exchange.Refusal {
+			<-time.After(60 * time.Millisecond)
+			x.Result = exchange.Result{Kind: exchange.Cancelled}
+			return nil
+		}))
+		x := newExchange(exchange.Standard)
+		x.Deadline = x.Start.Add(300 * time.Millisecond)
+		if r := g.Serve(x, answer(10*time.Millisecond)); r != nil {
+			t.Fatalf("refused: %s", r.Reason)
+		}
+		if took := time.Since(x.Start); took < 50*time.Millisecond || took > 110*time.Millisecond {
+			t.Errorf("answered after %v, want 10ms after the work that was left", took)
+		}
+	})
+}
+
 func TestGateDryRunRefusesNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dry := on
@@ -286,6 +306,21 @@ func TestGateLetsCallersWait(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Work that takes longer and longer is no queue where one comes after the other: the next two at once are let in.
+func TestGateLetsSlowWorkBe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := New("shop", on, Deps{})
+		for _, took := range []time.Duration{2, 20, 2, 50, 500, 5000} {
+			for range 60 {
+				g.Serve(newExchange(exchange.Standard), answer(took*time.Millisecond))
+			}
+		}
+		if s := g.Status(); s.Limit < firstPlaces || s.ServiceMS < 1000 {
+			t.Errorf("limit %v, %v ms for each, want room for %v and some seconds", s.Limit, s.ServiceMS, firstPlaces)
+		}
+	})
 }
 
 // TestGateFindsTheLimit: before an endpoint with five places, which is asked half as much again as it can answer and goes on working for

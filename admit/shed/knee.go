@@ -299,11 +299,15 @@ func (k *Knee) calm(win *Window, f Flow) {
 	}
 	noise := k.noise()
 	k.calmer.add(n, win.Seconds, win.Logs, math.Exp(-n/max(10, 20*noise)))
-	if k.late(noise) {
-		k.slower(f)
-		return
-	}
 	inside := k.period.inside()
+	if k.late(noise) {
+		if inside > float64(k.endpoints)+0.5 {
+			k.slower(f)
+			return
+		}
+		k.low = k.calmer // there was nobody to wait for: the work takes longer
+		k.service = k.low.mean()
+	}
 	if k.usual == 0 {
 		k.usual = inside
 	}

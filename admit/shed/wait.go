@@ -9,8 +9,9 @@ import (
 // waiting is a waiter with the timer of its goroutine.
 type waiting struct {
 	Waiter
-	timer    *time.Timer
-	patience time.Duration
+	timer *time.Timer
+	until time.Duration // it waits no longer
+	nap   time.Duration // until it looks itself
 }
 
 // crowded is enter when somebody waits, all places are taken or the class is off. n is the place that was taken over the limit; 0: none.
@@ -78,7 +79,8 @@ func (g *Gate) ask(x *exchange.Exchange, ask *Waiter) (*waiting, *exchange.Refus
 		g.inFlight.Add(-1)
 	}
 	if a == Wait {
-		w.patience = g.core.Patience(now, &w.Waiter)
+		w.until = now + g.core.Patience(now, &w.Waiter)
+		w.nap = g.nap(now, w)
 		g.waiting.Add(1)
 		g.grant(now) // a place that became free meanwhile
 		return w, nil
@@ -143,26 +145,51 @@ func (g *Gate) sendAway(x *exchange.Exchange, v verdict) *exchange.Refusal {
 // sleep returns how the wait of w ended.
 func (g *Gate) sleep(w *waiting) verdict {
 	if w.timer == nil {
-		w.timer = time.NewTimer(w.patience)
+		w.timer = time.NewTimer(w.nap)
 	} else {
-		w.timer.Reset(w.patience)
+		w.timer.Reset(w.nap)
 	}
 	defer w.timer.Stop()
-	select {
-	case v := <-w.wake:
-		return v
-	case <-w.timer.C:
+	for {
+		select {
+		case v := <-w.wake:
+			return v
+		case <-w.timer.C:
+		}
+		g.mu.Lock()
+		now := g.now()
+		over := now >= w.until
+		if over && g.core.Expire(now, &w.Waiter) {
+			g.waiting.Add(-1)
+			g.mu.Unlock()
+			return expired
+		}
+		if !over {
+			g.lay(now)
+			g.lookLocked(now)
+			g.grant(now)
+			w.timer.Reset(g.nap(now, w))
+		}
+		g.mu.Unlock()
+		if over {
+			return <-w.wake // it was told at the same moment
+		}
 	}
-	g.mu.Lock()
-	gone := g.core.Expire(g.now(), &w.Waiter)
-	if gone {
-		g.waiting.Add(-1)
+}
+
+// nap is for how long w may sleep: until its time is over or, among few, until a place is free though no answer says so, as the work for a client that left should be
+// done or a dip is over. With more of them others come and look. The lock is held.
+func (g *Gate) nap(now time.Duration, w *waiting) time.Duration {
+	until := w.until
+	if g.core.Waiting() <= queueFew {
+		for _, one := range g.ghosts {
+			until = min(until, one.until)
+		}
+		if g.core.knee.Dips() {
+			until = min(until, g.core.knee.dipEnd)
+		}
 	}
-	g.mu.Unlock()
-	if gone {
-		return expired
-	}
-	return <-w.wake // it was told at the same moment
+	return max(until-now, time.Millisecond)
 }
 
 // ordered says whether somebody switched a class off by hand. That is no trial: it holds in a dry run too.
