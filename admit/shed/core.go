@@ -202,6 +202,9 @@ func (c *Core) Typical(n int) time.Duration {
 // Studies reports whether the next look wants to know what answers showed.
 func (c *Core) Studies(now time.Duration) bool { return c.knee.Studies(now) }
 
+// Begins reports whether the first answers are still to be told of one by one.
+func (c *Core) Begins() bool { return !c.knee.done }
+
 // Again is when to look again.
 func (c *Core) Again(now time.Duration) time.Duration { return c.knee.Again(now) }
 

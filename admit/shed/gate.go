@@ -61,6 +61,7 @@ type Gate struct {
 	inFlight atomic.Int64  // with ghosts
 	recent   atomic.Int64  // when a place was last given back, on the gate's clock
 	looked   atomic.Int64  // the last look, on the same
+	begins   atomic.Bool   // the first answers are kept
 	_        [64]byte
 	nextLook atomic.Int64 // on the gate's clock
 	longest  atomic.Int64 // an answer that took longer counts as if it took this
@@ -133,6 +134,7 @@ func New(pool string, cfg site.Shed, deps Deps) *Gate {
 	g := &Gate{pool: pool, deps: deps, epoch: time.Now(), shards: make([]shard, n)}
 	g.core = NewCore(Config{Endpoints: deps.Endpoints()})
 	g.longest.Store(int64(time.Hour))
+	g.begins.Store(true)
 	g.waiters.New = func() any { return &waiting{Waiter: Waiter{wake: make(chan verdict, 1)}} }
 	g.Update(cfg)
 	return g
@@ -228,12 +230,28 @@ func (g *Gate) note(x *exchange.Exchange, took time.Duration, n int64) {
 	if took <= 0 {
 		return
 	}
+	if g.begins.Load() {
+		g.keepFirst(x, took)
+	}
 	us := uint64(min(took, time.Duration(g.longest.Load())) / time.Microsecond)
 	s.timed.Add(1)
 	s.micros.Add(us)
 	s.squares.Add((us >> squareShift) * (us >> squareShift))
 	s.logs.Add(log(us))
 	for peak := s.peak.Load(); n > peak && !s.peak.CompareAndSwap(peak, n); peak = s.peak.Load() {
+	}
+}
+
+// keepFirst keeps one of the first answers.
+//
+//go:noinline
+func (g *Gate) keepFirst(x *exchange.Exchange, took time.Duration) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.core.Begins() && len(g.win.First) < fillMost {
+		g.win.First = append(g.win.First, First{Place: int(x.Place), Seconds: took.Seconds()})
+	} else {
+		g.begins.Store(g.core.Begins())
 	}
 }
 

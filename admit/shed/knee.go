@@ -53,6 +53,7 @@ type Window struct {
 	Seconds, Squares float64 // of their latencies: all together, and their squares
 	Logs             float64 // the natural logarithms of their latencies in seconds, all together
 	Peak             float64 // most in flight at one of them
+	First            []First // the first answers, while they tell something
 }
 
 // Add adds one answer: n exchanges were in flight meanwhile, and it took so many seconds.
@@ -82,6 +83,9 @@ type Knee struct {
 	period    gauge         // since the last study
 	before    float64       // in flight then
 	first     bool          // nothing is known yet
+	fill      fill          // the first answers
+	hold      float64       // the limit until they tell; 0: none
+	done      bool          // with those
 	waited    bool          // somebody did since then
 	full      bool          // the limit was used since it was quiet
 	quiet     bool          // nobody waits and the limit is not used
@@ -131,6 +135,7 @@ func (k *Knee) Look(now time.Duration, win *Window, f Flow) {
 	k.waited = k.waited || f.Waiting > 0
 	if win != nil {
 		k.scatter(win)
+		k.fill.add(now, win.First)
 		k.study = now + clamp(seconds(k.service), lookLeast, lookMost)
 		k.quiet = !k.waited && k.dip == 0 && k.period.inside() < used*k.limit
 		if k.quiet && k.period.time > 0 {
@@ -159,6 +164,9 @@ func (k *Knee) Look(now time.Duration, win *Window, f Flow) {
 		} else if k.Ready() {
 			k.conclude(now, f)
 		}
+	}
+	if !k.done {
+		k.begins(now, f)
 	}
 	if k.dip > 0 && (now >= k.dipEnd || now >= k.drained && !k.reached || k.quiet) {
 		k.endDip(now, f)
@@ -193,6 +201,9 @@ func (k *Knee) need() float64 {
 func (k *Knee) Limit() float64 {
 	if k.dip > 0 {
 		return k.dip
+	}
+	if k.hold > 0 {
+		return min(k.hold, k.limit)
 	}
 	return k.limit
 }

@@ -106,7 +106,7 @@ func (p *play) answered(x *request, status int, work float64) {
 	took := p.now - x.began
 	p.recent = p.now
 	if status == 200 {
-		p.note(n, took)
+		p.note(n, x.n, took)
 		if all := (p.now - x.came).Seconds(); !x.left && all <= work+slack*p.world.Service.Seconds()*p.slow+fixedSlack {
 			p.Good++
 			if p.fair(x) {
@@ -119,12 +119,15 @@ func (p *play) answered(x *request, status int, work float64) {
 	p.look()
 }
 
-func (p *play) note(n int, took time.Duration) {
+func (p *play) note(n, place int, took time.Duration) {
 	s := took.Seconds()
 	if p.mean > 0 {
 		s = min(s, outlier*p.mean+0.001)
 	}
 	p.win.Add(n, s)
+	if p.core.Begins() {
+		p.win.First = append(p.win.First, shed.First{Place: place, Seconds: s})
+	}
 	p.answers++
 	if p.hears > 0 {
 		if p.hears--; p.hears == 0 {

@@ -15,13 +15,15 @@ type situation struct {
 	critical float64 // demand, in capacities of the beginning
 }
 
-// situations are those of `bench overload`, in fake time: a calm start, too much, a spike, and capacity that changes meanwhile.
+// situations are those of `bench overload`, in fake time: a calm start, too much, too much from the first request on, a spike, and capacity that changes meanwhile.
 func situations() []situation {
 	over := func(m float64) situation {
 		return situation{fmt.Sprintf("%gx", m), func(s time.Duration) []Step { return []Step{{Demand: 0.7}, {At: 2 * s, Demand: m}} }, 7, 32, 0.4}
 	}
 	return []situation{
 		over(1.5), over(2), over(5), over(10),
+		{"cold 2x", func(time.Duration) []Step { return []Step{{Demand: 2}} }, 0, 15, 0.4},
+		{"cold 10x", func(time.Duration) []Step { return []Step{{Demand: 10}} }, 0, 15, 0.4},
 		{"spike", func(s time.Duration) []Step {
 			return []Step{{Demand: 0.7}, {At: 5 * s, Demand: 5}, {At: 11 * s, Demand: 0.7}}
 		}, 12, 26, 0.4},
