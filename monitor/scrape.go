@@ -2,6 +2,7 @@ package monitor
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"io"
 	"math"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -40,7 +42,8 @@ const (
 // target is something that is scraped, and what is known of it.
 type target struct {
 	job, instance, url string
-	samples            int // at the most; 0: as many as there are
+	samples            int  // at the most; 0: as many as there are
+	both               bool // a histogram that is shown in classic and native buckets is kept in both
 	round              uint64
 	seed               maphash.Seed
 	series             map[uint64]*followed // by the hash of how the target writes them: the text itself would double the memory
@@ -65,6 +68,7 @@ func newTarget(job, instance, url string, samples int) *target {
 // rounds scrapes until ctx ends. The first round comes at once, so that there is something to see.
 func (s *session) rounds(ctx context.Context) {
 	self := newTarget(jobSelf, s.m.deps.Instance, "", 0)
+	self.both = true
 	host := newTarget(jobHost, s.m.deps.Instance, "", 0)
 	reader := newHost(s.m.deps.Proc)
 	var outer sync.WaitGroup
@@ -237,7 +241,7 @@ func (s *session) scrape(ctx context.Context, t *target, own bool, read func(con
 
 // take reads an exposition into the batch, and marks the end of series that the round before had and this one has not.
 func (t *target) take(s *session, b *batch, body []byte, kind string, at int64) (seen int, err error) {
-	p, err := textparse.New(body, kind, nil, textparse.ParserOptions{FallbackContentType: "text/plain"})
+	p, err := textparse.New(body, kind, nil, textparse.ParserOptions{FallbackContentType: "text/plain", KeepClassicOnClassicAndNativeHistograms: t.both})
 	if p == nil {
 		return 0, fmt.Errorf("metrics cannot be read: %w", err)
 	}
@@ -328,6 +332,8 @@ func (t *target) sample(b *batch, p textparse.Parser, entry textparse.Entry, at 
 		}
 		x.exemplars = append(x.exemplars, e)
 	}
+	// Those of a native histogram come by their values, and the store takes none that is older than one before.
+	slices.SortStableFunc(x.exemplars, func(a, b exemplar.Exemplar) int { return cmp.Compare(a.Ts, b.Ts) })
 	ref, err := b.add(x)
 	if err != nil && !errors.Is(err, storage.ErrDuplicateSampleForTimestamp) && !errors.Is(err, storage.ErrOutOfOrderSample) {
 		delete(t.series, id) // it is not in the store, so there is no end to mark
