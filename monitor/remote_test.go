@@ -329,3 +329,38 @@ func TestReceiverWithoutNativeHistograms(t *testing.T) {
 		t.Errorf("%d requests were refused, and the status is %+v", refused, st)
 	}
 }
+
+// TestOwnSeriesAreNotWritten: what looks like a series of this node is refused, and the rest of the request is kept.
+func TestOwnSeriesAreNotWritten(t *testing.T) {
+	r := run(t, settings(nil), nil)
+	r.rounds(t, 1)
+	ms := time.Now().UnixMilli()
+	for _, c := range []struct {
+		pairs []string
+		taken bool
+	}{
+		{[]string{"__name__", "test_total", "instance", "node", "job", "evenkeel", "kind", "x"}, false},
+		{[]string{"__name__", "test_total", "instance", "node", "job", "evenkeel", "kind", "not shown yet"}, false},
+		{[]string{"__name__", "up", "instance", "node", "job", "evenkeel"}, false},
+		{[]string{"__name__", "up", "instance", "node", "job", "host"}, false},
+		{[]string{"__name__", "test_total", "instance", "node", "job", "evenkeel", "kind", "x", "site", "other"}, true},
+		{[]string{"__name__", "test_total", "instance", "another", "job", "evenkeel", "kind", "x"}, true},
+		{[]string{"__name__", "test_total", "instance", "node", "job", "gateway", "kind", "x"}, true},
+		{[]string{"__name__", "test_total", "kind", "x"}, true},
+	} {
+		beside := fmt.Sprintf("beside_%d", ms)
+		raw, _ := (&prompb.WriteRequest{Timeseries: []prompb.TimeSeries{series(ms, 1e9, c.pairs...), series(ms, 7, "__name__", beside)}}).Marshal()
+		w := write(t, r.Monitor, raw, "")
+		if want := map[bool]int{true: 204, false: 400}[c.taken]; w.Code != want || !c.taken && !strings.Contains(w.Body.String(), "this node's own") {
+			t.Errorf("%q: %d %s, want %d", c.pairs, w.Code, w.Body, want)
+		}
+		if v := r.value(t, beside, time.UnixMilli(ms)); v != 7 {
+			t.Errorf("what stood beside %q is %v", c.pairs, v)
+		}
+		ms++
+	}
+	r.rounds(t, 1)
+	if v := r.value(t, `max_over_time(test_total{job="evenkeel",instance="node",site=""}[5m])`, time.Now()); v != 42 {
+		t.Errorf("the own series has been %v, want 42", v)
+	}
+}

@@ -44,6 +44,7 @@ type target struct {
 	job, instance, url string
 	samples            int  // at the most; 0: as many as there are
 	both               bool // a histogram that is shown in classic and native buckets is kept in both
+	own                *own // learns its labels; nil: it is an endpoint
 	round              uint64
 	seed               maphash.Seed
 	series             map[uint64]*followed // by the hash of how the target writes them: the text itself would double the memory
@@ -68,8 +69,8 @@ func newTarget(job, instance, url string, samples int) *target {
 // rounds scrapes until ctx ends. The first round comes at once, so that there is something to see.
 func (s *session) rounds(ctx context.Context) {
 	self := newTarget(jobSelf, s.m.deps.Instance, "", 0)
-	self.both = true
 	host := newTarget(jobHost, s.m.deps.Instance, "", 0)
+	self.both, self.own, host.own = true, &s.m.own, &s.m.own
 	reader := newHost(s.m.deps.Proc)
 	var outer sync.WaitGroup
 	defer outer.Wait()
@@ -314,6 +315,9 @@ func (t *target) sample(b *batch, p textparse.Parser, entry textparse.Entry, at 
 		f = &followed{}
 		p.Labels(&f.labels)
 		f.labels = t.label(f.labels)
+		if t.own != nil {
+			t.own.learn(f.labels)
+		}
 		if len(t.series) < seriesMax {
 			t.series[id] = f
 		}
