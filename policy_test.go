@@ -51,7 +51,7 @@ var importers = map[string][]string{
 	"github.com/prometheus/prometheus/":        {"monitor"},
 	"go.opentelemetry.io/":                     {"monitor"},
 	"github.com/prometheus/client_golang/":     {"node"},
-	"github.com/prometheus/client_model/":      {"monitor"},
+	"github.com/prometheus/client_model/":      {"monitor", "node"},
 	"github.com/prometheus/common/":            {"monitor"},
 	"github.com/prometheus/procfs/":            {"monitor"},
 	"modernc.org/sqlite":                       {"monitor"},

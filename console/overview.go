@@ -42,10 +42,15 @@ func (c *console) showOverview(on shown, r *http.Request) any {
 		drawing{id: "refusals", name: "Refused by stage", unit: "/s", asks: []asks{{expr: `sum by (stage) (rate(evenkeel_refused_total[$w]))`, by: "stage"}}},
 		drawing{id: "answers", name: "Answers by status", unit: "/s", asks: []asks{{expr: `sum by (code) (rate(evenkeel_requests_total[$w]))`, by: "code"}}},
 		drawing{id: "latency", name: "Time of requests", unit: "ms", asks: []asks{
-			{expr: `1000 * histogram_quantile(0.5, sum by (le) (rate(evenkeel_request_seconds_bucket[$w])))`, name: "median", kind: "half"},
-			{expr: `1000 * histogram_quantile(0.99, sum by (le) (rate(evenkeel_request_seconds_bucket[$w])))`, name: "99th", kind: "tail"},
+			{expr: millis("0.5"), name: "median", kind: "half"},
+			{expr: millis("0.99"), name: "99th", kind: "tail"},
 		}})
 	return s
+}
+
+// millis asks for a quantile of latencies: of native histograms where there are any, else, as of an existing Prometheus, of classic ones.
+func millis(q string) string {
+	return "1000 * (histogram_quantile(" + q + ", sum(rate(evenkeel_request_seconds[$w]))) or histogram_quantile(" + q + ", sum by (le) (rate(evenkeel_request_seconds_bucket[$w]))))"
 }
 
 // demand is the chart of what comes, by class.

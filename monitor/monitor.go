@@ -12,6 +12,7 @@ import (
 	"time"
 
 	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/model"
 
 	"github.com/even-keel/evenkeel/site"
 )
@@ -56,6 +57,7 @@ type Deps struct {
 type Monitor struct {
 	deps   Deps
 	counts counts
+	own    own
 	engine *engine
 	cfg    atomic.Pointer[site.Monitor]
 	change chan struct{} // has one place: the settings are other ones than those that run
@@ -106,6 +108,7 @@ func New(cfg *site.Monitor, deps Deps) *Monitor {
 		deps.Proc = "/proc"
 	}
 	m := &Monitor{deps: deps, change: make(chan struct{}, 1), state: StateStarting}
+	m.own = own{instance: deps.Instance, names: map[string]bool{model.MetricNameLabel: true, model.JobLabel: true, model.InstanceLabel: true}}
 	m.engine = newEngine(m)
 	m.cfg.Store(cfg)
 	return m

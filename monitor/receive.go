@@ -251,6 +251,8 @@ func (in *received) fits(ls labels.Labels) bool {
 		in.mistake(fmt.Sprintf("invalid labels for series, labels %s, duplicated label %s", ls, name))
 	case long || ls.Len() > labelsMost:
 		in.mistake(fmt.Sprintf("a series may have %d labels of %d bytes", labelsMost, textMost))
+	case in.b.s.m.own.has(ls):
+		in.mistake(fmt.Sprintf("series %s is one of this node's own; another node tells its series apart by a label, as in remote_write.labels", ls))
 	default:
 		return true
 	}

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -30,6 +31,10 @@ const (
 	answerShort = 4 << 10 // bytes of an answer that are read for a message
 )
 
+// noNative is what a Prometheus answers, with a 500 and to the whole request, while native histograms are not switched on there: one of them would
+// hold up everything else for ever.
+const noNative = "native histograms are disabled"
+
 // remote is one place that samples are sent on to. Its queue is bounded: what does not fit pushes the oldest out.
 type remote struct {
 	cfg    *site.RemoteWrite
@@ -37,6 +42,7 @@ type remote struct {
 	log    *slog.Logger
 	added  labels.Labels
 	bell   chan struct{} // has one place: there is something to send
+	plain  bool          // it takes no native histograms; of the goroutine that sends
 
 	mu      sync.Mutex // guards what follows
 	ring    []sample
@@ -152,6 +158,7 @@ func (r *remote) farewell() {
 	ctx, cancel := context.WithTimeout(context.Background(), min(r.cfg.Timeout, 2*time.Second))
 	defer cancel()
 	for list := r.take(); len(list) > 0 && ctx.Err() == nil; list = r.take() {
+		list = r.takes(list)
 		if again, err := r.send(ctx, list); err != nil || again > 0 {
 			r.lost(len(list), err)
 			return
@@ -162,6 +169,7 @@ func (r *remote) farewell() {
 // deliver sends one request until the place has it, or refuses it for good, and reports whether ctx goes on.
 func (r *remote) deliver(ctx context.Context, list []sample) bool {
 	for wait := backoffLow; ; wait = min(2*wait, backoffHigh) {
+		list = r.takes(list)
 		again, err := r.send(ctx, list)
 		switch {
 		case ctx.Err() != nil:
@@ -183,6 +191,14 @@ func (r *remote) deliver(ctx context.Context, list []sample) bool {
 			return false
 		}
 	}
+}
+
+// takes is what the place takes of the list, which is used for it.
+func (r *remote) takes(list []sample) []sample {
+	if !r.plain {
+		return list
+	}
+	return slices.DeleteFunc(list, func(x sample) bool { return x.h != nil || x.fh != nil })
 }
 
 // send makes one request. again below zero: it makes no sense to try once more.
@@ -221,6 +237,9 @@ func (r *remote) send(ctx context.Context, list []sample) (again time.Duration, 
 		r.why = ""
 		r.mu.Unlock()
 		return 0, nil
+	case !r.plain && bytes.Contains(said, []byte(noNative)):
+		r.plain = true
+		return 0, fmt.Errorf("it answers %s: %s; from now on they are left out", a.Status, bytes.TrimSpace(said))
 	case a.StatusCode/100 == 5 || a.StatusCode == http.StatusTooManyRequests:
 		seconds, _ := strconv.Atoi(a.Header.Get("Retry-After"))
 		return min(time.Duration(seconds)*time.Second, backoffHigh), fmt.Errorf("it answers %s: %s", a.Status, bytes.TrimSpace(said))

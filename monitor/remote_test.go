@@ -2,8 +2,10 @@ package monitor
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -275,5 +277,90 @@ func TestHistogramsGoOnAndCome(t *testing.T) {
 	_, body := receiver.get("/api/v1/query", map[string][]string{"query": {`h{from="sender"}`}})
 	if !strings.Contains(body, `"buckets":[[0,"0.5","1","1"],[0,"1","2","1"],[0,"2","4","1"]]`) {
 		t.Errorf("the histogram is shown as %s", body)
+	}
+}
+
+// TestReceiverWithoutNativeHistograms: a Prometheus that has them switched off fails whole requests because of them; then they are left out, and
+// everything else arrives.
+func TestReceiverWithoutNativeHistograms(t *testing.T) {
+	var mu sync.Mutex
+	refused, got := 0, map[string]int{}
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _, _, err := message(r)
+		var q prompb.WriteRequest
+		if err != nil || q.Unmarshal(body) != nil {
+			t.Error("a message cannot be read")
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		for _, ts := range q.Timeseries {
+			if len(ts.Histograms) > 0 {
+				refused++
+				http.Error(w, noNative, http.StatusInternalServerError)
+				return
+			}
+		}
+		for _, ts := range q.Timeseries {
+			got[ts.Labels[0].Value] += len(ts.Samples)
+		}
+	}))
+	defer srv.Close()
+	cfg := &site.RemoteWrite{URL: srv.URL, Queue: 1000, Timeout: 5 * time.Second}
+	r, err := newRemote(cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { r.run(ctx) })
+	defer wg.Wait()
+	defer cancel()
+	for round := range 3 {
+		named := func(name string) labels.Labels { return labels.FromStrings("__name__", name) }
+		r.push([]sample{{labels: named("a"), t: 1, v: 1}, {labels: named("h"), t: 1, h: native()}, {labels: named("b"), t: 1, v: 1}})
+		until(t, "the rest arrived", func() bool {
+			mu.Lock()
+			defer mu.Unlock()
+			return got["a"] == round+1 && got["b"] == round+1
+		})
+	}
+	until(t, "all was sent", func() bool { return r.status().Sent == 6 })
+	if st := r.status(); refused != 1 || st.Dropped != 0 || st.Why != "" {
+		t.Errorf("%d requests were refused, and the status is %+v", refused, st)
+	}
+}
+
+// TestOwnSeriesAreNotWritten: what looks like a series of this node is refused, and the rest of the request is kept.
+func TestOwnSeriesAreNotWritten(t *testing.T) {
+	r := run(t, settings(nil), nil)
+	r.rounds(t, 1)
+	ms := time.Now().UnixMilli()
+	for _, c := range []struct {
+		pairs []string
+		taken bool
+	}{
+		{[]string{"__name__", "test_total", "instance", "node", "job", "evenkeel", "kind", "x"}, false},
+		{[]string{"__name__", "test_total", "instance", "node", "job", "evenkeel", "kind", "not shown yet"}, false},
+		{[]string{"__name__", "up", "instance", "node", "job", "evenkeel"}, false},
+		{[]string{"__name__", "up", "instance", "node", "job", "host"}, false},
+		{[]string{"__name__", "test_total", "instance", "node", "job", "evenkeel", "kind", "x", "site", "other"}, true},
+		{[]string{"__name__", "test_total", "instance", "another", "job", "evenkeel", "kind", "x"}, true},
+		{[]string{"__name__", "test_total", "instance", "node", "job", "gateway", "kind", "x"}, true},
+		{[]string{"__name__", "test_total", "kind", "x"}, true},
+	} {
+		beside := fmt.Sprintf("beside_%d", ms)
+		raw, _ := (&prompb.WriteRequest{Timeseries: []prompb.TimeSeries{series(ms, 1e9, c.pairs...), series(ms, 7, "__name__", beside)}}).Marshal()
+		w := write(t, r.Monitor, raw, "")
+		if want := map[bool]int{true: 204, false: 400}[c.taken]; w.Code != want || !c.taken && !strings.Contains(w.Body.String(), "this node's own") {
+			t.Errorf("%q: %d %s, want %d", c.pairs, w.Code, w.Body, want)
+		}
+		if v := r.value(t, beside, time.UnixMilli(ms)); v != 7 {
+			t.Errorf("what stood beside %q is %v", c.pairs, v)
+		}
+		ms++
+	}
+	r.rounds(t, 1)
+	if v := r.value(t, `max_over_time(test_total{job="evenkeel",instance="node",site=""}[5m])`, time.Now()); v != 42 {
+		t.Errorf("the own series has been %v, want 42", v)
 	}
 }

@@ -24,6 +24,7 @@ var bounds = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1,
 // metrics shows the node's counters to Prometheus. It keeps none: a scrape reads those that the node has anyway.
 type metrics struct {
 	node     *Node
+	native   bool // latencies in native buckets too
 	registry *prometheus.Registry
 }
 
@@ -61,8 +62,10 @@ var (
 	descBuild       = desc("build_info", "Always 1; the labels say what runs.", "version", "go")
 )
 
-func newMetrics(n *Node) *metrics {
-	m := &metrics{node: n, registry: prometheus.NewRegistry()}
+// newMetrics makes what is shown. native is for the node's own store alone: a collector, and a Prometheus that is set to scrape native
+// histograms, would take these in place of the classic ones, which dashboards and rules ask for.
+func newMetrics(n *Node, native bool) *metrics {
+	m := &metrics{node: n, native: native, registry: prometheus.NewRegistry()}
 	m.registry.MustRegister(m,
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -104,7 +107,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	out.counter(descLogDropped, n.logDropped.Load())
 	out.tokens(n.facts.Status())
 	out.limits(n.limitStatus())
-	n.tallies.each(func(key tallyKey, t *tally) { out.tally(key, t) })
+	n.tallies.each(func(key tallyKey, t *tally) { out.tally(key, t, m.native) })
 	for route, kinds := range n.tallies.refusedAll() {
 		for key, count := range kinds {
 			out.counter(descRefused, count, key.stage, key.reason, key.limit, route, shownClass(route, key.class))
@@ -160,7 +163,7 @@ func (s sink) tokens(st facts.Status) {
 	}
 }
 
-func (s sink) tally(key tallyKey, t *tally) {
+func (s sink) tally(key tallyKey, t *tally, native bool) {
 	var v sums
 	t.addTo(&v)
 	for class := range v.Status {
@@ -181,6 +184,9 @@ func (s sink) tally(key tallyKey, t *tally) {
 	h := prometheus.MustNewConstHistogram(descSeconds, total, float64(v.Micros)/1e6, buckets, key.listener, key.route)
 	if list := t.samples.exemplars(); len(list) > 0 {
 		h = prometheus.MustNewMetricWithExemplars(h, list...)
+	}
+	if native {
+		h = doubled{h, v.native()}
 	}
 	s <- h
 }

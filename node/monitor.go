@@ -44,7 +44,7 @@ var (
 func (n *Node) newMonitor(s *site.Site) *monitor.Monitor {
 	host, _ := os.Hostname()
 	deps := monitor.Deps{
-		Instance: cmp.Or(host, s.Name), Version: n.opts.Version, Self: n.metrics.registry, Endpoints: n.measured(), Log: n.log,
+		Instance: cmp.Or(host, s.Name), Version: n.opts.Version, Self: newMetrics(n, true).registry, Endpoints: n.measured(), Log: n.log,
 		Event:   func(kind, text string) { n.events.add(time.Now(), kind, text) },
 		Pressed: n.shortOfMemory, Rules: n.alerting,
 	}

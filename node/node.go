@@ -181,7 +181,7 @@ func New(opts Options) (*Node, error) {
 	n.knobs.Update(opts.Site.Switches, n.started)
 	n.promised, n.alerting = n.newObjectives(opts.Site), newAlerting(opts.Site)
 	n.wire()
-	n.metrics = newMetrics(n)
+	n.metrics = newMetrics(n, false)
 	n.monitor = n.newMonitor(opts.Site)
 	n.otlp = n.newOTLP(opts.Site)
 	n.events.tell = n.tellEvent
