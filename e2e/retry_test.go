@@ -377,6 +377,51 @@ func TestHedge(t *testing.T) {
 	}
 }
 
+// TestTrialIsInsured: an endpoint that hangs costs those nothing whose requests try out whether it is well again.
+func TestTrialIsInsured(t *testing.T) {
+	var hangs atomic.Bool
+	asked, released := new(heard), make(chan struct{})
+	one := service(t, func(w http.ResponseWriter, r *http.Request) {
+		asked.add(r, nil)
+		if hangs.Load() {
+			select {
+			case <-r.Context().Done():
+			case <-released:
+			}
+		}
+	})
+	well := answer(http.StatusOK)
+	g := runSite(t, fmt.Sprintf(`
+listeners: {web: {listen: "127.0.0.1:0"}}
+pools: {service: {endpoints: [%q, %q, %q], method: round_robin, probe: {off: true}, outliers: {first: 1s}}}
+`, one, service(t, well), service(t, well)))
+	f := fronts(t, g, nil)[0]
+	for range 200 { // what is slow must be known
+		f.ask(t, f.request(t, "GET", "/", nil))
+	}
+	hangs.Store(true)
+	state := func() string { return read(t, "http://"+g.at["console"]+"/api/v1/status") }
+	var waiting sync.WaitGroup
+	defer waiting.Wait()
+	defer close(released)
+	for end := time.Now().Add(patience); !strings.Contains(state(), `"state": "ejected"`); <-time.After(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("an endpoint that hangs is not ejected:\n%s", state())
+		}
+		waiting.Go(func() { f.ask(t, f.request(t, "GET", "/", nil)) })
+	}
+	asked.take()
+	for tried, end := 0, time.Now().Add(patience); tried < 2; {
+		if resp, _ := f.ask(t, f.request(t, "GET", "/", nil)); resp.StatusCode != 200 {
+			t.Errorf("on trial the client sees %d", resp.StatusCode)
+		}
+		list, _ := asked.take()
+		if tried += len(list); time.Now().After(end) {
+			t.Fatalf("the endpoint was tried out %d times", tried)
+		}
+	}
+}
+
 // TestShortDeadlinesHurtNobody: a caller that gives endpoints no time does not get them ejected.
 func TestShortDeadlinesHurtNobody(t *testing.T) {
 	address := service(t, func(w http.ResponseWriter, r *http.Request) {

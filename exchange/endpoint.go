@@ -12,6 +12,9 @@ type Endpoint struct {
 	// Gone is set once the endpoint is drained, down or removed, so that udp
 	// sessions and idle connections leave it.
 	Gone atomic.Bool
+	// Insure is after how many ns without an answer a request that only reads is sent to another endpoint too, though its route does
+	// not hedge; 0: never. The pool sets it while it tries out whether this one is well again: the client is not to pay for that.
+	Insure atomic.Int64
 	// Link is what the sender keeps for this endpoint: its connections. It is set once, before the
 	// endpoint is first picked.
 	Link any

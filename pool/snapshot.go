@@ -252,6 +252,11 @@ func (p *Pool) weigh(m *member, now time.Time) {
 	m.setFactor(m.vitals.factor(now), m.believed())
 	m.alert.Store(m.trial || m.probation.on)
 	m.hush.Store(m.ejected || m.reluctant)
+	insure := int64(0)
+	if m.alert.Load() || m.doubt != 0 {
+		insure = m.slowAt.Load()
+	}
+	m.Insure.Store(insure)
 }
 
 // methodOf fills in what the method needs.

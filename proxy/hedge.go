@@ -36,23 +36,34 @@ type race struct {
 	start time.Time
 }
 
-// hedge starts a race, if the route asks for it and x only reads; nil: there is none.
+// hedge starts a race, if the route asks for it or the endpoint is being tried out, and x only reads; nil: there is none.
 func (a *attempt) hedge(body []byte, whole bool) *race {
 	x := a.x
-	if x.Route == nil || x.Route.Hedge == nil || x.Judge == nil || x.Attempt != 1 || !whole || x.Request.Upgrade != nil {
+	after := hedgeAfter(x)
+	if after <= 0 || x.Judge == nil || x.Attempt != 1 || !whole || x.Request.Upgrade != nil {
 		return nil
 	}
 	if m := string(x.Request.Method); (m != "GET" && m != "HEAD" || len(body) > 0) && !x.SafeCall() {
-		return nil
-	}
-	after := time.Duration(x.Route.Hedge.After.Load())
-	if after <= 0 {
 		return nil
 	}
 	r := &race{of: x, f: a.f, first: a.b, done: make(chan struct{}), body: body} // without a, which would be on the heap then for all
 	r.ctx, r.stop = context.WithCancel(context.Background())
 	r.timer = time.AfterFunc(after, r.second)
 	return r
+}
+
+// hedgeAfter is when a second attempt at x begins; 0: never.
+func hedgeAfter(x *exchange.Exchange) time.Duration {
+	after := x.Endpoint.Insure.Load()
+	if x.Route == nil {
+		return 0
+	}
+	if h := x.Route.Hedge; h != nil {
+		if own := h.After.Load(); own > 0 && (after <= 0 || own < after) {
+			after = own
+		}
+	}
+	return time.Duration(after)
 }
 
 // second is the second attempt.
