@@ -153,6 +153,8 @@ type Exchange struct {
 	Begun time.Time
 
 	// Filled by the send stage. Result is about the last attempt, Outcome about the exchange.
+	// Kept says, after an attempt that failed, that all that was taken of a request body of unknown length is at hand for another (proxy.Keep).
+	Kept    bool
 	Result  Result
 	Outcome Outcome
 	Work    time.Duration  // that endpoints took, in all attempts, until an answer head was there or the attempt was given up
@@ -345,6 +347,6 @@ func (x *Exchange) Reset() {
 	x.Place, x.Begun, x.Berth = 0, time.Time{}, Berth{}
 	x.Trace, x.Cached = Trace{}, ""
 	x.Tried, x.Judge, x.Caller, x.Again, x.Anew, x.NoRetry = [MaxTried]*Endpoint{}, nil, 0, false, false, false
-	x.Deadline, x.Endpoint, x.Attempt, x.Beat, x.Replayable, x.SetCookie = time.Time{}, nil, 0, 0, false, nil
+	x.Deadline, x.Endpoint, x.Attempt, x.Beat, x.Replayable, x.Kept, x.SetCookie = time.Time{}, nil, 0, 0, false, false, nil
 	x.Result, x.Outcome, x.Work, x.Costs = Result{}, Outcome{}, 0, [MaxCosts]Cost{}
 }

@@ -95,7 +95,7 @@ func (s *breaking) Serve(x *exchange.Exchange, next *exchange.Next) *exchange.Re
 	return refusal
 }
 
-// try carries a trial. It has gone well once the head of its answer is there: a long answer must not keep others waiting.
+// try carries a trial. It has gone well once the head of its answer is there: a long answer must not keep others waiting. Of calls of gRPC see Answered.
 func (b *poolBreaker) try(x *exchange.Exchange, next *exchange.Next, ticket breaker.Ticket) *exchange.Refusal {
 	t := &trial{b: b, ticket: ticket, prev: x.Held}
 	x.Held = t
@@ -105,33 +105,48 @@ func (b *poolBreaker) try(x *exchange.Exchange, next *exchange.Next, ticket brea
 		x.Held = t.prev
 	}
 	t.end(resultOf(x, refusal))
+	if t.timer != nil {
+		t.timer.Stop()
+	}
 	return refusal
 }
+
+// trialCode is how long a trial of gRPC waits for the code behind its answer's head. Nobody can see whether a call has one answer or a stream of them, but a server writes
+// head, message and code of the former one after the other, when the call has returned. What has no code by then is a stream, or a message that its client
+// takes slowly: its head says that somebody answers, and waiting longer would keep a pool closed that is well.
+const trialCode = 250 * time.Millisecond
 
 // trial is one request that decides about a half-open breaker.
 type trial struct {
 	b      *poolBreaker
 	ticket breaker.Ticket
 	prev   exchange.Holder
-	ended  bool
+	timer  *time.Timer // nil: nothing is waited for
+	ended  atomic.Bool
 }
 
 func (t *trial) end(r breaker.Result) {
-	if !t.ended {
-		t.ended = true
+	if t.ended.CompareAndSwap(false, true) {
 		t.b.Done(t.ticket, time.Now(), r)
 	}
 }
 
-// Answered implements exchange.Holder.
+// Answered implements exchange.Holder. The head of a call of gRPC says 200 whatever became of it: unless it is all that comes, the trial waits for what follows, but not
+// for long.
 func (t *trial) Answered(x *exchange.Exchange, long bool) {
 	x.Held = nil
 	if t.prev != nil {
 		t.prev.Answered(x, long)
 	}
-	if !x.Again { // what is repeated is judged by its last attempt
-		t.end(resultOf(x, nil))
+	if x.Again { // what is repeated is judged by its last attempt
+		return
 	}
+	r := resultOf(x, nil)
+	if r.Outcome != breaker.Success || x.Request == nil || !x.GRPC() {
+		t.end(r)
+		return
+	}
+	t.timer = time.AfterFunc(trialCode, func() { t.end(r) })
 }
 
 // resultOf is what an exchange that has ended, with refusal or without, says about its pool.

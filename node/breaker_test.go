@@ -21,10 +21,12 @@ type breakerBench struct {
 	does exchange.Result // what endpoints do
 	asks atomic.Int32    // how often one was asked
 	hold chan struct{}   // nil: answers come at once
+	head string          // of requests
+	ends exchange.Result // what the end of an answer says, if it has a status
 }
 
 func newBreakerBench(t *testing.T, mode string, stages ...exchange.Stage) *breakerBench {
-	b := &breakerBench{t: t, does: exchange.Result{Status: 200}}
+	b := &breakerBench{t: t, does: exchange.Result{Status: 200}, head: "GET / HTTP/1.1\nHost: shop.example"}
 	cfg := &site.Pool{Name: "shop", Breaker: site.Breaker{Mode: mode, Row: 20, RowFor: 2 * time.Second, Failures: 1, Samples: 50, Window: 10 * time.Second,
 		Open: 500 * time.Millisecond, OpenMax: 1500 * time.Millisecond, RetryAfter: 10 * time.Second, Trials: 3}}
 	b.n = &Node{log: slog.New(slog.DiscardHandler), site: &site.Site{Pools: map[string]*site.Pool{"shop": cfg}}, pools: map[string]*runningPool{"shop": {}}}
@@ -42,6 +44,9 @@ func newBreakerBench(t *testing.T, mode string, stages ...exchange.Stage) *break
 		if b.hold != nil {
 			<-b.hold
 		}
+		if b.ends.Status != 0 {
+			x.Result = b.ends
+		}
 		return nil
 	}, append([]exchange.Stage{&foresee{list}}, append(stages, &breaking{list})...)...)
 	return b
@@ -49,7 +54,7 @@ func newBreakerBench(t *testing.T, mode string, stages ...exchange.Stage) *break
 
 // send sends one request, and says what refused it.
 func (b *breakerBench) send() string {
-	x := request(b.t, "GET / HTTP/1.1\nHost: shop.example")
+	x := request(b.t, b.head)
 	x.Route = &exchange.Route{}
 	if r := b.h(x); r != nil {
 		if r.Stage == "breaker" && x.RetryAfter < time.Second {
@@ -154,6 +159,54 @@ func TestPoolBreakerTrialOfLongAnswer(t *testing.T) {
 		}
 		close(b.hold)
 	})
+}
+
+// A trial of gRPC counts by the code behind its answer, which for a call with one answer comes at once; a stream counts when it has begun.
+func TestPoolBreakerTrialOfCall(t *testing.T) {
+	down := exchange.Result{Status: 503, Code: 14}
+	for name, c := range map[string]struct {
+		lasts time.Duration   // from the head to the code
+		ends  exchange.Result // what the code means
+		want  string
+	}{
+		"fails":                     {ends: down, want: console.BreakerOpen},
+		"fails, code a little late": {lasts: trialCode / 2, ends: down, want: console.BreakerOpen},
+		"is about the call":         {ends: exchange.Result{Status: 200, Code: 5}, want: console.BreakerClosed},
+		"well":                      {ends: exchange.Result{Status: 200}, want: console.BreakerClosed},
+		"well, and long":            {lasts: time.Hour, ends: exchange.Result{Status: 200}, want: console.BreakerClosed},
+		"fails after long":          {lasts: time.Hour, ends: down, want: console.BreakerClosed},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBreakerBench(t, "on")
+			if err := b.n.Break("shop", "", console.BreakerOpen, time.Now().Add(time.Minute)); err != nil {
+				t.Fatal(err)
+			}
+			b.send()
+			<-time.After(time.Minute)
+			b.hold, b.ends = make(chan struct{}), c.ends
+			b.head = "POST /shop.Catalogue/Get HTTP/1.1\nHost: shop.example\nContent-Type: application/grpc"
+			for range 3 {
+				go b.send()
+			}
+			synctest.Wait()
+			if b.asks.Load() != 3 || b.state() == console.BreakerClosed {
+				t.Errorf("%s: %d trials asked, and by their heads alone it is %s", name, b.asks.Load(), b.state())
+			}
+			if c.lasts > trialCode {
+				<-time.After(trialCode)
+				synctest.Wait()
+				if b.state() != console.BreakerClosed {
+					t.Errorf("%s: it is %s while streams go on, want closed", name, b.state())
+				}
+			}
+			<-time.After(c.lasts)
+			close(b.hold)
+			synctest.Wait()
+			if b.state() != c.want {
+				t.Errorf("%s: it is %s, want %s: %s", name, b.state(), c.want, b.n.viewBreaker("shop", time.Now()).Why)
+			}
+		})
+	}
 }
 
 // countingHolder is a stage that holds something for each exchange, as the shedder does.

@@ -5,6 +5,7 @@ import (
 
 	"github.com/even-keel/evenkeel/contain/retry"
 	"github.com/even-keel/evenkeel/exchange"
+	"github.com/even-keel/evenkeel/proxy"
 )
 
 // replayMemory bounds what all bodies that are kept for repeats hold at once, in bytes; beyond it bodies are streamed, and cannot be sent again.
@@ -16,18 +17,50 @@ const (
 	replayLarge = 128 << 10
 )
 
-// replay reads short bodies of requests that may be repeated before a place is taken, so that they can be sent again.
+// replay sees to it that short bodies of requests that may be repeated can be sent again. Those whose length is told are read before a place is taken, so that who sends
+// slowly holds none. Of others nobody knows how long they are, or go on: they stream, and a copy is kept until it is too long.
 type replay struct {
-	most []int64       // bytes by Route.Index; 0: none is kept
-	held *atomic.Int64 // bytes held, by all listeners
-	peek func(x *exchange.Exchange, n int) (body []byte, whole bool, err error)
+	most   []int64       // bytes by Route.Index; 0: none is kept
+	held   *atomic.Int64 // bytes held, by all listeners
+	peek   func(x *exchange.Exchange, n int) (body []byte, whole bool, err error)
+	keep   func(x *exchange.Exchange, most int, reserve func(bytes int64) bool)
+	unkeep func(x *exchange.Exchange)
+	room   func(bytes int64) bool // reserve, made once: a method value per request would allocate
+}
+
+// newReplay makes the stage for so many routes.
+func newReplay(routes int, held *atomic.Int64) *replay {
+	s := &replay{held: held, most: make([]int64, routes), peek: proxy.Peek, keep: proxy.Keep, unkeep: proxy.Unkeep}
+	s.room = s.reserve
+	return s
+}
+
+// reserve takes room for bodies, or gives it back: that of less than nothing.
+func (s *replay) reserve(bytes int64) bool {
+	if s.held.Add(bytes) > replayMemory && bytes > 0 {
+		s.held.Add(-bytes)
+		return false
+	}
+	return true
 }
 
 // Serve implements exchange.Stage.
 func (s *replay) Serve(x *exchange.Exchange, next *exchange.Next) *exchange.Refusal {
-	if x.Replayable || !s.keeps(x) {
+	if x.Replayable {
 		return next.Do(x)
 	}
+	switch s.keeps(x) {
+	case keepAhead:
+		return s.ahead(x, next)
+	case keepPassing:
+		defer s.unkeep(x)
+		s.keep(x, int(s.most[x.Route.Index]), s.room)
+	}
+	return next.Do(x)
+}
+
+// ahead reads the body of x, and carries x on.
+func (s *replay) ahead(x *exchange.Exchange, next *exchange.Next) *exchange.Refusal {
 	n := x.Request.ContentLength
 	if n < 0 { // a call of gRPC, which need not tell its length
 		n = s.most[x.Route.Index]
@@ -36,8 +69,7 @@ func (s *replay) Serve(x *exchange.Exchange, next *exchange.Next) *exchange.Refu
 	if n > replaySmall {
 		room = replayLarge
 	}
-	if s.held.Add(room) > replayMemory {
-		s.held.Add(-room)
+	if !s.reserve(room) {
 		return next.Do(x)
 	}
 	defer s.held.Add(-room)
@@ -48,12 +80,29 @@ func (s *replay) Serve(x *exchange.Exchange, next *exchange.Next) *exchange.Refu
 	return next.Do(x)
 }
 
-// keeps reports whether the body of x is worth keeping: its length is told and short, or it is a call that only reads; it may be repeated, and its client does not ask first.
-func (s *replay) keeps(x *exchange.Exchange) bool {
-	r := x.Request
+// manner is how a body is kept.
+type manner uint8
+
+const (
+	keepNot     manner = iota
+	keepAhead          // it is read before anything is sent to an endpoint
+	keepPassing        // on its way to the endpoint
+)
+
+// keeps says how the body of x is kept, if it is worth it: x may be repeated, and the body is not known to be long. Calls that only read are read ahead
+// whether their length is told or not, because only what is whole can be hedged; who asks before it sends a body would have to be answered for that.
+func (s *replay) keeps(x *exchange.Exchange) manner {
+	r, most := x.Request, s.most[x.Route.Index]
 	n := r.ContentLength
-	if n < 0 {
-		return s.most[x.Route.Index] > 0 && x.SafeCall()
+	switch {
+	case most == 0 || n == 0 || n > most || r.Upgrade != nil:
+		return keepNot
+	case n < 0 && x.SafeCall():
+		return keepAhead
+	case !retry.Idempotent(r.Method) && !keyed(r) && !x.SafeCall():
+		return keepNot
+	case n < 0 || r.Expect100:
+		return keepPassing
 	}
-	return n > 0 && n <= s.most[x.Route.Index] && !r.Expect100 && (retry.Idempotent(r.Method) || keyed(r) || x.SafeCall())
+	return keepAhead
 }

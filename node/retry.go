@@ -202,7 +202,7 @@ func requestOf(x *exchange.Exchange) retry.Request {
 		}
 	}
 	return retry.Request{
-		Idempotent: retry.Idempotent(r.Method) || x.SafeCall(), Keyed: keyed(r), Gone: !x.Replayable && !x.Result.Unsent, Caller: int(x.Caller),
+		Idempotent: retry.Idempotent(r.Method) || x.SafeCall(), Keyed: keyed(r), Gone: !x.Replayable && !x.Kept && !x.Result.Unsent, Caller: int(x.Caller),
 	}
 }
 

@@ -71,6 +71,7 @@ func TestRetry(t *testing.T) {
 		results  []exchange.Result
 		started  bool
 		streamed bool // the body is not in memory
+		kept     bool // but a copy of it
 		late     bool // the deadline passed during the first attempt
 		want     int  // attempts
 		failed   bool // the client got no answer of an endpoint
@@ -86,6 +87,8 @@ func TestRetry(t *testing.T) {
 		{name: "broken, with a key", head: "POST / HTTP/1.1\nIdempotency-Key: \"a\"", results: []exchange.Result{broken}, want: 2, status: 200},
 		{name: "broken, provably unsent", head: "POST /", results: []exchange.Result{{Kind: exchange.Broken, Unsent: true}}, want: 2, status: 200},
 		{name: "broken, body gone", head: "PUT /", results: []exchange.Result{broken}, streamed: true, want: 1, failed: true},
+		{name: "broken, body kept", head: "PUT /", results: []exchange.Result{broken}, streamed: true, kept: true, want: 2, status: 200},
+		{name: "broken, body kept for nothing", head: "POST /", results: []exchange.Result{broken}, streamed: true, kept: true, want: 1, failed: true},
 		{name: "broken, answer started", head: "GET /", results: []exchange.Result{broken}, started: true, want: 1, failed: true},
 		{name: "the pool's time is over", head: "GET /", results: []exchange.Result{{Kind: exchange.TimedOut}}, want: 1, failed: true},
 		{name: "the attempt's time is over", head: "GET /", rules: &timed, results: []exchange.Result{{Kind: exchange.TimedOut}}, want: 2, status: 200},
@@ -116,7 +119,7 @@ func TestRetry(t *testing.T) {
 				head += " HTTP/1.1"
 			}
 			x := request(t, head+"\nHost: a")
-			x.Replayable = !c.streamed
+			x.Replayable, x.Kept = !c.streamed, c.kept
 			refusal := try.serve(x)
 			if len(try.ends) != c.want || (refusal != nil) != c.failed || x.NoRetry != c.noRetry || x.Outcome.Status != c.status {
 				t.Errorf("%d attempts, refusal %v, told not to retry %v, status %d; want %d, failed %v, %v, %d",
@@ -299,37 +302,53 @@ func TestHopelessDeadline(t *testing.T) {
 	}
 }
 
-// TestReplay: bodies are kept that are short, of a known length, and of requests that may be repeated, as long as there is memory.
+// TestReplay: bodies are kept that are short, and of requests that may be repeated, as long as there is memory: ahead, or as they pass when their length is not
+// told or their client asks first.
 func TestReplay(t *testing.T) {
 	for name, c := range map[string]struct {
-		head string
-		held int64
-		want bool
+		head    string
+		held    int64
+		want    bool
+		passing bool
 	}{
 		"short":           {head: "PUT / HTTP/1.1\nHost: a\nContent-Length: 1000", want: true},
 		"the longest":     {head: "PUT / HTTP/1.1\nHost: a\nContent-Length: 65536", want: true},
 		"long":            {head: "PUT / HTTP/1.1\nHost: a\nContent-Length: 65537"},
-		"unknown":         {head: "PUT / HTTP/1.1\nHost: a\nTransfer-Encoding: chunked"},
+		"unknown":         {head: "PUT / HTTP/1.1\nHost: a\nTransfer-Encoding: chunked", passing: true},
+		"unknown, a key":  {head: "POST / HTTP/1.1\nHost: a\nIdempotency-Key: x\nTransfer-Encoding: chunked", passing: true},
+		"unknown, unsafe": {head: "POST / HTTP/1.1\nHost: a\nTransfer-Encoding: chunked"},
+		"unknown, patch":  {head: "PATCH / HTTP/1.1\nHost: a\nTransfer-Encoding: chunked"},
+		"unknown, a call": {head: "POST /a.B/Get HTTP/1.1\nHost: a\nContent-Type: application/grpc\nTransfer-Encoding: chunked", want: true},
+		"upgrades":        {head: "PUT / HTTP/1.1\nHost: a\nConnection: upgrade\nUpgrade: x\nTransfer-Encoding: chunked"},
 		"not repeatable":  {head: "POST / HTTP/1.1\nHost: a\nContent-Length: 1000"},
 		"with a key":      {head: "POST / HTTP/1.1\nHost: a\nIdempotency-Key: x\nContent-Length: 1000", want: true},
-		"asks first":      {head: "PUT / HTTP/1.1\nHost: a\nExpect: 100-continue\nContent-Length: 1000"},
+		"asks first":      {head: "PUT / HTTP/1.1\nHost: a\nExpect: 100-continue\nContent-Length: 1000", passing: true},
+		"asks, and long":  {head: "PUT / HTTP/1.1\nHost: a\nExpect: 100-continue\nContent-Length: 65537"},
 		"no memory left":  {head: "PUT / HTTP/1.1\nHost: a\nContent-Length: 1000", held: replayMemory},
 		"nearly no place": {head: "PUT / HTTP/1.1\nHost: a\nContent-Length: 20000", held: replayMemory - replaySmall},
 	} {
-		st := newStages(new(fakePool), &site.Route{Name: "all", Pool: "shop", Retry: defaults()})
-		peeked := false
+		st := newStages(new(fakePool), &site.Route{Name: "all", Pool: "shop", Retry: defaults(), SafeCalls: []string{"/a.B/*"}})
+		peeked, keeps := false, 0
 		st.replay.peek = func(x *exchange.Exchange, n int) ([]byte, bool, error) {
 			peeked, x.Replayable = true, true
 			return nil, true, nil
 		}
+		st.replay.keep = func(_ *exchange.Exchange, most int, reserve func(int64) bool) {
+			keeps++
+			if most != 64<<10 || !reserve(replaySmall) {
+				t.Errorf("%s: up to %d are kept, and there is no memory", name, most)
+			}
+			reserve(-replaySmall)
+		}
+		st.replay.unkeep = func(*exchange.Exchange) { keeps++ }
 		st.replay.held.Store(c.held)
 		x := request(t, c.head)
 		x.Replayable = false
 		if r := st.serveHTTP(ok)(x); r != nil {
 			t.Errorf("%s: %v", name, r)
 		}
-		if peeked != c.want {
-			t.Errorf("%s: kept %v, want %v", name, peeked, c.want)
+		if peeked != c.want || (keeps == 2) != c.passing {
+			t.Errorf("%s: read ahead %v, want %v; kept as it passes %v, want %v", name, peeked, c.want, keeps == 2, c.passing)
 		}
 		if got := st.replay.held.Load(); got != c.held {
 			t.Errorf("%s: %d bytes are held afterwards, want %d", name, got, c.held)

@@ -27,7 +27,7 @@ func (n *Node) newWay(routes int) way {
 	breakers := make([]*poolBreaker, routes)
 	return way{
 		foresee:  &foresee{breakers},
-		replay:   &replay{held: &n.held, peek: proxy.Peek, most: make([]int64, routes)},
+		replay:   newReplay(routes, &n.held),
 		shed:     &shedding{make([]*shed.Gate, routes)},
 		bulk:     &bulkheads{make([]*berths, routes)},
 		breaking: &breaking{breakers},
@@ -60,7 +60,7 @@ func (w *way) overloaded(i int) func() bool {
 func (w *way) stages() []exchange.Stage {
 	return []exchange.Stage{
 		w.foresee,  // before all waiting for places: who is refused by a breaker should know at once
-		w.replay,   // before places at endpoints, so that who sends a body slowly holds none; reads what may have to be sent again
+		w.replay,   // before places at endpoints, so that who sends a body of known length slowly holds none; keeps what may have to be sent again
 		w.shed,     // before retrying, so that an exchange holds one place for all of its attempts
 		w.bulk,     // behind the shedder, so that what waits there holds no place; refuses at once, so that nothing waits here
 		w.breaking, // behind the shedder, so that no trial waits; around retrying, as what another endpoint makes good is no failure

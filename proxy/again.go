@@ -24,7 +24,13 @@ func (a *attempt) unwanted(s *scratch) bool {
 		return false
 	}
 	mind(x, s)
-	return x.Judge != nil && x.Judge.Again(x)
+	if x.Judge == nil {
+		return false
+	}
+	if s.kept != nil {
+		x.Kept = s.kept.hold()
+	}
+	return x.Judge.Again(x)
 }
 
 // mind takes in what a failed answer says of trying again.
@@ -91,7 +97,7 @@ func (a *attempt) discard(s *scratch) *exchange.Refusal {
 			break
 		}
 	}
-	a.finish(whole)
+	a.part(whole)
 	s.resp.Reset()
 	return refuseAgain
 }

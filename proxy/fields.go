@@ -57,6 +57,7 @@ type scratch struct {
 	target []byte
 	host   []byte
 	resp   wire.Response
+	kept   *kept // of the request body; nil: nothing is
 }
 
 // requestFields prepares what the endpoint is sent in s.fields, s.target and s.host: the client's fields without

@@ -152,7 +152,7 @@ func (h *h2Server) batch() {
 	for i, f := range h.held {
 		h.mu.Lock()
 		gone := f.err != nil
-		f.x.Replayable = f.remoteEnd
+		f.x.Replayable = f.remoteEnd && len(f.trail.list) == 0 // a body with trailers cannot go out at once, see pending
 		h.mu.Unlock()
 		h.held[i] = nil
 		if gone {

@@ -111,21 +111,18 @@ type attempt struct {
 func (a *attempt) run() *exchange.Refusal {
 	x, s := a.x, a.f.scratch()
 	s.requestFields(x)
-	body, whole := a.f.pending()
-	if limit := maxBody(x); limit > 0 && int64(len(body)) > limit { // HTTP/2 need not say the length before
+	body, whole, err := a.atHand(s.kept)
+	if err != nil { // nothing was sent
 		a.b.release(false)
 		x.Result = exchange.Result{Kind: exchange.Cancelled}
-		return refuseBodyLarge
+		return a.badBody(err)
 	}
 	a.f.watchCancel(a.b)
 	if unsent, err := a.b.send(x, s, body, whole); err != nil {
 		return a.fail(unsent, err)
 	}
 	x.Outcome.BytesIn = int64(len(body))
-	if !whole {
-		x.Endpoint.Heard(x) // how long it waits now depends on the client too
-		a.pump = startPump(a.f, a.b, maxBody(x), x.Endpoint.Link.(*Link).up.proxy)
-	}
+	a.carry(s.kept, whole)
 	race := a.hedge(body, whole)
 	for n := 0; ; n++ {
 		unsent, err := a.b.head(x, &s.resp)
@@ -161,6 +158,9 @@ func (a *attempt) run() *exchange.Refusal {
 	length := a.b.length()
 	if a.unwanted(s) {
 		return a.discard(s)
+	}
+	if s.kept != nil {
+		s.kept.drop()
 	}
 	if x.Held != nil {
 		x.Held.Answered(x, length == -1 || length > longBody)
@@ -259,6 +259,9 @@ func (a *attempt) finish(reuse bool) {
 		if !a.pump.ended() && !(a.f.bodyRead() && a.pump.soon()) {
 			a.f.stopBody()
 			a.b.cancel()
+			if k := a.f.scratch().kept; k != nil {
+				k.stop()
+			}
 			reuse = false
 		}
 		n, err := a.pump.wait()
@@ -286,13 +289,13 @@ func (a *attempt) fail(unsent bool, err error) *exchange.Refusal {
 	if a.pump != nil {
 		bodyErr = a.pump.clientErr()
 	}
-	a.finish(false)
+	a.part(false)
 	x := a.x
 	if !unsent {
 		x.Work += time.Since(a.start)
 	}
 	a.f.scratch().resp.Reset()
-	// What the pump took of the body is gone: nobody can send it again.
+	// What the pump took of the body is gone, unless it is kept: nobody can send it again.
 	x.Result = exchange.Result{Kind: exchange.Broken, Reason: "broken", Unsent: unsent && a.pump == nil, NoRetry: a.never}
 	var bad *wire.Error
 	switch {
@@ -403,7 +406,7 @@ func (p *pump) run(f front, b back, limit int64) {
 var errPump = errors.New("the request body was lost by a fault of the gateway")
 
 // recovered makes a panic cost one request, not the process.
-func (p *pump) recovered(b back) {
+func (p *pump) recovered(b interface{ cancel() }) {
 	if v := recover(); v != nil {
 		p.in.panicked("a request body panicked", v)
 		p.set(0, errPump, nil)

@@ -329,7 +329,7 @@ type Retry struct {
 	On             []string      `yaml:"on" default:"connect,reset,timeout,502,503,504,429,grpc_unavailable,grpc_resource_exhausted" enum:"connect|reset|timeout|502|503|504|429|grpc_unavailable|grpc_resource_exhausted" doc:"failures that are tried again; timeout is that of attempt_timeout, 429 only counts with a short Retry-After"`
 	AttemptTimeout time.Duration `yaml:"attempt_timeout" default:"0s" min:"0s" doc:"time for one attempt, from the request sent to the answer head; 0s: the pool's first_byte, after which nothing is tried again"`
 	MaxWait        time.Duration `yaml:"max_wait" default:"1s" min:"0s" max:"30s" doc:"longest Retry-After, or pushback of gRPC, that is waited for"`
-	BodyBytes      Size          `yaml:"body_bytes" default:"64KiB" max:"64KiB" doc:"request bodies up to this are read before they are sent on, so that they can be sent again"`
+	BodyBytes      Size          `yaml:"body_bytes" default:"64KiB" max:"64KiB" doc:"request bodies up to this are kept, so that they can be sent again: read before they are sent on if their length is told, else copied on their way"`
 }
 
 // Hedge is when a second endpoint is asked beside the first. The first answer counts; hedges are taken from the retry budget.
