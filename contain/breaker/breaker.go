@@ -179,7 +179,7 @@ func (b *Breaker) Allow(now time.Time, shard uint32) (Ticket, bool) {
 // allowFew is Allow of a breaker that is not closed. What it refuses costs no lock.
 func (b *Breaker) allowFew(word uint64, now time.Time, shard uint32) (Ticket, bool) {
 	over := b.nanos(now) >= b.until.Load()
-	if !over && (State(word&3) == Open || b.places.Load() <= 0) {
+	if !over && (State(word&3) == Open || b.places.Load() <= 0) && b.word.Load() == word { // until belongs to that state
 		return Ticket{}, false
 	}
 	b.mu.Lock()
@@ -201,13 +201,15 @@ func (b *Breaker) allowFew(word uint64, now time.Time, shard uint32) (Ticket, bo
 
 // Refuses says whether Allow would refuse at now, and changes nothing.
 func (b *Breaker) Refuses(now time.Time) bool {
-	switch b.State() {
-	case Open:
-		return b.nanos(now) < b.until.Load()
+	word := b.word.Load()
+	waits := b.nanos(now) < b.until.Load()
+	switch State(word & 3) {
+	case Closed:
+		return false
 	case HalfOpen:
-		return b.places.Load() <= 0 && b.nanos(now) < b.until.Load()
+		waits = waits && b.places.Load() <= 0
 	}
-	return false
+	return waits && b.word.Load() == word
 }
 
 // Done tells what became of a request that was allowed. What was allowed before the last change of state says nothing any more: requests
@@ -351,7 +353,8 @@ func (b *Breaker) open(now time.Time, cause, why string) {
 	b.turn(now, Open, cause, why)
 }
 
-// turn changes the state. The lock is held. until is set before for Open.
+// turn changes the state. The lock is held. until is set before for Open. For HalfOpen it is set when the state is there: who reads the state, until and the state again, both
+// times the same, without the lock, has read what belongs together. Before, one of three trials at once was refused now and then.
 func (b *Breaker) turn(now time.Time, to State, cause, why string) {
 	word := b.word.Load()
 	from, lasts := State(word&3), time.Duration(0)
@@ -363,12 +366,14 @@ func (b *Breaker) turn(now time.Time, to State, cause, why string) {
 		cfg := b.cfg.Load()
 		b.good = 0
 		b.places.Store(int32(min(cfg.Trials, 1<<20)))
-		b.until.Store(b.nanos(now) + int64(cfg.TrialFor))
 	}
 	b.row.Store(0)
 	b.asked.Store(0)
 	b.since, b.why, b.cause = now, why, cause
 	b.word.Store((word>>2+1)<<2 | uint64(to))
+	if to == HalfOpen {
+		b.until.Store(b.nanos(now) + int64(b.cfg.Load().TrialFor))
+	}
 	b.window.clear()
 	if b.deps.On != nil {
 		b.deps.On(Change{From: from, To: to, Cause: cause, Why: why, At: now, For: lasts})
