@@ -47,47 +47,55 @@ func (f *fill) tells() (workers, service, unsure float64, sure bool) {
 	if n < fillLeast {
 		return 0, 0, 0, false
 	}
-	flat, _ := f.fits(math.Inf(1))
+	flat := f.fits(math.Inf(1))
 	best := math.Inf(1)
 	for w := 1.0; w <= float64(f.top)/2; w = max(w+1, math.Floor(w*1.1)) {
-		if left, s := f.fits(w); left < best {
-			best, workers, service = left, w, s
+		if left := f.fits(w); left < best {
+			best, workers = left, w
 		}
 	}
 	spread := max(best, n*fillExact*fillExact) / (n - 2)
-	return workers, service, math.Sqrt(spread / n), (flat-best)/spread > fillSure
+	return workers, f.mean(workers), math.Sqrt(spread / n), (flat-best)/spread > fillSure
 }
 
-// fits is what W leaves unexplained of the logarithms, squared, and S with it.
-func (f *fill) fits(workers float64) (left, service float64) {
+// mean is S with W: of logarithms it would be far too small where some work takes much longer than most.
+func (f *fill) mean(workers float64) float64 {
+	sum := 0.0
+	for _, one := range f.list {
+		sum += one.Seconds / line(float64(one.Place), workers)
+	}
+	return sum / float64(len(f.list))
+}
+
+// fits is what W leaves unexplained of the logarithms, squared.
+func (f *fill) fits(workers float64) float64 {
 	var sum, squares float64
 	for _, one := range f.list {
 		r := math.Log(one.Seconds / line(float64(one.Place), workers))
 		sum += r
 		squares += r * r
 	}
-	n := float64(len(f.list))
-	return max(squares-sum*sum/n, 0), math.Exp(sum / n)
+	return max(squares-sum*sum/float64(len(f.list)), 0)
 }
 
-// begins learns from the first answers while the limit is used and nothing else is known.
+// begins learns from the first answers.
 func (k *Knee) begins(now time.Duration, f Flow) {
 	k.hold = 0
-	if k.done = !k.first || k.known; k.done || k.dip > 0 || k.fill.top == 0 {
+	if k.done = k.known; k.done || k.dip > 0 || k.fill.top == 0 {
 		return
 	}
-	w, s, unsure, sure := k.fill.tells()
-	switch {
-	case sure:
+	if w, s, unsure, sure := k.fill.tells(); sure && float64(f.InFlight) > 2*w {
 		k.done, k.first = true, false
+		w = max(w, float64(len(k.fill.list))*s/max(now-k.fill.since, lookLeast).Seconds()) // so many answers came meanwhile
 		k.workers, k.service, k.known, k.verified = max(w, 1), s, true, true
 		k.low = latency{count: float64(len(k.fill.list)) / 4, seconds: s * float64(len(k.fill.list)) / 4}
+		k.calmer, k.high, k.recent = latency{}, gauge{}, gauge{}
 		k.set(k.roomy(w, w/s, unsure))
 		k.skip = max(k.skip, float64(f.InFlight))
-		k.high, k.recent = gauge{}, gauge{}
-	case len(k.fill.list) >= fillMost || now-k.fill.since >= fillPause:
-		k.done = true
-	default:
+		return
+	}
+	k.done = len(k.fill.list) >= fillMost
+	if k.first && !k.done && now-k.fill.since < fillPause {
 		k.hold = max(firstPlaces*float64(k.endpoints), 2*float64(k.fill.top)) // what is inside will soon tell whether there was a queue
 	}
 }

@@ -10,6 +10,7 @@ import (
 const (
 	anyPlaces   = 64    // of each endpoint, until the first answers tell anything: who does not know must not refuse
 	firstFew    = 16    // answers do tell
+	beginsFew   = 100.0 // of answers are more quick ones than of requests
 	firstPlaces = 8.0   // of each endpoint then, and twice what is used: most servers work on as many at once
 	headroom    = 1.4   // the limit over the knee: a place too many costs a little latency, one too few work that is never done
 	free        = 0.005 // seconds of waiting at the endpoints that nobody minds…
@@ -29,6 +30,7 @@ const (
 	noiseLeast  = 0.05  // squared coefficient of variation: what a network adds to service that always takes the same time
 	noiseMost   = 8.0
 	noiseFirst  = 1.0
+	noiseBegins = 3.0 // of which a few dozen show little
 	scattered   = 100.0 // answers that are looked at for how they scatter
 	lookLeast   = 20 * time.Millisecond
 	lookMost    = 2 * time.Second
@@ -309,7 +311,11 @@ func (k *Knee) calm(win *Window, f Flow) {
 		return
 	}
 	noise := k.noise()
-	k.calmer.add(n, win.Seconds, win.Logs, math.Exp(-n/max(10, 20*noise)))
+	took := win.Seconds
+	if k.low.count < beginsFew { // the quick ones are answered first: those who are still inside tell how long the others take
+		took = max(took, k.period.area)
+	}
+	k.calmer.add(n, took, win.Logs, math.Exp(-n/max(10, 20*noise)))
 	inside := k.period.inside()
 	if k.late(noise) {
 		if inside > float64(k.endpoints)+0.5 {
@@ -330,7 +336,7 @@ func (k *Knee) calm(win *Window, f Flow) {
 		k.service = k.low.mean()
 	} else if k.low.count < 8 || inside <= 1.3*k.usual+1 && (!k.known || inside < k.workers/2) {
 		// A queue that grows slowly looks like service that gets slower.
-		k.low.add(n, win.Seconds, win.Logs, math.Exp(-n/(3*k.wanted())))
+		k.low.add(n, took, win.Logs, math.Exp(-n/(3*k.wanted())))
 		k.service = k.low.mean()
 	}
 	k.usual += 0.05 * (inside - k.usual)
@@ -352,6 +358,9 @@ func (k *Knee) late(noise float64) bool {
 	was, is := k.low, k.calmer
 	if was.count < 8 || was.told < 1 || is.mean() < max(3*was.mean(), was.mean()+free) {
 		return false
+	}
+	if was.count < beginsFew {
+		noise = max(noise, noiseBegins)
 	}
 	spread := math.Sqrt(math.Log1p(noise) * (1/was.told + 1/is.told))
 	return is.typical()-was.typical() > max(math.Log(2), 2.5*spread)

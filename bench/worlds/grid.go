@@ -3,6 +3,7 @@ package worlds
 import (
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 	"time"
 )
@@ -34,6 +35,7 @@ func situations() []situation {
 			return []Step{{Demand: 0.7}, {At: 2 * s, Demand: 3}, {At: 10 * s, Workers: 2}}
 		}, 10, 30, 0.4},
 		{"calm", func(time.Duration) []Step { return []Step{{Demand: 0.8}} }, 3, 28, 0.32},
+		{"cold calm", func(time.Duration) []Step { return []Step{{Demand: 0.8}} }, 0, 5, 0.32},
 	}
 }
 
@@ -88,7 +90,7 @@ func (s *situation) play(seed uint64, workers int, service time.Duration, dist s
 		return good, refused, r.Sent
 	}
 	good, refused, sent := count(learns)
-	if s.name == "calm" {
+	if strings.HasSuffix(s.name, "calm") {
 		return refused / float64(sent), true
 	}
 	best, _, _ := count(told)
