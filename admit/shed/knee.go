@@ -30,7 +30,7 @@ const (
 	noiseLeast  = 0.05  // squared coefficient of variation: what a network adds to service that always takes the same time
 	noiseMost   = 8.0
 	noiseFirst  = 1.0
-	noiseBegins = 3.0 // of which a few dozen show little
+	noiseBegins = 3.0   // of which a few dozen show little
 	scattered   = 100.0 // answers that are looked at for how they scatter
 	lookLeast   = 20 * time.Millisecond
 	lookMost    = 2 * time.Second
