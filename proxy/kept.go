@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"cmp"
-	"io"
 	"sync"
 
 	"github.com/even-keel/evenkeel/exchange"
@@ -69,41 +68,8 @@ type kept struct {
 	trailers []wire.Field
 }
 
-// startKept is startPump for a body of which a copy is kept.
-func startKept(f front, k *kept, limit int64, in *Proxy) *pump {
-	p := &pump{done: make(chan struct{}), in: in}
-	go p.runKept(f, k, limit)
-	return p
-}
-
-func (p *pump) runKept(f front, k *kept, limit int64) {
-	defer close(p.done)
-	defer p.recovered(k)
-	var n int64
-	for {
-		data, err := f.readBody()
-		if err == io.EOF {
-			p.set(n, nil, k.end(f.requestTrailers()))
-			return
-		}
-		n += int64(len(data))
-		if err == nil && limit > 0 && n > limit {
-			err = errBodyLarge
-		}
-		if err != nil {
-			p.set(n, err, nil)
-			k.cancel()
-			return
-		}
-		if err := k.send(data); err != nil {
-			p.set(n, nil, err)
-			return
-		}
-	}
-}
-
-// send keeps p and sends it on. An error means that the rest is of no use to anybody.
-func (k *kept) send(p []byte) error {
+// sendBody keeps p and sends it on. An error means that the rest is of no use to anybody.
+func (k *kept) sendBody(p []byte) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for k.lent || !k.over && !k.lost && !k.take(p) {
@@ -128,8 +94,8 @@ func (k *kept) send(p []byte) error {
 	return nil
 }
 
-// end ends the body. It returns why the endpoint of now did not take it all.
-func (k *kept) end(trailers []wire.Field) error {
+// endBody ends the body. It returns why the endpoint of now did not take it all.
+func (k *kept) endBody(trailers []wire.Field) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for k.lent && !k.over {
@@ -330,7 +296,7 @@ func (a *attempt) carry(k *kept, whole bool) {
 		return
 	case k != nil:
 		k.heap, k.to = &in.heap, a.b
-		k.pump = startKept(a.f, k, limit, in)
+		k.pump = startPump(a.f, k, limit, in)
 		a.pump = k.pump
 	default:
 		a.pump = startPump(a.f, a.b, limit, in)

@@ -369,13 +369,20 @@ type pump struct {
 	to   error // the endpoint's side failed
 }
 
-func startPump(f front, b back, limit int64, in *Proxy) *pump {
+// taker takes a request body in parts: an endpoint, or what keeps it on its way to one.
+type taker interface {
+	sendBody(p []byte) error
+	endBody(trailers []wire.Field) error
+	cancel()
+}
+
+func startPump(f front, b taker, limit int64, in *Proxy) *pump {
 	p := &pump{done: make(chan struct{}), in: in}
 	go p.run(f, b, limit)
 	return p
 }
 
-func (p *pump) run(f front, b back, limit int64) {
+func (p *pump) run(f front, b taker, limit int64) {
 	defer close(p.done)
 	defer p.recovered(b)
 	var n int64
@@ -406,7 +413,7 @@ func (p *pump) run(f front, b back, limit int64) {
 var errPump = errors.New("the request body was lost by a fault of the gateway")
 
 // recovered makes a panic cost one request, not the process.
-func (p *pump) recovered(b interface{ cancel() }) {
+func (p *pump) recovered(b taker) {
 	if v := recover(); v != nil {
 		p.in.panicked("a request body panicked", v)
 		p.set(0, errPump, nil)
