@@ -17,7 +17,7 @@ import (
 const (
 	gcPercent   = 400
 	gcLeast     = 50       // even where much lives: a collection has to be worth its while
-	garbage     = 48 << 20 // bytes between two collections
+	garbage     = 32 << 20 // bytes between two collections
 	memoryShare = 0.9      // of the cgroup's limit
 )
 
