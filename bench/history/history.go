@@ -24,9 +24,9 @@ import (
 
 // What must hold.
 const (
-	maxBytes  = 50 << 20 // of the stripped program
+	maxBytes  = 47 << 20 // 50 MB, rounded down: of the stripped program
 	maxStart  = 1500 * time.Millisecond
-	maxMemory = 150 << 20 // resident, with 10,000 series
+	maxMemory = 143 << 20 // 150 MB, rounded down: resident, with 10,000 series
 )
 
 const (
