@@ -133,7 +133,11 @@ func (c *Core) bound() int {
 		wait = c.BehindWait()
 	}
 	n := float64(queueMost) // they wait no longer than they may
-	if capacity := c.knee.Capacity(); capacity > 0 {
+	capacity := c.knee.Capacity()
+	if !c.behind { // then it may be a guess
+		capacity = c.knee.paced(capacity)
+	}
+	if capacity > 0 {
 		n = capacity * wait.Seconds()
 	}
 	n = max(n, min(queueFew, 1.5*c.knee.limit)) // fewer would leave no choice between classes and tenants
@@ -221,6 +225,7 @@ func (c *Core) Estimate() (workers, service float64) { return c.knee.workers, c.
 func (c *Core) Told(workers, service float64) {
 	c.knee.workers, c.knee.service = workers, service
 	c.knee.limit, c.knee.first, c.knee.known = math.Ceil(workers*headroom), false, true
+	c.knee.high = gauge{count: 1, time: service / workers, area: service}
 }
 
 // Patience is how long w, which was just queued, may wait.

@@ -33,6 +33,32 @@ func TestCoreRefusesTheLeastEntitled(t *testing.T) {
 	}
 }
 
+// TestCoreRefusesNobodyByAGuess: 512 come at once to a gate that knows nothing. The first answers are slow and look like a queue before one place, as connections are new;
+// what was answered in all says nothing yet. Nobody has waited for long.
+func TestCoreRefusesNobodyByAGuess(t *testing.T) {
+	c := NewCore(Config{Endpoints: 1})
+	for i := range 200 {
+		if a, _ := c.Arrive(0, &Waiter{}, false); a != Wait {
+			t.Fatalf("newcomer %d: %d, want to wait", i, a)
+		}
+	}
+	var win Window
+	for place := 1; place <= 13; place++ {
+		win.Add(place, 0.002*float64(place))
+		win.First = append(win.First, First{place, 0.002 * float64(place)})
+	}
+	now := 26 * time.Millisecond
+	c.Look(now, &win, Flow{InFlight: 8, Endpoints: 1, Answers: 13, Area: 13 * 0.014})
+	if _, service := c.Estimate(); service == 0 {
+		t.Fatal("the first answers told nothing: the test tests nothing")
+	}
+	for i := range 300 {
+		if a, _ := c.Arrive(now, &Waiter{}, false); a != Wait {
+			t.Fatalf("newcomer %d after the first answers: %d, want to wait", i, a)
+		}
+	}
+}
+
 func TestCoreMindsDeadlines(t *testing.T) {
 	c := told()
 	if a, _ := c.Arrive(0, &Waiter{Deadline: 50 * time.Millisecond}, false); a != TooLate {

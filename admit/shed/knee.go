@@ -36,6 +36,7 @@ const (
 	noiseMost   = 8.0
 	noiseFirst  = 1.0
 	noiseBegins = 3.0   // of which a few dozen show little
+	paceLasts   = 1.0   // seconds
 	scattered   = 100.0 // answers that are looked at for how they scatter
 	lookLeast   = 20 * time.Millisecond
 	lookMost    = 2 * time.Second
@@ -99,6 +100,7 @@ type Knee struct {
 	quiet     bool          // nobody waits and the limit is not used
 	steady    bool          // as Flow has it
 
+	pace   gauge   // lately, whatever the limit
 	skip   float64 // answers that say nothing yet: those inside were let in under another limit
 	now    gauge   // since the last conclusion
 	left   float64 // clients that left meanwhile
@@ -143,6 +145,7 @@ func (k *Knee) Look(now time.Duration, win *Window, f Flow) {
 	k.at, k.steady = max(now, k.at), f.Steady
 	k.scale(f.Endpoints)
 	part := gauge{float64(f.Answers), past, f.Area}
+	k.pace.add(part, math.Exp(-past/paceLasts))
 	k.period.add(part, 1)
 	k.waited = k.waited || f.Waiting > 0
 	if win != nil {
@@ -239,6 +242,15 @@ func (k *Knee) Capacity() float64 {
 		return k.high.rate()
 	}
 	return k.workers / k.service
+}
+
+// paced is a capacity that is no less than what was answered lately; 0: not known yet. Whoever calls 512 times at once meets a gate that
+// knows nothing: the first dozen answers, slow as the connections are new, made it believe in a twentieth of what there was, and refuse hundreds.
+func (k *Knee) paced(capacity float64) float64 {
+	if k.high.count == 0 {
+		return 0
+	}
+	return max(capacity, k.pace.rate())
 }
 
 // line is the latency at n, in units of the service time.
