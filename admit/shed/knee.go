@@ -20,6 +20,9 @@ const (
 	hasty       = 0.3   // what an answer counts for S that came while the limit grew: the quick ones come first
 	leaving     = 0.3   // clients that leave for each answer: more are a sign of too many inside…
 	gives       = 0.5   // …and the limit falls to this part of what is inside
+	paysSure    = 1.0   // standard deviations from the middle between an answer more for each place more and none, from which it shows whether a higher limit pays…
+	paysMost    = 40.0  // …or so many answers for each unit of doubt
+	leftOf      = 32.0  // clients lately of whom it counts how many left while nobody waits
 	dipTo       = 0.65  // of the knee: below it even when it is taken for half as much again
 	fades       = 0.85  // of what dips showed before remains after another one
 	dipLeast    = 0.25  // of the limit, when little is known
@@ -99,6 +102,11 @@ type Knee struct {
 	recent gauge   // at the limit, lately
 	high   gauge   // at the limit
 
+	rung   gauge   // at the limit from which it grew, until it shows whether that pays; no count: it showed
+	rungAt float64 // that limit
+
+	lost, given float64 // while nobody waits, lately: clients that left, and answers
+
 	low     latency    // at few in flight: in calm times and in dips
 	calmer  latency    // of those, lately, while nobody waits
 	known   bool       // W was measured
@@ -142,7 +150,7 @@ func (k *Knee) Look(now time.Duration, win *Window, f Flow) {
 		k.quiet = !k.waited && k.dip == 0 && k.period.inside() < used*k.limit
 		if k.quiet && k.period.time > 0 {
 			k.calm(win, f)
-			k.now, k.left = gauge{}, 0
+			k.now, k.left, k.rung = gauge{}, 0, gauge{}
 		}
 		k.period, k.waited, k.before = gauge{}, false, float64(f.InFlight)
 	}
@@ -303,7 +311,9 @@ func (k *Knee) wanted() float64 { return 10 + 25*k.doubt() }
 // calm learns S from answers while nobody waits and there is room.
 func (k *Knee) calm(win *Window, f Flow) {
 	n := float64(win.Total)
-	if k.left > n*leaving && k.left >= 8 {
+	keep := math.Exp(-(n + k.left) / leftOf)
+	k.lost, k.given = keep*k.lost+k.left, keep*k.given+n
+	if k.lost > k.given*leaving && k.lost >= 8 {
 		k.leave(f)
 		return
 	}
@@ -396,9 +406,13 @@ func (k *Knee) conclude(now time.Duration, f Flow) {
 	surprise := false
 	if k.high.count > 0 && apart(k.recent.rate(), k.high.rate(), doubt, k.recent.count, k.high.count) {
 		surprise = true
+		k.rung = gauge{}
 		k.high, k.recent, k.verified, k.nextDip = part, part, false, now
 	} else {
 		k.high.add(part, math.Exp(-part.count/(100+200*doubt)))
+	}
+	if k.rung.count > 0 && !k.pays() {
+		return
 	}
 	if k.low.mean() > k.high.area/k.high.count { // nobody waits longer where fewer are: S was of another time
 		k.low = latency{count: k.high.count, seconds: k.high.area}
@@ -423,13 +437,14 @@ func (k *Knee) leave(f Flow) {
 		k.low, k.known = latency{}, false
 	}
 	k.ceiling, k.ceilingEnd = max(to, float64(k.endpoints)), ceilings
-	k.high, k.recent, k.deeper = gauge{}, gauge{}, false
+	k.high, k.recent, k.rung, k.deeper = gauge{}, gauge{}, gauge{}, false
+	k.lost, k.given = 0, 0
 	k.set(k.ceiling)
 	k.skip = max(k.skip, float64(f.InFlight)-k.ceiling) // more of those who are inside will leave, whatever the limit is now
 }
 
 // ceilings is how many conclusions a ceiling holds for.
-const ceilings = 20
+const ceilings = 5
 
 // judge sets the limit for what is known. In doubt it is the higher one: a place too many costs a little latency, one too few costs work that is
 // never done, and with more inside more is learned.
@@ -489,8 +504,38 @@ func (k *Knee) grow(by float64, f Flow) {
 		k.low.add(hasty*k.high.count, hasty*k.high.area, 0, 1)
 		k.verified = true
 	}
+	was, high := k.limit, k.high
 	k.high, k.recent = gauge{}, gauge{}
 	k.raise(by*k.limit, f)
+	if k.limit > was && k.rung.count == 0 {
+		k.rung, k.rungAt = high, was
+	}
+}
+
+// pays reports whether the limit's growth brought more answers; until that shows, and when it did not, there is nothing else to conclude. Below their knee endpoints answer as
+// many more as there are more inside, above it no more at all, whatever is believed of W and S: a limit that grew on a wrong S grew again and again, and never fell.
+func (k *Knee) pays() bool {
+	doubt := max(k.doubt(), noiseFirst) // latencies of requests that queue at the endpoints scatter little, however their work does
+	more, gain := math.Log(k.limit/k.rungAt), math.Log(k.high.rate()/k.rung.rate())
+	spread := math.Sqrt(doubt * (1/k.high.count + 1/k.rung.count))
+	over := (gain - more/2) / spread
+	if math.Abs(over) < paysSure && k.high.count < paysMost*doubt {
+		return false
+	}
+	rung := k.rung
+	k.rung = gauge{}
+	if over > 0 {
+		k.low, k.verified = latency{count: rung.count, seconds: rung.area}, true
+		return true
+	}
+	if k.low.count < 1 || k.low.mean() > rung.area/rung.count { // S was too long: nobody waits longer where fewer are
+		k.low, k.verified = latency{count: rung.count, seconds: rung.area}, true
+	}
+	k.service = k.low.mean()
+	w := k.high.rate() * k.service
+	k.workers, k.known = max(w, 1), true
+	k.set(min(k.limit, k.roomy(w, k.high.rate(), spread)))
+	return false
 }
 
 // raise makes a higher number the limit, as far as the ceiling lets it.
