@@ -199,6 +199,9 @@ func (c *Core) Typical(n int) time.Duration {
 	return seconds(1.5 * c.knee.service * line(float64(n), c.knee.workers))
 }
 
+// Era grows with each dip. Those who were let in in another one than that of now are Old in the next Flow.
+func (c *Core) Era() uint32 { return c.knee.dips }
+
 // Studies reports whether the next look wants to know what answers showed.
 func (c *Core) Studies(now time.Duration) bool { return c.knee.Studies(now) }
 

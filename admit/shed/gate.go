@@ -62,7 +62,9 @@ type Gate struct {
 	recent   atomic.Int64  // when a place was last given back, on the gate's clock
 	looked   atomic.Int64  // the last look, on the same
 	begins   atomic.Bool   // the first answers are kept
+	era      atomic.Uint32 // the core's
 	_        [64]byte
+	old      atomic.Int64 // in flight since before the era; one too many or too few where it began just then
 	nextLook atomic.Int64 // on the gate's clock
 	longest  atomic.Int64 // an answer that took longer counts as if it took this
 	pushback atomic.Int64 // 429 and 503 since the last look
@@ -183,11 +185,12 @@ func (g *Gate) Enter(x *exchange.Exchange) *exchange.Refusal { return g.enter(x)
 // enter gives x a place, at once when nobody waits.
 func (g *Gate) enter(x *exchange.Exchange) *exchange.Refusal {
 	if g.waiting.Load() == 0 && g.off.Load()>>x.Class&1 == 0 {
+		era := g.era.Load() // before the place counts, or it would be among the old ones and never leave them
 		n := g.inFlight.Add(1)
 		if n <= g.limit.Load() {
 			// Of a client that sends slowly, the start was long ago.
 			g.take(x.Shard, max(x.Start.Sub(g.epoch), time.Duration(g.recent.Load())))
-			g.admit(x, n)
+			g.admit(x, n, era)
 			return nil
 		}
 		return g.crowded(x, n)
@@ -205,6 +208,7 @@ func (g *Gate) Answered(x *exchange.Exchange, long bool) {
 	now := x.Start.Sub(g.epoch) + x.Outcome.FirstByte
 	g.give(x.Shard, now)
 	g.recent.Store(int64(now))
+	g.ends(x.Era)
 	n := g.inFlight.Add(-1) + 1
 	if works {
 		g.note(x, took, (int64(x.Place)+n+1)/2)
@@ -252,6 +256,13 @@ func (g *Gate) keepFirst(x *exchange.Exchange, took time.Duration) {
 		g.win.First = append(g.win.First, First{Place: int(x.Place), Seconds: took.Seconds()})
 	} else {
 		g.begins.Store(g.core.Begins())
+	}
+}
+
+// ends counts one that was let in in an era no more among the old ones.
+func (g *Gate) ends(era uint32) {
+	if era != g.era.Load() {
+		g.old.Add(-1)
 	}
 }
 
@@ -324,6 +335,7 @@ func (g *Gate) hear(busy float32) {
 //go:noinline
 func (g *Gate) unanswered(x *exchange.Exchange) {
 	x.Held = nil
+	g.ends(x.Era)
 	now := g.now()
 	if k := x.Result.Kind; x.Endpoint == nil || k != exchange.Cancelled && k != exchange.TimedOut {
 		g.leave()
@@ -386,7 +398,7 @@ func (g *Gate) lookLocked(now time.Duration) {
 		area += g.shards[i].area.Swap(0)
 		answers += g.shards[i].answers.Load()
 	}
-	f := Flow{InFlight: int(inside), Endpoints: g.deps.Endpoints(), Answers: int(answers - g.answers), Area: max(time.Duration(area).Seconds(), 0),
+	f := Flow{InFlight: int(inside), Old: int(max(g.old.Load(), 0)), Endpoints: g.deps.Endpoints(), Answers: int(answers - g.answers), Area: max(time.Duration(area).Seconds(), 0),
 		Left: int(g.hasty.Swap(0)), Busy: float64(g.busy.Load()) / 1000}
 	f.Pushback = float64(g.pushback.Load()) / max(1, float64(g.pushback.Load())+float64(g.win.Total)+float64(f.Answers))
 	g.answers = answers
@@ -442,6 +454,10 @@ func (g *Gate) publish(now time.Duration) {
 		c.cfg.Max = g.deps.Max * max(1, c.knee.endpoints)
 	}
 	g.limit.Store(int64(c.Limit()))
+	if era := c.Era(); era != g.era.Load() {
+		g.era.Store(era)
+		g.old.Store(g.inFlight.Load())
+	}
 	g.bound.Store(int64(c.bound()))
 	var off uint32
 	for class := range exchange.Low + 1 {
@@ -506,7 +522,7 @@ func (g *Gate) grant(now time.Duration) {
 // tell ends the wait of w. The lock is held.
 func (g *Gate) tell(w *Waiter, v verdict, place int32) {
 	g.waiting.Add(-1)
-	w.place = place
+	w.place, w.era = place, g.era.Load()
 	w.wake <- v
 }
 

@@ -24,6 +24,11 @@ const (
 	paysMost    = 40.0  // …or so many answers for each unit of doubt
 	leftOf      = 32.0  // clients lately of whom it counts how many left while nobody waits
 	dipTo       = 0.65  // of the knee: below it even when it is taken for half as much again
+	useless     = 0.9   // of the rate with fewer inside: those that were more only waited…
+	clearly     = 0.8   // …but for chance: not before it falls to this part is it believed that fewer are too few
+	oldMost     = 0.25  // of the dip's limit may be those from before it, when it is to tell S…
+	oldTurns    = 8.0   // …or so many times what an answer takes have passed
+	agreeing    = 2     // dips that showed what was known before are enough to believe that nobody is stuck
 	fades       = 0.85  // of what dips showed before remains after another one
 	dipLeast    = 0.25  // of the limit, when little is known
 	dipEvery    = 20.0  // dips last a twentieth of the time, and cost a third of the answers meanwhile…
@@ -42,6 +47,7 @@ const (
 // Flow is what happened since the last look, beside the answers.
 type Flow struct {
 	InFlight  int     // now
+	Old       int     // of these, who was inside as the dip began
 	Waiting   int     // now
 	Steady    bool    // those who wait are as many all the time, and none is refused
 	Endpoints int     // in service
@@ -117,8 +123,12 @@ type Knee struct {
 	ceiling    float64 // most left with more inside
 	ceilingEnd int     // after so many conclusions it may be tried again
 
-	dip      float64 // the limit of the dip; 0: none
-	reached  bool    // nobody is inside any more who was let in over it
+	dip      float64       // the limit of the dip; 0: none
+	reached  bool          // nobody is inside any more who was let in over it
+	dips     uint32        // that ever began
+	turned   bool          // hardly anybody of those inside was as it began
+	turnEnd  time.Duration // then it is not waited for any more
+	agreed   int           // dips in a row that showed what was known
 	dipFrom  time.Duration
 	inDips   time.Duration // all that have ended
 	dipEnd   time.Duration
@@ -164,13 +174,20 @@ func (k *Knee) Look(now time.Duration, win *Window, f Flow) {
 	switch {
 	case k.dip > 0 && !k.reached:
 		k.reached = float64(f.InFlight) <= k.dip
+	case k.dip > 0 && !k.turned && float64(f.Old) <= oldMost*k.dip:
+		k.turned, k.now, k.left = true, gauge{}, 0
+		k.dipEnd = max(k.dipEnd, now+seconds(2*k.need()/max(k.high.rate(), 1e-9)))
 	case k.skip > 0:
 		k.skip -= part.count + float64(f.Left)
 	default:
 		k.now.add(part, 1)
 		k.left += float64(f.Left)
 		if k.Ready() && k.dip > 0 {
-			k.endDip(now, f)
+			// Endpoints are not alike: a slow one may hold most of those inside for long, though nobody waits for it at the
+			// gate, while others have nothing to do. That looks as if each request took longer.
+			if k.turned || now >= k.turnEnd || k.now.rate() > useless*k.high.rate() {
+				k.endDip(now, f)
+			}
 		} else if k.Ready() {
 			k.conclude(now, f)
 		}
@@ -178,7 +195,7 @@ func (k *Knee) Look(now time.Duration, win *Window, f Flow) {
 	if !k.done {
 		k.begins(now, f)
 	}
-	if k.dip > 0 && (now >= k.dipEnd || now >= k.drained && !k.reached || k.quiet) {
+	if k.dip > 0 && (now >= k.dipEnd && (k.turned || now >= k.turnEnd) || now >= k.drained && !k.reached || k.quiet) {
 		k.endDip(now, f)
 	}
 }
@@ -268,45 +285,6 @@ func (k *Knee) move(to float64) {
 		k.skip = min(to, coldMost)
 	}
 }
-
-// scatter learns how far answers scatter within a window. From one to the next they change with the limit, which says nothing of the work.
-func (k *Knee) scatter(win *Window) {
-	n := float64(win.Total)
-	if n < 2 {
-		return
-	}
-	keep := math.Exp(-n / scattered)
-	m := &k.moments
-	mean := win.Seconds / n
-	m[0], m[1], m[2] = m[0]*keep+n-1, m[1]*keep+(n-1)*mean, m[2]*keep+max(win.Squares-n*mean*mean, 0)
-}
-
-// noise is the squared coefficient of variation of answers, as far as known.
-func (k *Knee) noise() float64 { return k.variance(math.Inf(1)) }
-
-// doubt is the variance of the number of answers for each one that is due: noise, but relative to S, for an answer that queued at the endpoints scatters
-// as one that did not and takes longer.
-func (k *Knee) doubt() float64 {
-	if k.service > 0 {
-		return k.variance(k.service)
-	}
-	return k.noise()
-}
-
-// variance is that of answers in units of the square of their mean, or of most when that is less.
-func (k *Knee) variance(most float64) float64 {
-	m := &k.moments
-	if m[0] < 10 || m[1] <= 0 {
-		return noiseFirst
-	}
-	mean := m[1] / m[0]
-	v := m[2] / m[0]
-	mean = min(mean, most)
-	return min(max(v/(mean*mean), noiseLeast), noiseMost)
-}
-
-// wanted is how many answers make S known well enough.
-func (k *Knee) wanted() float64 { return 10 + 25*k.doubt() }
 
 // calm learns S from answers while nobody waits and there is room.
 func (k *Knee) calm(win *Window, f Flow) {
@@ -407,7 +385,7 @@ func (k *Knee) conclude(now time.Duration, f Flow) {
 	if k.high.count > 0 && apart(k.recent.rate(), k.high.rate(), doubt, k.recent.count, k.high.count) {
 		surprise = true
 		k.rung = gauge{}
-		k.high, k.recent, k.verified, k.nextDip = part, part, false, now
+		k.high, k.recent, k.verified, k.nextDip, k.agreed = part, part, false, now, 0
 	} else {
 		k.high.add(part, math.Exp(-part.count/(100+200*doubt)))
 	}
@@ -512,32 +490,6 @@ func (k *Knee) grow(by float64, f Flow) {
 	}
 }
 
-// pays reports whether the limit's growth brought more answers; until that shows, and when it did not, there is nothing else to conclude. Below their knee endpoints answer as
-// many more as there are more inside, above it no more at all, whatever is believed of W and S: a limit that grew on a wrong S grew again and again, and never fell.
-func (k *Knee) pays() bool {
-	doubt := max(k.doubt(), noiseFirst) // latencies of requests that queue at the endpoints scatter little, however their work does
-	more, gain := math.Log(k.limit/k.rungAt), math.Log(k.high.rate()/k.rung.rate())
-	spread := math.Sqrt(doubt * (1/k.high.count + 1/k.rung.count))
-	over := (gain - more/2) / spread
-	if math.Abs(over) < paysSure && k.high.count < paysMost*doubt {
-		return false
-	}
-	rung := k.rung
-	k.rung = gauge{}
-	if over > 0 {
-		k.low, k.verified = latency{count: rung.count, seconds: rung.area}, true
-		return true
-	}
-	if k.low.count < 1 || k.low.mean() > rung.area/rung.count { // S was too long: nobody waits longer where fewer are
-		k.low, k.verified = latency{count: rung.count, seconds: rung.area}, true
-	}
-	k.service = k.low.mean()
-	w := k.high.rate() * k.service
-	k.workers, k.known = max(w, 1), true
-	k.set(min(k.limit, k.roomy(w, k.high.rate(), spread)))
-	return false
-}
-
 // raise makes a higher number the limit, as far as the ceiling lets it.
 func (k *Knee) raise(to float64, f Flow) {
 	if f.Pushback > 0.1 || f.Busy > 0.95 {
@@ -572,11 +524,14 @@ func (k *Knee) startDip(now time.Duration, w float64, f Flow) {
 		return
 	}
 	k.move(to)
-	k.dip, k.dipFrom, k.reached = to, now, false
+	k.dips++
+	// Where nobody is stuck it is not worth to wait for the last ones.
+	k.dip, k.dipFrom, k.reached, k.turned = to, now, false, k.agreed >= agreeing
 	rate := max(k.high.rate(), 1e-9)
 	drain := (k.limit - to) / rate
 	turn := max(k.service, k.high.area/max(k.high.count, 1)) // S may be far off, or not known; who is inside takes that long
 	k.drained = now + seconds(1.5*drain+turn) + lookLeast
+	k.turnEnd = now + seconds(1.5*drain+oldTurns*turn) + lookLeast
 	k.dipEnd = now + seconds(drain+2*(to+k.need())*max(1, least/to)/rate) + lookLeast
 }
 
@@ -599,15 +554,19 @@ func (k *Knee) endDip(now time.Duration, f Flow) {
 	}
 	k.low.add(part.count, part.area, 0, fades)
 	k.verified = true
-	k.deeper = part.rate() > 0.9*k.high.rate() && !least
+	k.deeper = part.rate() > useless*k.high.rate() && !least
+	bends := part.rate() < clearly*k.high.rate() || least
 	w, before := k.high.rate()*k.low.mean(), k.limit
 	sure := math.Abs(math.Log(w/k.workers)) < 0.2 && k.doubt()/k.low.count < 0.06
+	if k.agreed++; !sure || !bends {
+		k.agreed = 0
+	}
 	k.judge(now, f)
 	switch {
 	case k.dip > 0:
 	case k.deeper:
 		k.nextDip = now
-	case sure || math.Abs(math.Log(k.limit/before)) < 0.1:
+	case bends && (sure || math.Abs(math.Log(k.limit/before)) < 0.1):
 		k.nextDip = now + time.Duration(dipEvery*float64(took))
 	}
 }

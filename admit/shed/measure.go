@@ -51,3 +51,42 @@ func apart(a, b, doubt float64, na, nb float64) bool {
 	d := math.Abs(math.Log(a / b))
 	return d > differs && d > deviations*math.Sqrt(doubt*(1/na+1/nb))
 }
+
+// scatter learns how far answers scatter within a window. From one to the next they change with the limit, which says nothing of the work.
+func (k *Knee) scatter(win *Window) {
+	n := float64(win.Total)
+	if n < 2 {
+		return
+	}
+	keep := math.Exp(-n / scattered)
+	m := &k.moments
+	mean := win.Seconds / n
+	m[0], m[1], m[2] = m[0]*keep+n-1, m[1]*keep+(n-1)*mean, m[2]*keep+max(win.Squares-n*mean*mean, 0)
+}
+
+// noise is the squared coefficient of variation of answers, as far as known.
+func (k *Knee) noise() float64 { return k.variance(math.Inf(1)) }
+
+// doubt is the variance of the number of answers for each one that is due: noise, but relative to S, for an answer that queued at the endpoints scatters
+// as one that did not and takes longer.
+func (k *Knee) doubt() float64 {
+	if k.service > 0 {
+		return k.variance(k.service)
+	}
+	return k.noise()
+}
+
+// variance is that of answers in units of the square of their mean, or of most when that is less.
+func (k *Knee) variance(most float64) float64 {
+	m := &k.moments
+	if m[0] < 10 || m[1] <= 0 {
+		return noiseFirst
+	}
+	mean := m[1] / m[0]
+	v := m[2] / m[0]
+	mean = min(mean, most)
+	return min(max(v/(mean*mean), noiseLeast), noiseMost)
+}
+
+// wanted is how many answers make S known well enough.
+func (k *Knee) wanted() float64 { return 10 + 25*k.doubt() }

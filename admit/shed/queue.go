@@ -19,6 +19,7 @@ type Waiter struct {
 
 	wake  chan verdict // of the gate
 	place int32
+	era   uint32 // in which it got its place
 }
 
 // verdict is how waiting ended.

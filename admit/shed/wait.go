@@ -72,7 +72,7 @@ func (g *Gate) ask(x *exchange.Exchange, ask *Waiter) (*waiting, *exchange.Refus
 	if a == Enter {
 		g.waiters.Put(w)
 		g.take(x.Shard, now)
-		g.admit(x, place)
+		g.admit(x, place, g.era.Load())
 		return nil, nil
 	}
 	if free {
@@ -90,8 +90,8 @@ func (g *Gate) ask(x *exchange.Exchange, ask *Waiter) (*waiting, *exchange.Refus
 }
 
 // admit notes that x has its place.
-func (g *Gate) admit(x *exchange.Exchange, place int64) {
-	x.Held, x.Place = g, int32(place)
+func (g *Gate) admit(x *exchange.Exchange, place int64, era uint32) {
+	x.Held, x.Place, x.Era = g, int32(place), era
 	g.shards[x.Shard&uint32(len(g.shards)-1)].admitted[x.Class].Add(1)
 }
 
@@ -111,18 +111,19 @@ func (g *Gate) refuse(x *exchange.Exchange, a Answer, now time.Duration) *exchan
 // await waits for a place.
 func (g *Gate) await(x *exchange.Exchange, w *waiting) *exchange.Refusal {
 	v := g.sleep(w)
-	place := w.place
+	place, era := w.place, w.era
 	g.waiters.Put(w)
 	if v != admitted {
 		return g.sendAway(x, v)
 	}
 	if g.deps.Gone != nil && g.deps.Gone(x) {
+		g.ends(era)
 		g.leave()
 		x.Outcome.Aborted = true
 		return refuseGone
 	}
 	x.Begun = time.Now()
-	g.admit(x, int64(place))
+	g.admit(x, int64(place), era)
 	return nil
 }
 
@@ -207,10 +208,11 @@ func (g *Gate) dry(x *exchange.Exchange, n int64) *exchange.Refusal {
 	if n == 0 {
 		n = g.inFlight.Add(1)
 	}
+	era := g.era.Load()
 	if g.off.Load()>>x.Class&1 != 0 || n > g.limit.Load()+g.bound.Load() {
 		g.would[x.Class].Add(1)
 	}
 	g.take(x.Shard, g.now())
-	g.admit(x, n)
+	g.admit(x, n, era)
 	return nil
 }

@@ -15,10 +15,12 @@ import (
 
 // Of the search for duplicates.
 const (
-	wildEndpoints = 3   // for each protocol
-	wildClients   = 32  // connections
-	wildReads     = 4   // every so many-th request is a GET, which may be repeated, so that there are repeats
-	wildServed    = 0.5 // of the requests must be answered with 200, or not much was tried
+	wildEndpoints = 3                  // for each protocol
+	wildClients   = 32                 // connections
+	wildSafe      = 4                  // every so many-th request is a GET or a PUT, which may be repeated, so that there are repeats
+	wildPiece     = "0123456789abcdef" // bodies are this again and again
+	wildLongest   = 72_000             // more than is kept of a body for repeats
+	wildServed    = 0.5                // of the requests must be answered with 200, or not much was tried
 )
 
 // wildPools are pools of wild endpoints by protocol, and routes to them.
@@ -41,10 +43,10 @@ func wildPools(list []*wild) (pools, routes string) {
 // looks for one that reached endpoints twice.
 func duplicates(ctx context.Context, t *trial) error {
 	n := pick(t.lab, 1_000_000, 10_000)
-	reached := make([]atomic.Uint32, n)
+	reached, mangled := make([]atomic.Uint32, n), atomic.Uint32{}
 	var list []*wild
 	for i := range 2 * wildEndpoints {
-		w := &wild{h2: i >= wildEndpoints, reached: reached}
+		w := &wild{h2: i >= wildEndpoints, reached: reached, mangled: &mangled}
 		if err := w.start(); err != nil {
 			return err
 		}
@@ -83,6 +85,9 @@ func duplicates(ctx context.Context, t *trial) error {
 	if wrong > 0 {
 		t.fail("%d answers were malformed or not what an endpoint sent", wrong)
 	}
+	if m := mangled.Load(); m > 0 {
+		t.fail("%d bodies reached an endpoint as they were not sent", m)
+	}
 	t.countDuplicates(reached, sent, served, kills)
 	return nil
 }
@@ -105,7 +110,7 @@ func killAll(ctx context.Context, list []*wild) (kills int) {
 // sendAll sends n requests and returns how many went out, how many were answered well, and how many got what no endpoint sent.
 func sendAll(ctx context.Context, client *http.Client, url string, n int) (sent, served, wrong int64) {
 	var next, out, good, bad atomic.Int64
-	body := strings.Repeat("0123456789abcdef", 4096)
+	body := strings.Repeat(wildPiece, wildLongest/len(wildPiece))
 	var clients sync.WaitGroup
 	for range wildClients {
 		clients.Go(func() {
@@ -114,15 +119,10 @@ func sendAll(ctx context.Context, client *http.Client, url string, n int) (sent,
 				if id >= int64(n) || ctx.Err() != nil {
 					return
 				}
-				method, size := http.MethodPost, []int{0, 100, 5000, 60_000}[rand.IntN(4)>>rand.IntN(3)]
-				if id%wildReads == 0 {
-					method, size = http.MethodGet, 0
-				}
-				q, err := http.NewRequestWithContext(ctx, method, fmt.Sprintf("%s/h%d/x", url, 1+id%2), strings.NewReader(body[:size]))
+				q, err := wildRequest(ctx, url, id, body)
 				if err != nil {
 					return
 				}
-				q.Header.Set("X-Id", fmt.Sprint(id))
 				out.Add(1)
 				answer, err := client.Do(q)
 				if err != nil {
@@ -145,6 +145,27 @@ func sendAll(ctx context.Context, client *http.Client, url string, n int) (sent,
 	}
 	clients.Wait()
 	return out.Load(), good.Load(), bad.Load()
+}
+
+// wildRequest makes the request of an id: bodies are short or long, of known length or not.
+func wildRequest(ctx context.Context, url string, id int64, text string) (*http.Request, error) {
+	method, size := http.MethodPost, []int{0, 100, 5000, 60_000, 70_000}[rand.IntN(5)>>rand.IntN(3)]
+	if id%wildSafe == 0 {
+		if method = http.MethodPut; rand.IntN(2) == 0 {
+			method, size = http.MethodGet, 0
+		}
+	}
+	var body io.Reader = strings.NewReader(text[:size])
+	if rand.IntN(2) == 0 {
+		body = io.MultiReader(body) // whose length net/http cannot tell
+	}
+	q, err := http.NewRequestWithContext(ctx, method, fmt.Sprintf("%s/h%d/x", url, 1+id%2), body)
+	if err != nil {
+		return nil, err
+	}
+	q.Header.Set("X-Id", fmt.Sprint(id))
+	q.Header.Set("X-Size", fmt.Sprint(size))
+	return q, nil
 }
 
 // countDuplicates looks at what reached the endpoints.

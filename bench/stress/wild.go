@@ -20,6 +20,7 @@ type wild struct {
 	address string
 	h2      bool
 	reached []atomic.Uint32 // by id of the request; shared by all
+	mangled *atomic.Uint32  // bodies that ended well and are not what was sent; shared by all
 
 	mu     sync.Mutex // guards what follows
 	ln     net.Listener
@@ -129,6 +130,23 @@ func (w *wild) note(r *http.Request) {
 	}
 }
 
+// swallow reads the body of a request and compares it with what was sent: repeats send what was kept of it.
+func (w *wild) swallow(r *http.Request) error {
+	body, err := io.ReadAll(io.LimitReader(r.Body, wildLongest+1))
+	if err != nil {
+		return err
+	}
+	want := r.Header.Get("X-Size")
+	whole := want == "" || want == strconv.Itoa(len(body))
+	for i, c := range body {
+		whole = whole && c == wildPiece[i%len(wildPiece)]
+	}
+	if !whole {
+		w.mangled.Add(1)
+	}
+	return nil
+}
+
 // serve is HTTP/1.1 on one connection.
 func (w *wild) serve(c net.Conn) {
 	in := bufio.NewReader(c)
@@ -144,7 +162,7 @@ func (w *wild) serve(c net.Conn) {
 			reset(c)
 			return
 		}
-		if _, err := io.Copy(io.Discard, r.Body); err != nil {
+		if err := w.swallow(r); err != nil {
 			return
 		}
 		switch {
@@ -181,7 +199,7 @@ func (w *wild) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 	w.note(r)
 	lot := rand.IntN(100)
 	if lot >= wildHeadReset || lot < wildBusy {
-		_, _ = io.Copy(io.Discard, r.Body)
+		_ = w.swallow(r)
 	}
 	switch {
 	case lot < wildBusy:

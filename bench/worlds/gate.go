@@ -28,7 +28,7 @@ func (p *play) limit() int {
 func (p *play) tellTruth() {
 	w := p.world
 	p.places = float64(w.Workers*w.Endpoints) * p.workers
-	p.core.Told(p.places, w.Service.Seconds()*p.slow)
+	p.core.Told(p.places, w.mean()*p.slow)
 	p.grant()
 }
 
@@ -73,10 +73,13 @@ func (p *play) grant() {
 // enter sends x to the server with less to do of two.
 func (p *play) enter(x *request) {
 	p.inside(1)
-	x.n, x.began, x.inside = p.inFlight, p.now, true
-	a := p.servers[p.rand.IntN(len(p.servers))]
-	if b := p.servers[p.rand.IntN(len(p.servers))]; b.inside < a.inside {
-		a = b
+	x.n, x.began, x.inside, x.era = p.inFlight, p.now, true, p.era
+	i := p.rand.IntN(len(p.servers))
+	a := p.servers[i]
+	if n := len(p.servers); n > 1 {
+		if b := p.servers[(i+1+p.rand.IntN(n-1))%n]; b.inside < a.inside {
+			a = b
+		}
 	}
 	x.server = a
 	if p.failing {
@@ -85,7 +88,7 @@ func (p *play) enter(x *request) {
 		a.inside++
 		return
 	}
-	j := &job{request: x, size: x.size * p.world.Service.Seconds()}
+	j := &job{request: x, size: x.size * a.service}
 	if a.sharing {
 		j.size *= p.slow
 	}
@@ -102,12 +105,13 @@ func (p *play) answered(x *request, status int, work float64) {
 	}
 	x.inside = false
 	n := (x.n + p.inFlight + 1) / 2
+	p.ends(x)
 	p.inside(-1)
 	took := p.now - x.began
 	p.recent = p.now
 	if status == 200 {
 		p.note(n, x.n, took)
-		if all := (p.now - x.came).Seconds(); !x.left && all <= work+slack*p.world.Service.Seconds()*p.slow+fixedSlack {
+		if all := (p.now - x.came).Seconds(); !x.left && all <= work+slack*x.server.service*p.slow+fixedSlack {
 			p.Good++
 			if p.fair(x) {
 				p.CriticalGood++
@@ -152,6 +156,7 @@ func (p *play) leave(x *request) {
 	if took > typical/3 || p.recent < x.began {
 		p.hasty++
 	}
+	p.ends(x)
 	if took >= typical {
 		p.inside(-1)
 		p.grant()
@@ -168,13 +173,20 @@ func (p *play) inside(by int) {
 	p.inFlight += by
 }
 
+// ends counts x no more among those from before the dip.
+func (p *play) ends(x *request) {
+	if x.era != p.era {
+		p.old--
+	}
+}
+
 // look lets the core learn, as often as the stage does.
 func (p *play) look() {
 	if p.knows != learns || p.now < p.nextLook {
 		return
 	}
 	p.inside(0)
-	f := shed.Flow{InFlight: p.inFlight, Endpoints: len(p.servers), Answers: p.answers, Area: p.area, Left: p.hasty}
+	f := shed.Flow{InFlight: p.inFlight, Endpoints: len(p.servers), Answers: p.answers, Area: p.area, Left: p.hasty, Old: p.old}
 	p.answers, p.area, p.hasty = 0, 0, 0
 	if !p.core.Studies(p.now) {
 		p.core.Look(p.now, nil, f)
@@ -190,6 +202,9 @@ func (p *play) look() {
 		p.win = shed.Window{}
 	}
 	p.nextLook = p.core.Again(p.now)
+	if era := p.core.Era(); era != p.era {
+		p.era, p.old = era, p.inFlight
+	}
 	p.grant()
 }
 

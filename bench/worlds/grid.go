@@ -69,6 +69,21 @@ func Grid(out io.Writer, seed uint64) float64 {
 			}
 		}
 	}
+	for _, workers := range []int{1, 3, 20} {
+		for _, dist := range []string{fixed, exp} {
+			fmt.Fprintf(t, "5 x %d\tuneven\t%s\t", workers, dist)
+			for _, s := range situations() {
+				share, calm := s.uneven(seed, workers, dist)
+				if calm {
+					fmt.Fprintf(t, "%.1f %%\t", 100*share)
+					continue
+				}
+				least = min(least, share)
+				fmt.Fprintf(t, "%.2f\t", share)
+			}
+			fmt.Fprintln(t)
+		}
+	}
 	t.Flush()
 	fmt.Fprintf(out, "least: %.2f\n", least)
 	return least
@@ -79,9 +94,22 @@ func (s *situation) play(seed uint64, workers int, service time.Duration, dist s
 	second := max(10*service, 200*time.Millisecond)
 	w := World{Seed: seed, Endpoints: 1, Workers: workers, Service: service, Dist: dist, Timeout: second, Critical: s.critical, Low: 0.5,
 		Tenants: 1, Length: time.Duration(s.to) * second, Steps: s.steps(second)}
+	return s.compare(&w, second)
+}
+
+// uneven is a cell of a row with five endpoints of which the slowest takes twenty times as long as the quickest.
+func (s *situation) uneven(seed uint64, workers int, dist string) (share float64, calm bool) {
+	const second = time.Second
+	w := World{Seed: seed, Endpoints: 5, Workers: workers, Service: 10 * time.Millisecond, Uneven: []float64{1, 2, 3, 5, 20}, Dist: dist, Timeout: 4 * second,
+		Critical: s.critical, Low: 0.5, Tenants: 1, Length: time.Duration(s.to) * second, Steps: s.steps(second)}
+	return s.compare(&w, second)
+}
+
+// compare plays with our gate and with one that is told.
+func (s *situation) compare(w *World, second time.Duration) (share float64, calm bool) {
 	count := func(gate knows) (good, refused float64, sent int) {
 		every := second / 8
-		r := run(&w, gate, every)
+		r := run(w, gate, every)
 		for _, m := range r.Story {
 			if m.At > time.Duration(s.from)*second {
 				good, refused = good+m.Good*every.Seconds(), refused+m.Refused*every.Seconds()

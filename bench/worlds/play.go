@@ -105,6 +105,7 @@ type request struct {
 	began   time.Duration
 	size    float64 // in units of the mean
 	n       int     // in flight with it when it was let in
+	era     uint32
 	server  *server
 	waits   bool
 	inside  bool
@@ -143,6 +144,8 @@ type play struct {
 	core     *shed.Core
 	waiting  map[*shed.Waiter]*request
 	inFlight int
+	era      uint32  // of the gate
+	old      int     // in flight since before it
 	area     float64 // of those in flight since the last look, over time
 	since    time.Duration
 	answers  int           // since then
@@ -180,8 +183,12 @@ func (p *play) at(t time.Duration, e event) { p.agenda.push(t, e) }
 // run plays the world; every: how far moments of the story are apart, 0 for none.
 func run(w *World, gate knows, every time.Duration) Result {
 	p := &play{world: w, knows: gate, rand: rand.New(rand.NewPCG(w.Seed, 0xface)), slow: 1, workers: 1, waiting: map[*shed.Waiter]*request{}}
-	for range w.Endpoints {
-		p.servers = append(p.servers, &server{workers: float64(w.Workers), sharing: w.Sharing})
+	for i := range w.Endpoints {
+		one := &server{workers: float64(w.Workers), service: w.Service.Seconds(), sharing: w.Sharing}
+		if w.Uneven != nil {
+			one.service *= w.Uneven[i]
+		}
+		p.servers = append(p.servers, one)
 	}
 	p.core = shed.NewCore(shed.Config{Endpoints: w.Endpoints, ReserveStandard: 0.04, ReserveLow: 0.01, SwitchLow: true})
 	for i := range w.Steps {

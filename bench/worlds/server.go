@@ -8,6 +8,7 @@ import (
 // server is one endpoint. It works for clients that have left, too.
 type server struct {
 	workers float64
+	service float64 // seconds, in the mean
 	sharing bool
 	busy    int
 	queue   []*job

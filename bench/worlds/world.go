@@ -23,7 +23,8 @@ const heavySigma = 1.28775
 type World struct {
 	Seed      uint64
 	Endpoints int
-	Workers   int // of each endpoint
+	Workers   int       // of each endpoint
+	Uneven    []float64 // by which service times are multiplied, of each endpoint; nil: all are alike
 	Service   time.Duration
 	Dist      string
 	Sharing   bool // all at an endpoint share its workers (CPU), else first come first served
@@ -80,8 +81,18 @@ func Make(seed uint64) World {
 
 // Capacity is what the endpoints of the beginning answer per second.
 func (w *World) Capacity() float64 {
-	return float64(w.Workers*w.Endpoints) / w.Service.Seconds()
+	all := float64(w.Endpoints)
+	if w.Uneven != nil {
+		all = 0
+		for _, by := range w.Uneven {
+			all += 1 / by
+		}
+	}
+	return all * float64(w.Workers) / w.Service.Seconds()
 }
+
+// mean is how long the endpoints work on a request, in the mean of all that they can answer.
+func (w *World) mean() float64 { return float64(w.Workers*w.Endpoints) / w.Capacity() }
 
 // steps lays out what happens: some changes of demand, some of capacity, sometimes a sick period.
 func (w *World) steps(r *rand.Rand) {
