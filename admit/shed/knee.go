@@ -20,9 +20,7 @@ const (
 	hasty       = 0.3   // what an answer counts for S that came while the limit grew: the quick ones come first
 	leaving     = 0.3   // clients that leave for each answer: more are a sign of too many inside…
 	gives       = 0.5   // …and the limit falls to this part of what is inside
-	paysSure    = 1.0   // standard deviations from the middle between an answer more for each place more and none, from which it shows whether a higher limit pays…
-	paysMost    = 40.0  // …or so many answers for each unit of doubt
-	leftOf      = 32.0  // clients lately of whom it counts how many left while nobody waits
+	leftOf      = 32.0  // clients of whom, while nobody waits, it is looked at how many left: with long timeouts few of them leave between two looks
 	dipTo       = 0.65  // of the knee: below it even when it is taken for half as much again
 	useless     = 0.9   // of the rate with fewer inside: those that were more only waited…
 	clearly     = 0.8   // …but for chance: not before it falls to this part is it believed that fewer are too few
@@ -108,9 +106,6 @@ type Knee struct {
 	recent gauge   // at the limit, lately
 	high   gauge   // at the limit
 
-	rung   gauge   // at the limit from which it grew, until it shows whether that pays; no count: it showed
-	rungAt float64 // that limit
-
 	lost, given float64 // while nobody waits, lately: clients that left, and answers
 
 	low     latency    // at few in flight: in calm times and in dips
@@ -160,7 +155,7 @@ func (k *Knee) Look(now time.Duration, win *Window, f Flow) {
 		k.quiet = !k.waited && k.dip == 0 && k.period.inside() < used*k.limit
 		if k.quiet && k.period.time > 0 {
 			k.calm(win, f)
-			k.now, k.left, k.rung = gauge{}, 0, gauge{}
+			k.now, k.left = gauge{}, 0
 		}
 		k.period, k.waited, k.before = gauge{}, false, float64(f.InFlight)
 	}
@@ -384,13 +379,9 @@ func (k *Knee) conclude(now time.Duration, f Flow) {
 	surprise := false
 	if k.high.count > 0 && apart(k.recent.rate(), k.high.rate(), doubt, k.recent.count, k.high.count) {
 		surprise = true
-		k.rung = gauge{}
 		k.high, k.recent, k.verified, k.nextDip, k.agreed = part, part, false, now, 0
 	} else {
 		k.high.add(part, math.Exp(-part.count/(100+200*doubt)))
-	}
-	if k.rung.count > 0 && !k.pays() {
-		return
 	}
 	if k.low.mean() > k.high.area/k.high.count { // nobody waits longer where fewer are: S was of another time
 		k.low = latency{count: k.high.count, seconds: k.high.area}
@@ -415,14 +406,14 @@ func (k *Knee) leave(f Flow) {
 		k.low, k.known = latency{}, false
 	}
 	k.ceiling, k.ceilingEnd = max(to, float64(k.endpoints)), ceilings
-	k.high, k.recent, k.rung, k.deeper = gauge{}, gauge{}, gauge{}, false
+	k.high, k.recent, k.deeper = gauge{}, gauge{}, false
 	k.lost, k.given = 0, 0
 	k.set(k.ceiling)
 	k.skip = max(k.skip, float64(f.InFlight)-k.ceiling) // more of those who are inside will leave, whatever the limit is now
 }
 
 // ceilings is how many conclusions a ceiling holds for.
-const ceilings = 5
+const ceilings = 20
 
 // judge sets the limit for what is known. In doubt it is the higher one: a place too many costs a little latency, one too few costs work that is
 // never done, and with more inside more is learned.
@@ -482,12 +473,8 @@ func (k *Knee) grow(by float64, f Flow) {
 		k.low.add(hasty*k.high.count, hasty*k.high.area, 0, 1)
 		k.verified = true
 	}
-	was, high := k.limit, k.high
 	k.high, k.recent = gauge{}, gauge{}
 	k.raise(by*k.limit, f)
-	if k.limit > was && k.rung.count == 0 {
-		k.rung, k.rungAt = high, was
-	}
 }
 
 // raise makes a higher number the limit, as far as the ceiling lets it.
