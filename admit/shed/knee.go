@@ -20,6 +20,7 @@ const (
 	hasty       = 0.3   // what an answer counts for S that came while the limit grew: the quick ones come first
 	leaving     = 0.3   // clients that leave for each answer: more are a sign of too many inside…
 	gives       = 0.5   // …and the limit falls to this part of what is inside
+	leftOf      = 32.0  // clients of whom, while nobody waits, it is looked at how many left: with long timeouts few of them leave between two looks
 	dipTo       = 0.65  // of the knee: below it even when it is taken for half as much again
 	useless     = 0.9   // of the rate with fewer inside: those that were more only waited…
 	clearly     = 0.8   // …but for chance: not before it falls to this part is it believed that fewer are too few
@@ -106,6 +107,8 @@ type Knee struct {
 	left   float64 // clients that left meanwhile
 	recent gauge   // at the limit, lately
 	high   gauge   // at the limit
+
+	lost, given float64 // while nobody waits, lately: clients that left, and answers
 
 	low     latency    // at few in flight: in calm times and in dips
 	calmer  latency    // of those, lately, while nobody waits
@@ -293,7 +296,9 @@ func (k *Knee) move(to float64) {
 // calm learns S from answers while nobody waits and there is room.
 func (k *Knee) calm(win *Window, f Flow) {
 	n := float64(win.Total)
-	if k.left > n*leaving && k.left >= 8 {
+	keep := math.Exp(-(n + k.left) / leftOf)
+	k.lost, k.given = keep*k.lost+k.left, keep*k.given+n
+	if k.lost > k.given*leaving && k.lost >= 8 {
 		k.leave(f)
 		return
 	}
@@ -414,6 +419,7 @@ func (k *Knee) leave(f Flow) {
 	}
 	k.ceiling, k.ceilingEnd = max(to, float64(k.endpoints)), ceilings
 	k.high, k.recent, k.deeper = gauge{}, gauge{}, false
+	k.lost, k.given = 0, 0
 	k.set(k.ceiling)
 	k.skip = max(k.skip, float64(f.InFlight)-k.ceiling) // more of those who are inside will leave, whatever the limit is now
 }
