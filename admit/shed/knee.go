@@ -524,8 +524,8 @@ func (k *Knee) startDip(now time.Duration, w float64, f Flow) {
 	}
 	k.move(to)
 	k.dips++
-	// Where nobody is stuck it is not worth to wait for the last ones.
-	k.dip, k.dipFrom, k.reached, k.turned = to, now, false, k.agreed >= agreeing
+	// Where nobody is stuck it is not worth to wait for the last ones, and one endpoint has nobody to be slower than.
+	k.dip, k.dipFrom, k.reached, k.turned = to, now, false, k.agreed >= agreeing || k.endpoints == 1
 	rate := max(k.high.rate(), 1e-9)
 	drain := (k.limit - to) / rate
 	turn := max(k.service, k.high.area/max(k.high.count, 1)) // S may be far off, or not known; who is inside takes that long
