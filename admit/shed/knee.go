@@ -37,7 +37,7 @@ const (
 	noiseMost   = 8.0
 	noiseFirst  = 1.0
 	noiseBegins = 3.0   // of which a few dozen show little
-	paceLasts   = 1.0   // seconds
+	paceLasts   = 1.0   // seconds that count as lately, for what was answered whatever the limit
 	scattered   = 100.0 // answers that are looked at for how they scatter
 	lookLeast   = 20 * time.Millisecond
 	lookMost    = 2 * time.Second
@@ -181,8 +181,8 @@ func (k *Knee) Look(now time.Duration, win *Window, f Flow) {
 		k.now.add(part, 1)
 		k.left += float64(f.Left)
 		if k.Ready() && k.dip > 0 {
-			// Endpoints are not alike: a slow one may hold most of those inside for long, though nobody waits for it at the
-			// gate, while others have nothing to do. That looks as if each request took longer.
+			// A slow endpoint may hold most of those inside for long after a dip began, and the others have little to do: it looks as if each
+			// request took longer. Before 15 places the limit once stayed at 100 for it.
 			if k.turned || now >= k.turnEnd || k.now.rate() > useless*k.high.rate() {
 				k.endDip(now, f)
 			}

@@ -56,36 +56,34 @@ func Grid(out io.Writer, seed uint64) float64 {
 			}
 			for _, dist := range []string{fixed, exp, heavy} {
 				fmt.Fprintf(t, "%d\t%v\t%s\t", workers, service, dist)
-				for _, s := range situations() {
-					share, calm := s.play(seed, workers, service, dist)
-					if calm {
-						fmt.Fprintf(t, "%.1f %%\t", 100*share)
-						continue
-					}
-					least = min(least, share)
-					fmt.Fprintf(t, "%.2f\t", share)
-				}
-				fmt.Fprintln(t)
+				least = min(least, row(t, func(s *situation) (float64, bool) { return s.play(seed, workers, service, dist) }))
 			}
 		}
 	}
 	for _, workers := range []int{1, 3, 20} {
 		for _, dist := range []string{fixed, exp} {
 			fmt.Fprintf(t, "5 x %d\tuneven\t%s\t", workers, dist)
-			for _, s := range situations() {
-				share, calm := s.uneven(seed, workers, dist)
-				if calm {
-					fmt.Fprintf(t, "%.1f %%\t", 100*share)
-					continue
-				}
-				least = min(least, share)
-				fmt.Fprintf(t, "%.2f\t", share)
-			}
-			fmt.Fprintln(t)
+			least = min(least, row(t, func(s *situation) (float64, bool) { return s.uneven(seed, workers, dist) }))
 		}
 	}
 	t.Flush()
 	fmt.Fprintf(out, "least: %.2f\n", least)
+	return least
+}
+
+// row prints what all situations come to, and returns the least share of good answers.
+func row(out io.Writer, cell func(*situation) (share float64, calm bool)) float64 {
+	least := 1.0
+	for _, s := range situations() {
+		share, calm := cell(&s)
+		if calm {
+			fmt.Fprintf(out, "%.1f %%\t", 100*share)
+			continue
+		}
+		least = min(least, share)
+		fmt.Fprintf(out, "%.2f\t", share)
+	}
+	fmt.Fprintln(out)
 	return least
 }
 

@@ -237,8 +237,9 @@ func (d *demo) story() {
 		"  %s up demo %s --admin %s\n"+
 		"  curl -s http://%s/metrics | grep evenkeel_\n",
 		d.listen, me, d.admin, me, d.admin, me, first, d.admin, me, first, d.admin, d.admin)
-	fmt.Fprintf(w, "Every minute a surge brings six times as much, twice what the endpoints can do: critical requests all pass, low ones wait for\n"+
-		"better times, and nobody waits long. See it at http://%s/overload. Later one endpoint turns sick: its probe finds out,\n"+
+	fmt.Fprintf(w, "Every minute a surge brings six times as much, twice what the endpoints can do: critical requests come first, low ones wait for\n"+
+		"better times. Its first seconds are the worst, until the gate has found its limit. See it at http://%s/overload.\n"+
+		"Later one endpoint turns sick: its probe finds out, "+
 		"traffic leaves it, no request fails.\n", d.admin)
 	if isTerminal(d.t.in) && isTerminal(w) {
 		fmt.Fprintf(w, "Keys, each with Enter: s starts a surge, k kills an endpoint, r brings it back, q ends.\n")
