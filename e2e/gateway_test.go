@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/even-keel/evenkeel/bench/machine"
 )
 
 // patience is how long a test waits for what must happen.
@@ -168,12 +170,11 @@ func need(t testing.TB, name string) {
 // freePort is a TCP port of 127.0.0.1 that nobody has, for programs that cannot choose one.
 func freePort(t testing.TB) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := new(machine.Ports).FreeAddress("127.0.0.1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
-	_, port, _ := net.SplitHostPort(ln.Addr().String())
+	_, port, _ := net.SplitHostPort(address)
 	return port
 }
 

@@ -7,7 +7,6 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -20,6 +19,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/even-keel/evenkeel/bench/machine"
 )
 
 // notRun are the commands of documents that this test does not run. Each is marked there by a comment that says why:
@@ -178,12 +179,11 @@ func (d *desk) certificates(cert, key string) {
 
 // unused is a free address.
 func unused(t *testing.T) string {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := new(machine.Ports).FreeAddress("127.0.0.1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
-	return ln.Addr().String()
+	return address
 }
 
 // check lets evenkeel check a site. What is only part of one is completed: with a listener and a pool, which come from the

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/even-keel/evenkeel/bench/machine"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
@@ -54,15 +55,12 @@ func TestScripts(t *testing.T) {
 
 // freePort NAME... sets each variable to a port that is free now.
 func freePort(ts *testscript.TestScript, neg bool, args []string) {
-	var open []net.Listener
+	var ports machine.Ports
 	for _, name := range args {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		address, err := ports.FreeAddress("127.0.0.1")
 		ts.Check(err)
-		open = append(open, ln)
-		ts.Setenv(name, fmt.Sprint(ln.Addr().(*net.TCPAddr).Port))
-	}
-	for _, ln := range open {
-		ts.Check(ln.Close())
+		_, port, _ := net.SplitHostPort(address)
+		ts.Setenv(name, port)
 	}
 }
 

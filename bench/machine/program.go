@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	mathrand "math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -54,17 +55,21 @@ func Evenkeel(dir string, race bool) (string, error) {
 	return path, nil
 }
 
-// The ports that are given out: below every range of ephemeral ports, away from evenkeel's own default.
-const firstPort, portCount = 10100, 1800
+// The ports that are given out: below every range of ephemeral ports, away from evenkeel's own default. A port that the kernel
+// chose and that was closed again is soon the near end of somebody's connection, and who was told to listen there cannot.
+const firstPort, portCount = 10100, 20000
 
 // Ports gives out addresses. The zero value is ready; it is for one goroutine.
-type Ports struct{ given int }
+type Ports struct{ first, given int }
 
-// FreeAddress is an address on ip that nobody listens on now. Each call gives another one. Where the search begins depends on
-// the process, so that two runs at once do not pick the same.
+// FreeAddress is an address on ip that nobody listens on now. Each call gives another one. Where the search begins is random, so
+// that two at once hardly pick the same.
 func (p *Ports) FreeAddress(ip string) (string, error) {
+	if p.given == 0 {
+		p.first = mathrand.IntN(portCount)
+	}
 	for p.given < portCount {
-		address := fmt.Sprintf("%s:%d", ip, firstPort+(os.Getpid()*64+p.given)%portCount)
+		address := fmt.Sprintf("%s:%d", ip, firstPort+(p.first+p.given)%portCount)
 		p.given++
 		l, err := net.Listen("tcp", address)
 		if err != nil {
