@@ -146,6 +146,7 @@ type Exchange struct {
 	Degrade []byte
 	// Place is how many exchanges its pool had in flight with this one as it was let in (shed).
 	Place  int32
+	Rank   int32  // how many its endpoint had in flight with this one as it was picked (pool)
 	Era    uint32 // of its pool's gate as it was let in (shed)
 	Berth  Berth  // places that bulkheads gave it (bulkhead)
 	Trace  Trace  // its part in a trace (trace)
@@ -345,7 +346,7 @@ func (x *Exchange) Reset() {
 	x.Customer, x.User, x.Region, x.Claim, x.Weight = nil, nil, nil, Claim{}, 0
 	x.Screened, x.RetryAfter, x.Allowed, x.Held = false, 0, 0, nil
 	x.Tap, x.Degrade = nil, nil
-	x.Place, x.Era, x.Begun, x.Berth = 0, 0, time.Time{}, Berth{}
+	x.Place, x.Rank, x.Era, x.Begun, x.Berth = 0, 0, 0, time.Time{}, Berth{}
 	x.Trace, x.Cached = Trace{}, ""
 	x.Tried, x.Judge, x.Caller, x.Again, x.Anew, x.NoRetry = [MaxTried]*Endpoint{}, nil, 0, false, false, false
 	x.Deadline, x.Endpoint, x.Attempt, x.Beat, x.Replayable, x.Kept, x.SetCookie = time.Time{}, nil, 0, 0, false, false, nil

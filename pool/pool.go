@@ -200,7 +200,7 @@ func (p *Pool) Pick(x *exchange.Exchange) (*exchange.Endpoint, *exchange.Refusal
 }
 
 func (p *Pool) take(x *exchange.Exchange, s *snapshot, m *member) {
-	m.InFlight.Add(1)
+	x.Rank = int32(m.InFlight.Add(1))
 	if s.compare && x.Request != nil {
 		m.Await(x)
 		if p.asleep.Load() && p.asleep.CompareAndSwap(true, false) {

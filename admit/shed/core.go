@@ -206,11 +206,19 @@ func (c *Core) Typical(n int) time.Duration {
 // Era grows with each dip. Those who were let in in another one than that of now are Old in the next Flow.
 func (c *Core) Era() uint32 { return c.knee.dips }
 
+// Opens is when more may be inside though nothing was answered yet; 0: never.
+func (c *Core) Opens(now time.Duration) time.Duration { return c.knee.Opens(now) }
+
 // Studies reports whether the next look wants to know what answers showed.
 func (c *Core) Studies(now time.Duration) bool { return c.knee.Studies(now) }
 
-// Begins reports whether the first answers are still to be told of one by one.
-func (c *Core) Begins() bool { return !c.knee.done }
+// Tells is the rank above which the first answers are to be told of one by one.
+func (c *Core) Tells() int {
+	if c.knee.done {
+		return math.MaxInt
+	}
+	return c.knee.fill.above
+}
 
 // Again is when to look again.
 func (c *Core) Again(now time.Duration) time.Duration { return c.knee.Again(now) }

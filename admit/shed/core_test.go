@@ -45,7 +45,7 @@ func TestCoreRefusesNobodyByAGuess(t *testing.T) {
 	var win Window
 	for place := 1; place <= 13; place++ {
 		win.Add(place, 0.002*float64(place))
-		win.First = append(win.First, First{place, 0.002 * float64(place)})
+		win.First = append(win.First, First{nil, place, 0.002 * float64(place)})
 	}
 	now := 26 * time.Millisecond
 	c.Look(now, &win, Flow{InFlight: 8, Endpoints: 1, Answers: 13, Area: 13 * 0.014})

@@ -2,6 +2,7 @@ package shed
 
 import (
 	"math"
+	"slices"
 	"time"
 )
 
@@ -9,23 +10,33 @@ import (
 const (
 	fillMost  = 64                     // first answers that are looked at for a queue behind them
 	fillLeast = 8                      // of them tell something
-	fillSure  = 14.0                   // what the queue must explain, in units of what it leaves unexplained: F of 1 and n-2, as W is searched for too
+	fillSure  = 14.0                   // what the queue must explain, or no queue, in units of what is left unexplained: F of 1 and n-1 less one for each endpoint, as W is searched for too
 	fillPause = 250 * time.Millisecond // from the first answer on: who waits at the gate meanwhile loses nothing
+	fillEvery = 50 * time.Millisecond  // as long as nothing was answered, twice as many are let in: who works within less is not flooded, and who takes longer is soon full
+	fillEven  = 0.05                   // variance of the logarithms above which answers do not tell that there was no queue: the quick ones come first, whatever they found
+	fillLasts = 500 * time.Millisecond // what was told while nobody waits; then others are asked, too, as the work may take another time
 	fillExact = 0.02                   // standard deviation of a logarithm below which nothing counts as exact: clocks and networks
 )
 
 // First is one of the first answers a gate ever saw.
 type First struct {
-	Place   int // how many were in flight as it was let in, itself among them
-	Seconds float64
+	Endpoint any // who gave it; anything that can be compared
+	Rank     int // how many were in flight there as it was sent, itself among them
+	Seconds  float64
 }
 
 // fill is what the first answers show of endpoints that were filled from empty: who found n inside waits behind them, so that the answer takes max(1, n/W) times
-// as long as the work where requests are worked on in order. Where they share, or where some work takes much longer than other, it shows little, and the search has to tell.
+// as long as the work where requests are worked on in order. W is the same at all endpoints, and the work takes each its own time. Where they share, or where some
+// work takes much longer than other, it shows little, and the search has to tell.
 type fill struct {
-	list  []First
-	top   int           // most in flight at one of those
-	since time.Duration // the first answer
+	list    []First
+	from    []int         // by answer, which endpoint of those that answered it came from
+	ends    []any         // these
+	above   int           // only answers of a higher rank tell more
+	top     int           // most in flight at one of those answers
+	since   time.Duration // the first answer
+	asked   int           // of so many answers it was asked what they tell, which costs some 50 us
+	thinned time.Duration // when thin last did
 }
 
 // add takes answers in.
@@ -35,18 +46,36 @@ func (f *fill) add(now time.Duration, list []First) {
 	}
 	for _, one := range list {
 		if len(f.list) < fillMost && one.Seconds > 0 {
-			f.list = append(f.list, one)
-			f.top = max(f.top, one.Place)
+			f.keep(one)
 		}
 	}
 }
 
-// tells reports whether a queue of its own explains how long the answers took, and what W and S are then. S is unsure by a logarithm's standard deviation of unsure.
-func (f *fill) tells() (workers, service, unsure float64, sure bool) {
-	n := float64(len(f.list))
-	if n < fillLeast {
-		return 0, 0, 0, false
+func (f *fill) keep(one First) {
+	who := slices.Index(f.ends, one.Endpoint)
+	if who < 0 {
+		who, f.ends = len(f.ends), append(f.ends, one.Endpoint)
 	}
+	f.list, f.from = append(f.list, one), append(f.from, who)
+	f.top = max(f.top, one.Rank)
+}
+
+// shows is what the first answers show.
+type shows uint8
+
+const (
+	unclear shows = iota
+	queued        // queues of their own explain how long they took
+	roomier       // there was none, not even for those who found most inside
+)
+
+// tells says whether the answers waited for each other, and what the W of one endpoint and S are then. S is unsure by a logarithm's standard deviation of unsure.
+func (f *fill) tells() (v shows, workers, service, unsure float64) {
+	n, free := float64(len(f.list)), float64(len(f.list)-len(f.ends)-1)
+	if free < fillLeast-2 || f.top < 2 || len(f.list) < f.asked+1+f.asked/16 {
+		return unclear, 0, 0, 0
+	}
+	f.asked = len(f.list)
 	flat := f.fits(math.Inf(1))
 	best := math.Inf(1)
 	for w := 1.0; w <= float64(f.top)/2; w = max(w+1, math.Floor(w*1.1)) {
@@ -54,48 +83,126 @@ func (f *fill) tells() (workers, service, unsure float64, sure bool) {
 			best, workers = left, w
 		}
 	}
-	spread := max(best, n*fillExact*fillExact) / (n - 2)
-	return workers, f.mean(workers), math.Sqrt(spread / n), (flat-best)/spread > fillSure
+	exact := n * fillExact * fillExact
+	switch {
+	case (flat-best)/max(best, exact) > fillSure/free:
+		return queued, workers, f.mean(workers), math.Sqrt(max(best, exact) / (free * n))
+	case flat < fillEven*free && (best-flat)/max(flat, exact) > fillSure/free:
+		workers = math.Inf(1)
+		return roomier, workers, f.mean(workers), math.Sqrt(max(flat, exact) / (free * n))
+	}
+	return unclear, 0, 0, 0
 }
 
-// mean is S with W: of logarithms it would be far too small where some work takes much longer than most.
+// mean is S with W: each endpoint's own, which of logarithms would be far too small where some work takes much longer than most, and of all answers that they can give.
 func (f *fill) mean(workers float64) float64 {
-	sum := 0.0
-	for _, one := range f.list {
-		sum += one.Seconds / line(float64(one.Place), workers)
+	sums, counts := make([]float64, len(f.ends)), make([]float64, len(f.ends))
+	for i, one := range f.list {
+		sums[f.from[i]] += one.Seconds / line(float64(one.Rank), workers)
+		counts[f.from[i]]++
 	}
-	return sum / float64(len(f.list))
+	rate := 0.0
+	for i := range sums {
+		rate += counts[i] / sums[i]
+	}
+	return float64(len(f.ends)) / rate
 }
 
 // fits is what W leaves unexplained of the logarithms, squared.
 func (f *fill) fits(workers float64) float64 {
-	var sum, squares float64
-	for _, one := range f.list {
-		r := math.Log(one.Seconds / line(float64(one.Place), workers))
-		sum += r
+	sums, counts := make([]float64, len(f.ends)), make([]float64, len(f.ends))
+	squares := 0.0
+	for i, one := range f.list {
+		r := math.Log(one.Seconds / line(float64(one.Rank), workers))
+		sums[f.from[i]] += r
+		counts[f.from[i]]++
 		squares += r * r
 	}
-	return max(squares-sum*sum/float64(len(f.list)), 0)
+	for i := range sums {
+		squares -= sums[i] * sums[i] / counts[i]
+	}
+	return max(squares, 0)
+}
+
+// thin makes room for more answers, as there was no queue yet: what those told who found few inside is still needed when those answer who will find many.
+func (f *fill) thin(now time.Duration, crowd bool) {
+	if len(f.list) < fillMost {
+		return
+	}
+	all := f.list
+	f.list, f.from, f.ends = nil, nil, nil
+	for i := 0; i < len(all); i += 2 {
+		f.keep(all[i])
+	}
+	f.asked, f.thinned = len(f.list), now
+	if !crowd {
+		f.above = f.top
+	}
 }
 
 // begins learns from the first answers.
 func (k *Knee) begins(now time.Duration, f Flow) {
 	k.hold = 0
-	if k.done = k.known; k.done || k.dip > 0 || k.fill.top == 0 {
+	if k.done = k.known; k.done || k.dip > 0 {
 		return
 	}
-	if w, s, unsure, sure := k.fill.tells(); sure && float64(f.InFlight) > 2*w {
+	if k.fill.top == 0 {
+		k.opens(now, f)
+		return
+	}
+	if f.Waiting > 0 || now-k.fill.thinned > fillLasts {
+		k.fill.above = 0
+	}
+	e := float64(k.endpoints)
+	switch v, w, s, unsure := k.fill.tells(); {
+	case v == queued && k.crowded(w*e, f):
 		k.done, k.first = true, false
-		w = max(w, float64(len(k.fill.list))*s/max(now-k.fill.since, lookLeast).Seconds()) // so many answers came meanwhile
+		w = max(w*e, float64(len(k.fill.list))*s/max(now-k.fill.since, lookLeast).Seconds()) // so many answers came meanwhile
 		k.workers, k.service, k.known, k.verified = max(w, 1), s, true, true
 		k.low = latency{count: float64(len(k.fill.list)) / 4, seconds: s * float64(len(k.fill.list)) / 4}
 		k.calmer, k.high, k.recent = latency{}, gauge{}, gauge{}
 		k.set(k.roomy(w, w/s, unsure))
 		k.skip = max(k.skip, float64(f.InFlight))
 		return
+	case v == roomier:
+		if to := 2 * float64(k.fill.top) * e; to > k.limit && !f.full() && k.ceilingEnd == 0 {
+			k.first, k.service = false, s
+			k.low = latency{count: float64(len(k.fill.list)) / 4, seconds: s * float64(len(k.fill.list)) / 4}
+			k.high, k.recent = gauge{}, gauge{}
+			k.set(to)
+		}
+		k.fill.thin(now, f.Waiting > 0)
 	}
 	k.done = len(k.fill.list) >= fillMost
 	if k.first && !k.done && now-k.fill.since < fillPause {
-		k.hold = max(firstPlaces*float64(k.endpoints), 2*float64(k.fill.top)) // what is inside will soon tell whether there was a queue
+		k.hold = max(k.open, 2*float64(k.fill.top)*e) // what is inside will soon tell whether there was a queue
 	}
+}
+
+// crowded reports whether what is inside is far too much for w places. A few too many may be chance, and come to places that are not as quick as others.
+func (k *Knee) crowded(w float64, f Flow) bool {
+	n := float64(f.InFlight)
+	return n > 4*w || n > 2*w && (f.Waiting > 0 || k.endpoints == 1)
+}
+
+// opens lets more and more in while nothing was answered.
+func (k *Knee) opens(now time.Duration, f Flow) {
+	if k.opened == 0 && f.InFlight+f.Waiting > 0 {
+		k.opened = now + 1
+	}
+	k.open = firstPlaces * float64(k.endpoints)
+	if k.opened > 0 {
+		k.open *= math.Exp2(math.Floor(float64(now+1-k.opened) / float64(fillEvery)))
+	}
+	if k.open = min(k.open, k.limit); k.open < k.limit {
+		k.hold = k.open
+	}
+}
+
+// Opens is when more may be inside though nothing was answered; 0: never.
+func (k *Knee) Opens(now time.Duration) time.Duration {
+	if k.hold == 0 || k.fill.top > 0 || k.opened == 0 {
+		return 0
+	}
+	return now + fillEvery - (now+1-k.opened)%fillEvery
 }

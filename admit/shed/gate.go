@@ -61,7 +61,7 @@ type Gate struct {
 	inFlight atomic.Int64  // with ghosts
 	recent   atomic.Int64  // when a place was last given back, on the gate's clock
 	looked   atomic.Int64  // the last look, on the same
-	begins   atomic.Bool   // the first answers are kept
+	tells    atomic.Int64  // the rank above which the first answers are kept
 	era      atomic.Uint32 // the core's
 	_        [64]byte
 	old      atomic.Int64 // in flight since before the era; one too many or too few where it began just then
@@ -136,7 +136,6 @@ func New(pool string, cfg site.Shed, deps Deps) *Gate {
 	g := &Gate{pool: pool, deps: deps, epoch: time.Now(), shards: make([]shard, n)}
 	g.core = NewCore(Config{Endpoints: deps.Endpoints()})
 	g.longest.Store(int64(time.Hour))
-	g.begins.Store(true)
 	g.waiters.New = func() any { return &waiting{Waiter: Waiter{wake: make(chan verdict, 1)}} }
 	g.Update(cfg)
 	return g
@@ -234,7 +233,7 @@ func (g *Gate) note(x *exchange.Exchange, took time.Duration, n int64) {
 	if took <= 0 {
 		return
 	}
-	if g.begins.Load() {
+	if int64(x.Rank) > g.tells.Load() {
 		g.keepFirst(x, took)
 	}
 	us := uint64(min(took, time.Duration(g.longest.Load())) / time.Microsecond)
@@ -252,10 +251,10 @@ func (g *Gate) note(x *exchange.Exchange, took time.Duration, n int64) {
 func (g *Gate) keepFirst(x *exchange.Exchange, took time.Duration) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.core.Begins() && len(g.win.First) < fillMost {
-		g.win.First = append(g.win.First, First{Place: int(x.Place), Seconds: took.Seconds()})
+	if int(x.Rank) > g.core.Tells() && len(g.win.First) < fillMost {
+		g.win.First = append(g.win.First, First{Endpoint: x.Endpoint, Rank: int(x.Rank), Seconds: took.Seconds()})
 	} else {
-		g.begins.Store(g.core.Begins())
+		g.tells.Store(math.MaxInt64) // until the next look
 	}
 }
 
@@ -454,6 +453,7 @@ func (g *Gate) publish(now time.Duration) {
 		c.cfg.Max = g.deps.Max * max(1, c.knee.endpoints)
 	}
 	g.limit.Store(int64(c.Limit()))
+	g.tells.Store(int64(c.Tells()))
 	if era := c.Era(); era != g.era.Load() {
 		g.era.Store(era)
 		g.old.Store(g.inFlight.Load())

@@ -57,6 +57,9 @@ type Flow struct {
 	Busy      float64 // utilisation that endpoints told of, 1 for full; 0: none did
 }
 
+// full reports whether endpoints say that they have enough to do.
+func (f Flow) full() bool { return f.Pushback > 0.1 || f.Busy > 0.95 }
+
 // Window is what answers showed since the last one.
 type Window struct {
 	Total            int64
@@ -95,6 +98,8 @@ type Knee struct {
 	first     bool          // nothing is known yet
 	fill      fill          // the first answers
 	hold      float64       // the limit until they tell; 0: none
+	open      float64       // the limit when the first of them came
+	opened    time.Duration // the first request came, and 1; 0: none did
 	done      bool          // with those
 	waited    bool          // somebody did since then
 	full      bool          // the limit was used since it was quiet
@@ -139,7 +144,7 @@ type Knee struct {
 // NewKnee starts with what is right for most.
 func NewKnee(endpoints int) *Knee {
 	e := max(endpoints, 1)
-	return &Knee{limit: anyPlaces * float64(e), workers: firstPlaces * float64(e), endpoints: e, first: true, free: free, depth: dipLeast}
+	return &Knee{limit: anyPlaces * float64(e), workers: firstPlaces * float64(e), hold: firstPlaces * float64(e), open: firstPlaces * float64(e), endpoints: e, first: true, free: free, depth: dipLeast}
 }
 
 // Look takes in what happened since the last look. win is what answers showed since it was last given; nil when Studies said that it need not be.
@@ -474,7 +479,7 @@ func (k *Knee) roomy(w, rate, unsure float64) float64 {
 
 // grow raises the limit. What was seen at the old one is from below the new one.
 func (k *Knee) grow(by float64, f Flow) {
-	if f.Pushback > 0.1 || f.Busy > 0.95 {
+	if f.full() {
 		return
 	}
 	k.workers = k.limit
@@ -491,7 +496,7 @@ func (k *Knee) grow(by float64, f Flow) {
 
 // raise makes a higher number the limit, as far as the ceiling lets it.
 func (k *Knee) raise(to float64, f Flow) {
-	if f.Pushback > 0.1 || f.Busy > 0.95 {
+	if f.full() {
 		return
 	}
 	if k.ceilingEnd > 0 {

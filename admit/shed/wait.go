@@ -182,6 +182,9 @@ func (g *Gate) sleep(w *waiting) verdict {
 // done or a dip is over. With more of them others come and look. The lock is held.
 func (g *Gate) nap(now time.Duration, w *waiting) time.Duration {
 	until := w.until
+	if opens := g.core.Opens(now); opens > 0 {
+		until = min(until, opens)
+	}
 	if g.core.Waiting() <= queueFew {
 		for _, one := range g.ghosts {
 			until = min(until, one.until)

@@ -81,7 +81,7 @@ func (p *play) enter(x *request) {
 			a = b
 		}
 	}
-	x.server = a
+	x.server, x.rank = a, a.inside+1
 	if p.failing {
 		p.at(p.now+time.Millisecond, event{kind: served, server: a, request: x})
 		a.busy++ // served takes it back
@@ -110,7 +110,7 @@ func (p *play) answered(x *request, status int, work float64) {
 	took := p.now - x.began
 	p.recent = p.now
 	if status == 200 {
-		p.note(n, x.n, took)
+		p.note(x, n, took)
 		if all := (p.now - x.came).Seconds(); !x.left && all <= work+slack*x.server.service*p.slow+fixedSlack {
 			p.Good++
 			if p.fair(x) {
@@ -123,14 +123,14 @@ func (p *play) answered(x *request, status int, work float64) {
 	p.look()
 }
 
-func (p *play) note(n, place int, took time.Duration) {
+func (p *play) note(x *request, n int, took time.Duration) {
 	s := took.Seconds()
 	if p.mean > 0 {
 		s = min(s, outlier*p.mean+0.001)
 	}
 	p.win.Add(n, s)
-	if p.core.Begins() {
-		p.win.First = append(p.win.First, shed.First{Place: place, Seconds: s})
+	if x.rank > p.core.Tells() {
+		p.win.First = append(p.win.First, shed.First{Endpoint: x.server, Rank: x.rank, Seconds: s})
 	}
 	p.answers++
 	if p.hears > 0 {

@@ -17,6 +17,7 @@ const (
 	shared       // work may be done at a server that shares
 	tired        // the queue's patience is over
 	steps
+	looks // who waits, while nothing is known
 	rests // a ghost's place is free
 	tick
 )
@@ -105,6 +106,7 @@ type request struct {
 	began   time.Duration
 	size    float64 // in units of the mean
 	n       int     // in flight with it when it was let in
+	rank    int     // of these, at its server
 	era     uint32
 	server  *server
 	waits   bool
@@ -195,6 +197,7 @@ func run(w *World, gate knows, every time.Duration) Result {
 		p.at(w.Steps[i].At, event{kind: steps, no: i})
 	}
 	p.at(0, event{kind: arrives})
+	p.at(0, event{kind: looks})
 	if every > 0 {
 		p.at(every, event{kind: tick})
 	}
@@ -246,6 +249,12 @@ func (p *play) happen(e event) {
 	case tired:
 		if e.request.waits && p.core.Expire(p.now, &e.request.Waiter) {
 			p.refused(p.take(&e.request.Waiter))
+		}
+	case looks:
+		p.look()
+		p.grant()
+		if next := p.core.Opens(p.now); next > 0 {
+			p.at(next, event{kind: looks})
 		}
 	case rests:
 		p.inside(-1)

@@ -238,7 +238,7 @@ func (d *demo) story() {
 		"  curl -s http://%s/metrics | grep evenkeel_\n",
 		d.listen, me, d.admin, me, d.admin, me, first, d.admin, me, first, d.admin, d.admin)
 	fmt.Fprintf(w, "Every minute a surge brings six times as much, twice what the endpoints can do: critical requests come first, low ones wait for\n"+
-		"better times. Its first seconds are the worst, until the gate has found its limit. See it at http://%s/overload.\n"+
+		"better times. In its first seconds the gate has yet to find its limit. See it at http://%s/overload.\n"+
 		"Later one endpoint turns sick: its probe finds out, "+
 		"traffic leaves it, no request fails.\n", d.admin)
 	if isTerminal(d.t.in) && isTerminal(w) {
