@@ -1,6 +1,7 @@
 package shed
 
 import (
+	"math"
 	"testing"
 	"time"
 
@@ -209,5 +210,33 @@ func TestKneeFollowsTheEndpoints(t *testing.T) {
 	k.Look(time.Second, &Window{}, Flow{Endpoints: 3})
 	if k.workers != 30 {
 		t.Errorf("one of four endpoints went, and of 40 places %v are left, want 30", k.workers)
+	}
+}
+
+// TestKneeWithdrawsWhatNoDipShows: S of the first, quick answers was far too short, and who is inside takes too long for dips to show it. The limit of 20 before 51
+// places stayed at 7 for it.
+func TestKneeWithdrawsWhatNoDipShows(t *testing.T) {
+	k := NewKnee(1)
+	k.limit, k.known = 20, true
+	k.high, k.low = gauge{count: 40, time: 2, area: 40}, latency{count: 40, seconds: 2}
+	for i := range inVain {
+		if k.low.mean() != 0.05 {
+			t.Fatalf("after %d dips S is %v, want 0.05", i, k.low.mean())
+		}
+		k.startDip(time.Duration(i)*time.Second, 1, Flow{Waiting: 10})
+		k.endDip(time.Duration(i+1)*time.Second, Flow{Waiting: 10})
+	}
+	if k.low.mean() != 1 {
+		t.Errorf("after %d dips in vain S is %v, want what answers take, 1", inVain, k.low.mean())
+	}
+}
+
+// TestFewQuickAnswersAreNoCalm: work of very different lengths, of which the long ones come later, is not late.
+func TestFewQuickAnswersAreNoCalm(t *testing.T) {
+	k := NewKnee(1)
+	k.low = latency{count: 9, seconds: 9 * 0.4, told: 9, logs: 9 * math.Log(0.2)}
+	k.calmer = latency{count: 60, seconds: 60 * 1.5, told: 60, logs: 60 * math.Log(1.4)}
+	if k.late(5) || !k.late(0.5) {
+		t.Errorf("nine answers: late %v where they scatter widely, want no; %v where they do not, want yes", k.late(5), k.late(0.5))
 	}
 }

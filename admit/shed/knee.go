@@ -27,6 +27,7 @@ const (
 	oldMost     = 0.25  // of the dip's limit may be those from before it, when it is to tell S…
 	oldTurns    = 8.0   // …or so many times what an answer takes have passed
 	agreeing    = 2     // dips that showed what was known before are enough to believe that nobody is stuck
+	inVain      = 3     // dips in a row that told nothing, as those inside take long: what came before them was too short for S, and all that is known is how long answers take
 	fades       = 0.85  // of what dips showed before remains after another one
 	dipLeast    = 0.25  // of the limit, when little is known
 	dipEvery    = 20.0  // dips last a twentieth of the time, and cost a third of the answers meanwhile…
@@ -139,6 +140,7 @@ type Knee struct {
 	nextDip  time.Duration
 	verified bool // something was measured at fewer since the last surprise
 	deeper   bool // the last dip was not below the knee
+	vain     int  // dips in a row that told nothing
 }
 
 // NewKnee starts with what is right for most.
@@ -353,10 +355,11 @@ func (k *Knee) calm(win *Window, f Flow) {
 	}
 }
 
-// late reports whether answers, though nobody waits, come much later than they used to: all of them, as a queue at the endpoints makes it, and not some.
+// late reports whether answers, though nobody waits, come much later than they used to: all of them, as a queue at the endpoints makes it, and not some. The quick ones
+// come first: where work is of very different lengths, few of them do not tell what they used to.
 func (k *Knee) late(noise float64) bool {
 	was, is := k.low, k.calmer
-	if was.count < 8 || was.told < 1 || is.mean() < max(3*was.mean(), was.mean()+free) {
+	if was.count < 8*max(1, noise) || was.told < 1 || is.mean() < max(3*was.mean(), was.mean()+free) {
 		return false
 	}
 	if was.count < beginsFew {
@@ -550,8 +553,12 @@ func (k *Knee) endDip(now time.Duration, f Flow) {
 		k.depth = min(1.5*k.depth, 0.75) // those inside take long: to wait for them would starve the endpoints
 	}
 	if part.count < 2 || part.time <= 0 || k.high.count < 1 {
+		if k.vain++; k.vain >= inVain && k.high.count >= 1 {
+			k.vain, k.low = 0, latency{count: k.high.count / 4, seconds: k.high.area / 4}
+		}
 		return
 	}
+	k.vain = 0
 	k.depth = max(0.9*k.depth, dipLeast)
 	if before := k.low.mean(); k.deeper || !k.verified || before > 0 && apart(part.area/part.count, before, k.doubt(), part.count, k.low.count) {
 		k.low = latency{}
