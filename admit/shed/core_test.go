@@ -213,8 +213,8 @@ func TestKneeFollowsTheEndpoints(t *testing.T) {
 	}
 }
 
-// TestKneeWithdrawsWhatNoDipShows: S of the first, quick answers was far too short, and who is inside takes too long for dips to show it. The limit of 20 before 51
-// places stayed at 7 for it.
+// TestKneeWithdrawsWhatNoDipShows: S of the first, quick answers was far too short, and who is inside takes too long for dips to show it. Before 51 places the limit
+// stayed at seven for it.
 func TestKneeWithdrawsWhatNoDipShows(t *testing.T) {
 	k := NewKnee(1)
 	k.limit, k.known = 20, true

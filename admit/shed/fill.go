@@ -154,12 +154,14 @@ func (k *Knee) begins(now time.Duration, f Flow) {
 		k.fill.above = 0
 	}
 	e := float64(k.endpoints)
-	switch v, w, s, unsure := k.fill.tells(); {
+	v, w, s, unsure := k.fill.tells()
+	told := float64(len(k.fill.list)) / 4 // they count for less than others: the quick ones come first
+	switch {
 	case v == queued && k.crowded(w*e, f):
 		k.done, k.first = true, false
 		w = max(w*e, float64(len(k.fill.list))*s/max(now-k.fill.since, lookLeast).Seconds()) // so many answers came meanwhile
 		k.workers, k.service, k.known, k.verified = max(w, 1), s, true, true
-		k.low = latency{count: float64(len(k.fill.list)) / 4, seconds: s * float64(len(k.fill.list)) / 4}
+		k.low = latency{count: told, seconds: s * told}
 		k.calmer, k.high, k.recent = latency{}, gauge{}, gauge{}
 		k.set(k.roomy(w, w/s, unsure))
 		k.skip = max(k.skip, float64(f.InFlight))
@@ -167,7 +169,7 @@ func (k *Knee) begins(now time.Duration, f Flow) {
 	case v == roomier:
 		if to := 2 * float64(k.fill.top) * e; to > k.limit && !f.full() && k.ceilingEnd == 0 {
 			k.first, k.service = false, s
-			k.low = latency{count: float64(len(k.fill.list)) / 4, seconds: s * float64(len(k.fill.list)) / 4}
+			k.low = latency{count: told, seconds: s * told}
 			k.high, k.recent = gauge{}, gauge{}
 			k.set(to)
 		}

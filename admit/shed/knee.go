@@ -146,7 +146,8 @@ type Knee struct {
 // NewKnee starts with what is right for most.
 func NewKnee(endpoints int) *Knee {
 	e := max(endpoints, 1)
-	return &Knee{limit: anyPlaces * float64(e), workers: firstPlaces * float64(e), hold: firstPlaces * float64(e), open: firstPlaces * float64(e), endpoints: e, first: true, free: free, depth: dipLeast}
+	few := firstPlaces * float64(e)
+	return &Knee{limit: anyPlaces * float64(e), workers: few, hold: few, open: few, endpoints: e, first: true, free: free, depth: dipLeast}
 }
 
 // Look takes in what happened since the last look. win is what answers showed since it was last given; nil when Studies said that it need not be.

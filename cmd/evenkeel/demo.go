@@ -239,8 +239,7 @@ func (d *demo) story() {
 		d.listen, me, d.admin, me, d.admin, me, first, d.admin, me, first, d.admin, d.admin)
 	fmt.Fprintf(w, "Every minute a surge brings six times as much, twice what the endpoints can do: critical requests come first, low ones wait for\n"+
 		"better times. In its first seconds the gate has yet to find its limit. See it at http://%s/overload.\n"+
-		"Later one endpoint turns sick: its probe finds out, "+
-		"traffic leaves it, no request fails.\n", d.admin)
+		"Later one endpoint turns sick: its probe finds out, traffic leaves it, no request fails.\n", d.admin)
 	if isTerminal(d.t.in) && isTerminal(w) {
 		fmt.Fprintf(w, "Keys, each with Enter: s starts a surge, k kills an endpoint, r brings it back, q ends.\n")
 	}
