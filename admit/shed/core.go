@@ -159,16 +159,18 @@ func (c *Core) Arrive(now time.Duration, w *Waiter, place bool) (a Answer, evict
 	if w.Deadline > 0 && now+seconds(c.knee.service) > w.Deadline {
 		return TooLate, nil
 	}
-	if c.queue.Len() >= c.bound() {
-		if evicted = c.queue.Victim(w.Class, w.Tenant, w.Weight); evicted == nil && c.behind {
+	if n, bound := c.queue.Len(), c.bound(); n >= bound {
+		spared := false
+		if evicted, spared = c.queue.Victim(w.Class, w.Tenant, w.Weight, n >= bound+bound/2); evicted == nil && !spared && c.behind {
 			evicted = c.queue.Stale(now, w.Class, w.Tenant, c.BehindWait())
 		}
-		if evicted == nil {
+		if evicted != nil {
+			c.queue.Remove(evicted)
+			c.Refused(now, evicted.Class)
+		} else if !spared {
 			c.Refused(now, w.Class)
 			return Overloaded, nil
 		}
-		c.queue.Remove(evicted)
-		c.Refused(now, evicted.Class)
 	}
 	if c.queue.Len() == 0 {
 		c.refused = 0

@@ -103,6 +103,7 @@ type Knee struct {
 	opened    time.Duration // the first request came, and 1; 0: none did
 	done      bool          // with those
 	waited    bool          // somebody did since then
+	crowd     bool          // or since the last conclusion
 	full      bool          // the limit was used since it was quiet
 	quiet     bool          // nobody waits and the limit is not used
 	steady    bool          // as Flow has it
@@ -158,7 +159,7 @@ func (k *Knee) Look(now time.Duration, win *Window, f Flow) {
 	part := gauge{float64(f.Answers), past, f.Area}
 	k.pace.add(part, math.Exp(-past/paceLasts))
 	k.period.add(part, 1)
-	k.waited = k.waited || f.Waiting > 0
+	k.waited, k.crowd = k.waited || f.Waiting > 0, k.crowd || f.Waiting > 0
 	if win != nil {
 		k.scatter(win)
 		k.fill.add(now, win.First)
@@ -196,6 +197,7 @@ func (k *Knee) Look(now time.Duration, win *Window, f Flow) {
 			}
 		} else if k.Ready() {
 			k.conclude(now, f)
+			k.crowd = f.Waiting > 0
 		}
 	}
 	if !k.done {
@@ -511,7 +513,7 @@ func (k *Knee) raise(to float64, f Flow) {
 
 // startDip lowers the limit for a knee of w until some answers from there have come. While nobody waits, the limit does no harm, and a dip would make some wait.
 func (k *Knee) startDip(now time.Duration, w float64, f Flow) {
-	if f.Waiting == 0 {
+	if !k.crowd { // a conclusion may fall between two bursts again and again
 		return
 	}
 	to := dipTo * w

@@ -54,7 +54,21 @@ type lane struct {
 	clock   float64 // turn of the last grant
 	biggest *tenant // a tenant with a large load; a hint
 	credit  float64 // grants that are reserved and were not given yet
+	hogs    [hogsMost]hog
 }
+
+// hog counts the newcomers of a full queue who are of one tenant, less those of tenants that send seldom.
+type hog struct {
+	key   uint64
+	count int
+}
+
+// Numbers of finding who sends most: the frequent items of Misra and Gries (1982). Who sends more than a part in hogsMost+1 is found.
+const (
+	hogsMost  = 4
+	hogLeast  = 8  // that are more than a chance
+	hogRecall = 64 // bounds for how many others' newcomers a tenant that stopped is remembered
+)
 
 // Queue is who waits for a place in one pool: classes in strict order save for reserved shares, tenants in turn within a class. It
 // is pure and not safe for concurrent use.
@@ -141,8 +155,12 @@ func (q *Queue) Remove(w *Waiter) bool {
 	return true
 }
 
+// inOrder is how many of a tenant that sends little are served in order though they are not fresh, while others send much more: so few came close to each other by
+// chance, and the older one would wait in vain.
+const inOrder = 2
+
 // Next takes out whose turn it is: nil when nobody waits. fresh is how old the oldest waiter of a tenant may be for it to be served
-// in order, for critical requests and others; beyond that the tenant's newest is served, which can still be answered in time.
+// in order, for critical requests or a tenant with few, and for others; beyond that the tenant's newest is served, which can still be answered in time.
 func (q *Queue) Next(now, critical, others time.Duration) *Waiter {
 	l := q.choose()
 	if l == nil {
@@ -150,7 +168,7 @@ func (q *Queue) Next(now, critical, others time.Duration) *Waiter {
 	}
 	t := l.heap[0]
 	w, fresh := t.first, others
-	if w.Class == exchange.Critical {
+	if w.Class == exchange.Critical || t.count <= inOrder && l.hasHog() && !l.isHog(t.key) {
 		fresh = critical
 	}
 	if now-w.since > fresh {
@@ -192,27 +210,33 @@ func (q *Queue) choose() *lane {
 }
 
 // Victim is who must leave so that one of class c and the tenant may wait, when the queue is full: nobody when the newcomer itself is
-// least entitled. It is the newest of the tenant that takes most of the lowest class.
-func (q *Queue) Victim(c exchange.Class, key uint64, weight float64) *Waiter {
-	for i := len(q.lanes) - 1; i >= c.Rank(); i-- {
-		l := &q.lanes[i]
-		if l.count == 0 {
-			continue
+// least entitled. It is the newest of the tenant that takes most of the lowest class. spared: nobody must, and it may wait nevertheless. That is so
+// where some tenants send so much more than others that they are the reason, for those others, and for one of each of these: a short queue has no room for all who send
+// little. tight: the queue is too long for that, too.
+func (q *Queue) Victim(c exchange.Class, key uint64, weight float64, tight bool) (victim *Waiter, spared bool) {
+	for i := len(q.lanes) - 1; i > c.Rank(); i-- {
+		if l := &q.lanes[i]; l.count > 0 {
+			return l.largest().last, false
 		}
-		big := l.largest()
-		if i > c.Rank() {
-			return big.last
-		}
-		mine := 1 / max(weight, 1)
-		if t := l.by[key]; t != nil {
-			mine += t.load()
-		}
-		if big.load() > mine {
-			return big.last
-		}
-		return nil
 	}
-	return nil
+	l := &q.lanes[c.Rank()]
+	if l.count == 0 {
+		return nil, false
+	}
+	hog, mine := l.sends(key), 1/max(weight, 1)
+	t := l.by[key]
+	if t != nil {
+		mine += t.load()
+	}
+	big := l.largest()
+	theirs, load := l.isHog(big.key), big.load()
+	switch {
+	case hog && !theirs: // it has had its share as places became free
+		return nil, t == nil && !tight
+	case theirs && !hog && load == mine && big.count > 1, load > mine && (theirs || tight || !l.hasHog()):
+		return big.last, false
+	}
+	return nil, !tight && l.hasHog() && (!hog || t == nil)
 }
 
 // Stale is the oldest waiter of class c and the tenant, when it waits for longer than fresh; else nil. Others' are not looked at: who sends more must not push
@@ -227,7 +251,8 @@ func (q *Queue) Stale(now time.Duration, c exchange.Class, key uint64, fresh tim
 // looks bounds the search for the largest tenant: with more of them, none of the others is large.
 const looks = 64
 
-// largest is the tenant with the most waiters for its weight, or one that is nearly so.
+// largest is the tenant with the most waiters for its weight, or one that is nearly so. Of those with as many it is one that sends most: a short queue holds one or two
+// of each, and who sends fifty times as much must not push out the second of another.
 func (l *lane) largest() *tenant {
 	big := l.biggest
 	for i, t := range l.heap {
@@ -238,8 +263,54 @@ func (l *lane) largest() *tenant {
 			big = t
 		}
 	}
+	for _, h := range l.hogs {
+		if t := l.by[h.key]; t != nil && h.count >= hogLeast && t.load() >= big.load() {
+			big = t
+		}
+	}
 	l.biggest = big
 	return big
+}
+
+// sends counts a newcomer of a tenant, and reports whether that is one of those who send most.
+func (l *lane) sends(key uint64) bool {
+	free := -1
+	for i := range l.hogs {
+		switch h := &l.hogs[i]; {
+		case h.count > 0 && h.key == key:
+			h.count = min(h.count+1, hogRecall)
+			return h.count >= hogLeast
+		case h.count == 0:
+			free = i
+		}
+	}
+	if free >= 0 {
+		l.hogs[free] = hog{key, 1}
+		return false
+	}
+	for i := range l.hogs {
+		l.hogs[i].count--
+	}
+	return false
+}
+
+// hasHog reports whether somebody sends much more than others.
+func (l *lane) hasHog() bool {
+	for _, h := range l.hogs {
+		if h.count >= hogLeast {
+			return true
+		}
+	}
+	return false
+}
+
+func (l *lane) isHog(key uint64) bool {
+	for _, h := range l.hogs {
+		if h.key == key && h.count >= hogLeast {
+			return true
+		}
+	}
+	return false
 }
 
 // Oldest is for how long the longest waiting of a class c waits; 0 when none does. It looks at a few tenants only.

@@ -37,30 +37,70 @@ func TestQueueIsFairToTenants(t *testing.T) {
 	if seen[8] != 1 || seen[9] != 2 {
 		t.Errorf("after six grants the small tenants had %d of 1 and %d of 2", seen[8], seen[9])
 	}
-	if v := q.Victim(exchange.Standard, 8, 1); v == nil || v.Tenant != 7 {
+	if v, _ := q.Victim(exchange.Standard, 8, 1, false); v == nil || v.Tenant != 7 {
 		t.Errorf("a newcomer of a small tenant pushes out %v, want one of the large tenant", v)
 	}
-	if v := q.Victim(exchange.Standard, 7, 1); v != nil {
+	if v, _ := q.Victim(exchange.Standard, 7, 1, false); v != nil {
 		t.Errorf("a newcomer of the large tenant pushes out %v, want nobody", v)
 	}
-	if v := q.Victim(exchange.Low, 8, 1); v != nil {
+	if v, _ := q.Victim(exchange.Low, 8, 1, false); v != nil {
 		t.Errorf("a low newcomer pushes out %v, want nobody", v)
 	}
-	if v := q.Victim(exchange.Critical, 7, 1); v == nil || v.Class != exchange.Standard {
+	if v, _ := q.Victim(exchange.Critical, 7, 1, false); v == nil || v.Class != exchange.Standard {
 		t.Errorf("a critical newcomer pushes out %v, want a standard one", v)
+	}
+}
+
+// TestQueueSparesThoseWhoSendLittle is about a queue that is full with one or two of each tenant, and one tenant that comes all the time.
+func TestQueueSparesThoseWhoSendLittle(t *testing.T) {
+	q := NewQueue(0, 0)
+	const hog = 7
+	for range 2 {
+		q.Push(&Waiter{Tenant: hog}, 0)
+		q.Push(&Waiter{Tenant: 1}, 0)
+	}
+	q.Push(&Waiter{Tenant: 2}, 0)
+	for range 3 * hogLeast {
+		if v, spared := q.Victim(exchange.Standard, hog, 1, false); v != nil || spared {
+			t.Fatalf("who has two waiting pushes out %v, or is spared: %v", v, spared)
+		}
+	}
+	if v, _ := q.Victim(exchange.Standard, 2, 1, false); v == nil || v.Tenant != hog {
+		t.Errorf("the second of a small tenant pushes out %v, want the second of the one that sends most", v)
+	} else {
+		q.Remove(v)
+	}
+	if v, spared := q.Victim(exchange.Standard, 2, 1, false); v != nil || !spared {
+		t.Errorf("the next of a small tenant pushes out %v, spared %v; want it to wait beside the others", v, spared)
+	}
+	if v, spared := q.Victim(exchange.Standard, 3, 1, true); v == nil || v.Tenant != 1 || spared {
+		t.Errorf("where there is no room beside, a newcomer pushes out %v, spared %v; want the tenant with two", v, spared)
+	}
+	q.Remove(q.lanes[1].by[hog].first)
+	if v, spared := q.Victim(exchange.Standard, hog, 1, false); v != nil || !spared {
+		t.Errorf("the only one of the tenant that sends most pushes out %v, spared %v; want it to wait beside the others", v, spared)
+	}
+	for range hogsMost * hogRecall {
+		for key := range uint64(hogsMost + 1) {
+			q.Victim(exchange.Standard, 10+key, 1, false)
+		}
+	}
+	if q.lanes[1].hasHog() {
+		t.Error("a tenant that comes no more is still held to send most")
 	}
 }
 
 func TestQueueServesTheNewestWhenTheOldestIsStale(t *testing.T) {
 	q := NewQueue(0, 0)
-	old, young := &Waiter{}, &Waiter{}
+	old, second, young := &Waiter{}, &Waiter{}, &Waiter{}
 	q.Push(old, 0)
+	q.Push(second, 0)
 	q.Push(young, 90*time.Millisecond)
 	if w := q.Next(100*time.Millisecond, time.Second, 50*time.Millisecond); w != young {
-		t.Error("the stale one was served first")
+		t.Error("a stale one was served first")
 	}
-	if w := q.Next(100*time.Millisecond, time.Second, time.Second); w != old {
-		t.Error("the other one is gone")
+	if w := q.Next(100*time.Millisecond, time.Second, 50*time.Millisecond); w != old {
+		t.Error("two of a tenant are not served in order")
 	}
 }
 
@@ -91,7 +131,7 @@ func TestQueueKeepsItsBooks(t *testing.T) {
 					break
 				}
 			case 4:
-				if w := q.Victim(exchange.Class(r.IntN(3)), r.Uint64N(12), 1); w != nil && !in[w] {
+				if w, _ := q.Victim(exchange.Class(r.IntN(3)), r.Uint64N(12), 1, r.IntN(2) == 0); w != nil && !in[w] {
 					t.Fatalf("seed %d: the victim does not wait", seed)
 				}
 			}

@@ -45,6 +45,14 @@ func (p *play) fair(x *request) bool {
 	return x.Class == exchange.Critical && !p.failing && p.world.Critical*p.world.Capacity() < 0.5*p.capacity()
 }
 
+// greedy is the tenant that sends more than the others.
+const greedy = 99
+
+// modest reports whether x is of another tenant and counts.
+func (p *play) modest(x *request) bool {
+	return p.world.Greedy > 0 && x.Tenant != greedy && x.came > p.world.Length/5 && x.came < p.world.Length*9/10 // of later ones it is not seen what becomes of them
+}
+
 func (p *play) refused(x *request) {
 	x.settled = true
 	p.Refused++
@@ -115,6 +123,9 @@ func (p *play) answered(x *request, status int, work float64) {
 			p.Good++
 			if p.fair(x) {
 				p.CriticalGood++
+			}
+			if p.modest(x) {
+				p.ModestGood++
 			}
 		}
 	}

@@ -14,28 +14,30 @@ type situation struct {
 	steps    func(second time.Duration) []Step
 	from, to int     // seconds that count
 	critical float64 // demand, in capacities of the beginning
+	greedy   float64 // the part of it that one tenant sends; what counts then is how many requests of nine others are good, of all they send
 }
 
 // situations are those of `bench overload`, in fake time: a calm start, too much, too much from the first request on, a spike, and capacity that changes meanwhile.
 func situations() []situation {
 	over := func(m float64) situation {
-		return situation{fmt.Sprintf("%gx", m), func(s time.Duration) []Step { return []Step{{Demand: 0.7}, {At: 2 * s, Demand: m}} }, 7, 32, 0.4}
+		return situation{fmt.Sprintf("%gx", m), func(s time.Duration) []Step { return []Step{{Demand: 0.7}, {At: 2 * s, Demand: m}} }, 7, 32, 0.4, 0}
 	}
 	return []situation{
 		over(1.5), over(2), over(5), over(10),
-		{"cold 2x", func(time.Duration) []Step { return []Step{{Demand: 2}} }, 0, 15, 0.4},
-		{"cold 10x", func(time.Duration) []Step { return []Step{{Demand: 10}} }, 0, 15, 0.4},
+		{"cold 2x", func(time.Duration) []Step { return []Step{{Demand: 2}} }, 0, 15, 0.4, 0},
+		{"cold 10x", func(time.Duration) []Step { return []Step{{Demand: 10}} }, 0, 15, 0.4, 0},
 		{"spike", func(s time.Duration) []Step {
 			return []Step{{Demand: 0.7}, {At: 5 * s, Demand: 5}, {At: 11 * s, Demand: 0.7}}
-		}, 12, 26, 0.4},
+		}, 12, 26, 0.4, 0},
 		{"workers x 0.4", func(s time.Duration) []Step {
 			return []Step{{Demand: 0.7}, {At: 2 * s, Demand: 1.5}, {At: 10 * s, Workers: 0.4}}
-		}, 10, 30, 0.16},
+		}, 10, 30, 0.16, 0},
 		{"workers x 2", func(s time.Duration) []Step {
 			return []Step{{Demand: 0.7}, {At: 2 * s, Demand: 3}, {At: 10 * s, Workers: 2}}
-		}, 10, 30, 0.4},
-		{"calm", func(time.Duration) []Step { return []Step{{Demand: 0.8}} }, 3, 28, 0.32},
-		{"cold calm", func(time.Duration) []Step { return []Step{{Demand: 0.8}} }, 0, 5, 0.32},
+		}, 10, 30, 0.4, 0},
+		{"fair", func(time.Duration) []Step { return []Step{{Demand: 5.45}} }, 3, 15, 0, 5 / 5.45},
+		{"calm", func(time.Duration) []Step { return []Step{{Demand: 0.8}} }, 3, 28, 0.32, 0},
+		{"cold calm", func(time.Duration) []Step { return []Step{{Demand: 0.8}} }, 0, 5, 0.32, 0},
 	}
 }
 
@@ -90,8 +92,8 @@ func row(out io.Writer, cell func(*situation) (share float64, calm bool)) float6
 // play is one cell of the grid. A second lasts ten service times, and no less than 200 ms.
 func (s *situation) play(seed uint64, workers int, service time.Duration, dist string) (share float64, calm bool) {
 	second := max(10*service, 200*time.Millisecond)
-	w := World{Seed: seed, Endpoints: 1, Workers: workers, Service: service, Dist: dist, Timeout: second, Critical: s.critical, Low: 0.5,
-		Tenants: 1, Length: time.Duration(s.to) * second, Steps: s.steps(second)}
+	w := World{Seed: seed, Endpoints: 1, Workers: workers, Service: service, Dist: dist, Timeout: second, Critical: s.critical,
+		Length: time.Duration(s.to) * second, Steps: s.steps(second)}
 	return s.compare(&w, second)
 }
 
@@ -99,12 +101,18 @@ func (s *situation) play(seed uint64, workers int, service time.Duration, dist s
 func (s *situation) uneven(seed uint64, workers int, dist string) (share float64, calm bool) {
 	const second = time.Second
 	w := World{Seed: seed, Endpoints: 5, Workers: workers, Service: 10 * time.Millisecond, Uneven: []float64{1, 2, 3, 5, 20}, Dist: dist, Timeout: 4 * second,
-		Critical: s.critical, Low: 0.5, Tenants: 1, Length: time.Duration(s.to) * second, Steps: s.steps(second)}
+		Critical: s.critical, Length: time.Duration(s.to) * second, Steps: s.steps(second)}
 	return s.compare(&w, second)
 }
 
 // compare plays with our gate and with one that is told.
 func (s *situation) compare(w *World, second time.Duration) (share float64, calm bool) {
+	w.Low, w.Tenants = 0.5, 1
+	if s.greedy > 0 {
+		w.Low, w.Tenants, w.Greedy = 0, 9, s.greedy
+		r := run(w, learns, 0)
+		return float64(r.ModestGood) / float64(r.ModestSent), false
+	}
 	count := func(gate knows) (good, refused float64, sent int) {
 		every := second / 8
 		r := run(w, gate, every)

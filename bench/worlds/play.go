@@ -166,6 +166,8 @@ type Result struct {
 	CriticalSent       int // while critical demand could be served
 	CriticalGood       int
 	CalmSent, CalmShed int // while nothing needed refusing
+	ModestSent         int // of others than the greedy tenant, from when a fifth of the time was over until nine tenths were
+	ModestGood         int
 	Refused            int
 	Story              []Moment
 }
@@ -310,12 +312,15 @@ func (p *play) arrive() {
 		x.Class = exchange.Low
 	}
 	x.Tenant = uint64(p.rand.IntN(w.Tenants))
-	if w.Greedy && p.rand.IntN(2) == 0 {
-		x.Tenant = 99
+	if w.Greedy > 0 && p.rand.Float64() < w.Greedy {
+		x.Tenant = greedy
 	}
 	p.Sent++
 	if p.fair(x) {
 		p.CriticalSent++
+	}
+	if p.modest(x) {
+		p.ModestSent++
 	}
 	if p.calm() {
 		p.CalmSent++

@@ -33,8 +33,8 @@ type World struct {
 	Critical  float64 // demand of critical requests, in parts of the least capacity
 	Low       float64 // share of the rest
 	Tenants   int
-	Greedy    bool // one tenant sends half of everything
-	Cold      bool // it may begin with an overload of which nothing is known yet; else with calm
+	Greedy    float64 // the part of everything that one more tenant sends
+	Cold      bool    // it may begin with an overload of which nothing is known yet; else with calm
 	Length    time.Duration
 	Steps     []Step
 }
@@ -73,7 +73,9 @@ func Make(seed uint64) World {
 		w.Timeout = 10 * w.Service
 	}
 	w.Tenants = 1 + r.IntN(20)
-	w.Greedy = r.IntN(3) == 0
+	if r.IntN(3) == 0 {
+		w.Greedy = 0.5
+	}
 	w.Low = []float64{0, 0.3}[r.IntN(2)]
 	w.steps(r)
 	return w
