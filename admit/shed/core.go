@@ -258,9 +258,7 @@ func (c *Core) Expire(now time.Duration, w *Waiter) bool {
 
 // Refused notes that one of a class was refused for want of places.
 func (c *Core) Refused(now time.Duration, class exchange.Class) {
-	c.refused++
-	c.held, c.steady = 0, false
-	c.calmAt = now + max(2*calmLeast, seconds(calmAgain*c.knee.service))
+	c.Gone(now)
 	if now-c.overLast > overForgets || c.overLast == 0 {
 		c.overFrom = now
 	}
@@ -269,6 +267,14 @@ func (c *Core) Refused(now time.Duration, class exchange.Class) {
 		c.standard(now, 0, 1)
 		c.stdLast = max(now, 1)
 	}
+}
+
+// Gone notes that the client of one whose turn had come was not there any more: who waits here for longer than clients do answers nobody. A queue that
+// they leave does not grow, and without this it looked calm.
+func (c *Core) Gone(now time.Duration) {
+	c.refused++
+	c.held, c.steady = 0, false
+	c.calmAt = now + max(2*calmLeast, seconds(calmAgain*c.knee.service))
 }
 
 // standard counts standard requests that came and that were refused.

@@ -118,6 +118,9 @@ func (g *Gate) await(x *exchange.Exchange, w *waiting) *exchange.Refusal {
 	}
 	if g.deps.Gone != nil && g.deps.Gone(x) {
 		g.ends(era)
+		g.mu.Lock()
+		g.core.Gone(g.now())
+		g.mu.Unlock()
 		g.leave()
 		x.Outcome.Aborted = true
 		return refuseGone

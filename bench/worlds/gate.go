@@ -72,7 +72,9 @@ func (p *play) grant() {
 		switch {
 		case a != shed.Enter:
 			p.refused(x)
-		case !x.left:
+		case x.left:
+			p.core.Gone(p.now)
+		default:
 			p.enter(x)
 		}
 	}
@@ -164,7 +166,7 @@ func (p *play) leave(x *request) {
 	took := p.now - x.began
 	_, service := p.core.Estimate()
 	typical := min(p.core.Typical(x.n), max(seconds(1.5*service), 2*took))
-	if took > typical/3 || p.recent < x.began {
+	if took > min(typical/3, seconds(p.mean)) || p.recent < x.began {
 		p.hasty++
 	}
 	p.ends(x)
