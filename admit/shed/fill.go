@@ -176,8 +176,8 @@ func (k *Knee) begins(now time.Duration, f Flow) {
 		k.fill.thin(now, f.Waiting > 0)
 	}
 	k.done = len(k.fill.list) >= fillMost
-	if k.first && !k.done && now-k.fill.since < fillPause {
-		k.hold = max(k.open, 2*float64(k.fill.top)*e) // what is inside will soon tell whether there was a queue
+	if k.first && !k.done {
+		k.hold = max(k.open, 2*float64(k.fill.top)*e) * math.Exp2(math.Floor(float64(now-k.fill.since)/float64(fillPause))) // what is inside will soon tell whether there was a queue
 	}
 }
 

@@ -350,8 +350,8 @@ func (g *Gate) unanswered(x *exchange.Exchange) {
 	defer g.mu.Unlock()
 	typical := min(g.core.Typical(int(x.Place)), max(seconds(1.5*g.core.knee.service), 2*took)) // who waited for long has seen most of it
 	// An early leave says nothing, unless nobody was answered meanwhile: then what is typical is wrong. With a typical time far over the clients' patience none
-	// of them was ever heard, and the limit stayed for good where no answer came in time.
-	if took > typical/3 || g.recent.Load() < int64(began.Sub(g.epoch)) {
+	// of them was ever heard, and the limit stayed for good where no answer came in time. Nor is it early when those who are answered wait for less.
+	if took > min(typical/3, seconds(g.mean)) || g.recent.Load() < int64(began.Sub(g.epoch)) {
 		g.hasty.Add(1)
 	}
 	if took >= typical || len(g.ghosts) >= ghostsMax {

@@ -18,9 +18,7 @@ const (
 	bent        = 0.9   // a knee below this part of the limit is one; else there is no bend in sight…
 	grows       = 2.0   // …and the limit does by this
 	hasty       = 0.3   // what an answer counts for S that came while the limit grew: the quick ones come first
-	leaving     = 0.3   // clients that leave for each answer: more are a sign of too many inside…
-	gives       = 0.5   // …and the limit falls to this part of what is inside
-	leftOf      = 32.0  // clients of whom, while nobody waits, it is looked at how many left: with long timeouts few of them leave between two looks
+	idleMost    = 0.4   // of one place would be used, were S right. Then nobody waits, and answers do not take longer than S
 	dipTo       = 0.65  // of the knee: below it even when it is taken for half as much again
 	useless     = 0.9   // of the rate with fewer inside: those that were more only waited…
 	clearly     = 0.8   // …but for chance: not before it falls to this part is it believed that fewer are too few
@@ -31,6 +29,7 @@ const (
 	fades       = 0.85  // of what dips showed before remains after another one
 	dipLeast    = 0.25  // of the limit, when little is known
 	dipEvery    = 20.0  // dips last a twentieth of the time, and cost a third of the answers meanwhile…
+	missedMost  = 4     // conclusions that fell between two bursts of answers, when nobody waits just then. Where all take the same time all of them can
 	dipSoon     = 1.0   // …half of it while they still find something new
 	differs     = 0.15  // changes of a rate's logarithm that are worth to be seen…
 	deviations  = 3.5   // …when they are so many standard deviations
@@ -104,6 +103,7 @@ type Knee struct {
 	done      bool          // with those
 	waited    bool          // somebody did since then
 	crowd     bool          // or since the last conclusion
+	missed    int           // dips in a row that were not begun as nobody waited at the moment, though somebody had
 	full      bool          // the limit was used since it was quiet
 	quiet     bool          // nobody waits and the limit is not used
 	steady    bool          // as Flow has it
@@ -115,7 +115,8 @@ type Knee struct {
 	recent gauge   // at the limit, lately
 	high   gauge   // at the limit
 
-	lost, given float64 // while nobody waits, lately: clients that left, and answers
+	lost, given float64 // lately: clients that left, and answers
+	pardon      float64 // of so many to come nothing is concluded: those who are inside will leave, whatever the limit is now
 
 	low     latency    // at few in flight: in calm times and in dips
 	calmer  latency    // of those, lately, while nobody waits
@@ -164,6 +165,9 @@ func (k *Knee) Look(now time.Duration, win *Window, f Flow) {
 		k.scatter(win)
 		k.fill.add(now, win.First)
 		k.study = now + clamp(seconds(k.service), lookLeast, lookMost)
+		if !k.waited {
+			k.missed = 0
+		}
 		k.quiet = !k.waited && k.dip == 0 && k.period.inside() < used*k.limit
 		if k.quiet && k.period.time > 0 {
 			k.calm(win, f)
@@ -179,6 +183,8 @@ func (k *Knee) Look(now time.Duration, win *Window, f Flow) {
 		}
 	}
 	switch {
+	case k.dip == 0 && k.leaves(f):
+		k.leave(f)
 	case k.dip > 0 && !k.reached:
 		k.reached = float64(f.InFlight) <= k.dip
 	case k.dip > 0 && !k.turned && float64(f.Old) <= oldMost*k.dip:
@@ -306,12 +312,6 @@ func (k *Knee) move(to float64) {
 // calm learns S from answers while nobody waits and there is room.
 func (k *Knee) calm(win *Window, f Flow) {
 	n := float64(win.Total)
-	keep := math.Exp(-(n + k.left) / leftOf)
-	k.lost, k.given = keep*k.lost+k.left, keep*k.given+n
-	if k.lost > k.given*leaving && k.lost >= 8 {
-		k.leave(f)
-		return
-	}
 	if n == 0 {
 		return
 	}
@@ -334,9 +334,11 @@ func (k *Knee) calm(win *Window, f Flow) {
 		k.usual = inside
 	}
 	if lately, before := k.calmer.mean(), k.low.mean(); k.low.count >= 8 && lately > 1.5*before && apart(lately, before, noise, k.calmer.count, k.low.count) {
-		if k.low.told < 1 || k.calmer.typical()-k.low.typical() > 0.4*math.Log(lately/before) {
+		idle := k.period.rate()*before < idleMost // then it is no queue: S is wrong, as that of the first answers can be
+		if !idle && (k.low.told < 1 || k.calmer.typical()-k.low.typical() > 0.4*math.Log(lately/before)) {
 			return
 		}
+		k.known = k.known && !idle
 		k.low = k.calmer // some take longer, others do not: that is work and no queue
 		k.service = k.low.mean()
 	} else if k.low.count < 8 || inside <= 1.3*k.usual+1 && (!k.known || inside < k.workers/2) {
@@ -388,8 +390,7 @@ func (k *Knee) slower(f Flow) {
 func (k *Knee) conclude(now time.Duration, f Flow) {
 	part, left := k.now, k.left
 	k.now, k.left = gauge{}, 0
-	if left > part.count*leaving {
-		k.leave(f)
+	if left > part.count*leaving { // what few answers there are show neither S nor W
 		return
 	}
 	if part.count < 1 || part.time <= 0 || part.inside() < used*k.limit {
@@ -406,6 +407,9 @@ func (k *Knee) conclude(now time.Duration, f Flow) {
 	} else {
 		k.high.add(part, math.Exp(-part.count/(100+200*doubt)))
 	}
+	if w := k.high.rate() * k.low.mean(); w > 0 && w < idleMost { // the least that can be inside keeps one place busy
+		k.low, k.known = latency{count: k.high.count, seconds: k.high.area}, false
+	}
 	if k.low.mean() > k.high.area/k.high.count { // nobody waits longer where fewer are: S was of another time
 		k.low = latency{count: k.high.count, seconds: k.high.area}
 	}
@@ -418,25 +422,6 @@ func (k *Knee) conclude(now time.Duration, f Flow) {
 	}
 	k.judge(now, f)
 }
-
-// leave gives way when most leave without an answer. Whatever the reason, too many are inside, and nothing that was learned holds.
-func (k *Knee) leave(f Flow) {
-	to := gives * min(k.limit, max(k.period.inside(), float64(f.InFlight), 1))
-	if k.known && k.limit > headroom*k.workers+1 {
-		k.free /= 2 // it is minded
-		to = k.roomy(k.workers, k.Capacity(), 0)
-	} else {
-		k.low, k.known = latency{}, false
-	}
-	k.ceiling, k.ceilingEnd = max(to, float64(k.endpoints)), ceilings
-	k.high, k.recent, k.deeper = gauge{}, gauge{}, false
-	k.lost, k.given = 0, 0
-	k.set(k.ceiling)
-	k.skip = max(k.skip, float64(f.InFlight)-k.ceiling) // more of those who are inside will leave, whatever the limit is now
-}
-
-// ceilings is how many conclusions a ceiling holds for.
-const ceilings = 20
 
 // judge sets the limit for what is known. In doubt it is the higher one: a place too many costs a little latency, one too few costs work that is
 // never done, and with more inside more is learned.
@@ -513,9 +498,12 @@ func (k *Knee) raise(to float64, f Flow) {
 
 // startDip lowers the limit for a knee of w until some answers from there have come. While nobody waits, the limit does no harm, and a dip would make some wait.
 func (k *Knee) startDip(now time.Duration, w float64, f Flow) {
-	if !k.crowd { // a conclusion may fall between two bursts again and again
-		return
+	if f.Waiting == 0 {
+		if k.missed++; !k.crowd || k.missed < missedMost {
+			return
+		}
 	}
+	k.missed = 0
 	to := dipTo * w
 	if k.deeper {
 		to /= 2

@@ -1,0 +1,69 @@
+package shed
+
+import "math"
+
+// Numbers of giving way when clients leave without an answer.
+const (
+	leaving     = 0.3      // clients that leave for each answer: more are a sign of too many inside…
+	leftOf      = 32.0     // …of so many clients and answers…
+	leftLeast   = 8.0      // …when they are more than chance…
+	unheardMost = 3.0      // …or so many, while nothing was answered ever
+	gives       = 0.5      // the limit falls to this part of what is inside…
+	nobody      = 0.3      // …or, with fewer answers than this for each client that left…
+	givesLeast  = 0.125    // …to this one: where all share the processor, nobody is answered until nearly all are gone…
+	givesAll    = 1.0 / 32 // …and no lower than this part of what it was before the first time: an endpoint that goes on for clients who left needs time, not a lower limit
+	ceilings    = 20       // conclusions for which the limit stays below half of what it was then
+)
+
+// leaves reports whether many leave without an answer. It does not wait for a conclusion: where all share the processor and each takes seconds, those who leave are
+// replaced by others who will, and hardly anybody is answered meanwhile.
+func (k *Knee) leaves(f Flow) bool {
+	n, left := float64(f.Answers), float64(f.Left)
+	if k.pardon -= n + left; k.pardon > 0 && float64(f.InFlight) <= k.limit { // they are gone, some without notice
+		k.pardon, k.skip = 0, min(k.skip, k.limit)
+	}
+	if k.pardon > 0 {
+		return false
+	}
+	keep := math.Exp(-(n + left) / leftOf)
+	k.lost, k.given = keep*k.lost+left, keep*k.given+n
+	return k.lost > k.given*leaving && (k.lost >= leftLeast || k.lost >= unheardMost && k.unheard(f))
+}
+
+// unheard reports whether nothing was answered ever, and more want to come in. While there is room, some who do not wait for a long answer show nothing.
+func (k *Knee) unheard(f Flow) bool {
+	return k.pressed(f) && k.fill.top == 0 && k.high.count == 0 && k.low.count == 0
+}
+
+// pressed reports whether the limit is used.
+func (k *Knee) pressed(f Flow) bool { return k.full || f.Waiting > 0 }
+
+// leave gives way when most leave without an answer. Whatever the reason, too many are inside, and nothing that was learned holds.
+func (k *Knee) leave(f Flow) {
+	part := gives
+	if k.given < nobody*k.lost && k.pressed(f) {
+		part = givesLeast
+	}
+	to := part * min(k.limit, max(k.period.inside(), float64(f.InFlight), 1))
+	switch {
+	case k.unheard(f):
+		to = 1
+	case k.known && k.limit > headroom*k.workers+1:
+		k.free /= 2 // it is minded
+		to = k.roomy(k.workers, k.Capacity(), 0)
+	default:
+		k.low, k.known, k.moments = latency{}, false, [3]float64{}
+		if k.ceilingEnd > 0 { // who works for those who left may need some time
+			to = max(to, k.ceiling*givesAll/gives)
+		}
+	}
+	if k.ceilingEnd == 0 {
+		k.ceiling = max(gives*k.limit, to, float64(k.endpoints))
+	}
+	k.ceilingEnd = ceilings
+	k.high, k.recent, k.deeper = gauge{}, gauge{}, false
+	k.lost, k.given = 0, 0
+	k.set(to)
+	k.pardon = max(float64(f.InFlight)-k.limit, 0)
+	k.skip = max(k.skip, k.pardon)
+}
