@@ -11,7 +11,7 @@ const (
 	fillMost  = 64                     // first answers that are looked at for a queue behind them
 	fillLeast = 8                      // of them tell something
 	fillSure  = 14.0                   // what the queue must explain, or no queue, in units of what is left unexplained: F of 1 and n-1 less one for each endpoint, as W is searched for too
-	fillPause = 250 * time.Millisecond // from the first answer on: who waits at the gate meanwhile loses nothing
+	fillPause = 250 * time.Millisecond // from the first answer on, and each further one, twice as many may be inside as it told: before few places 64 would be too many for seconds
 	fillEvery = 50 * time.Millisecond  // as long as nothing was answered, twice as many are let in: who works within less is not flooded, and who takes longer is soon full
 	fillEven  = 0.05                   // variance of the logarithms above which answers do not tell that there was no queue: the quick ones come first, whatever they found
 	fillLasts = 500 * time.Millisecond // what was told while nobody waits; then others are asked, too, as the work may take another time
@@ -177,7 +177,8 @@ func (k *Knee) begins(now time.Duration, f Flow) {
 	}
 	k.done = len(k.fill.list) >= fillMost
 	if k.first && !k.done {
-		k.hold = max(k.open, 2*float64(k.fill.top)*e) * math.Exp2(math.Floor(float64(now-k.fill.since)/float64(fillPause))) // what is inside will soon tell whether there was a queue
+		pauses := math.Floor(float64(now-k.fill.since) / float64(fillPause))
+		k.hold = max(k.open, 2*float64(k.fill.top)*e) * math.Exp2(pauses) // what is inside will soon tell whether there was a queue
 	}
 }
 
