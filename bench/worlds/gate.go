@@ -21,6 +21,9 @@ func (p *play) limit() int {
 	if p.places > 0 {
 		return int(1.1*p.places+0.5) + 1
 	}
+	if p.knows == late { // it learns nothing by itself, and with few inside it would not hear enough to be told
+		return 64 * len(p.servers)
+	}
 	return p.core.Limit()
 }
 
