@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"sync/atomic"
 	"time"
+
+	"github.com/even-keel/evenkeel/site"
 )
 
 // Bounds of what waits for a collector: seconds of a busy node, in a few MiB. What comes then is dropped: old spans are as good as new ones.
@@ -50,13 +52,20 @@ func (t *tally) status() SignalStatus {
 // lane carries what is recorded from requests to a collector.
 type lane[T any] struct {
 	tally
-	queue chan T
+	queue chan bound[T]
+	early *bound[T] // taken out by who sent before, and meant for who does now; the two never run at the same time
+}
+
+// bound is what is bound for a collector.
+type bound[T any] struct {
+	what T
+	to   *site.OTLP
 }
 
 // offer queues v, or drops it. It never waits.
-func (l *lane[T]) offer(v T) {
+func (l *lane[T]) offer(v T, to *site.OTLP) {
 	select {
-	case l.queue <- v:
+	case l.queue <- bound[T]{v, to}:
 	default:
 		l.full.Add(1)
 	}
@@ -68,8 +77,9 @@ func (l *lane[T]) status() SignalStatus {
 	return s
 }
 
-// run makes messages of what comes until ctx ends, and then of what waits.
-func (l *lane[T]) run(ctx context.Context, timeout time.Duration, send func(context.Context, []T)) {
+// run makes messages for a collector of what comes until ctx ends, and then of what waits, save for what was recorded since another is the present one.
+func (l *lane[T]) run(ctx context.Context, to *site.OTLP, present func() *site.OTLP, send func(context.Context, []T)) {
+	timeout := to.Timeout
 	batch := make([]T, 0, batchMost)
 	flush := func(parent context.Context, most time.Duration) {
 		if len(batch) == 0 {
@@ -83,10 +93,23 @@ func (l *lane[T]) run(ctx context.Context, timeout time.Duration, send func(cont
 	}
 	timer := time.NewTimer(batchWait)
 	timer.Stop()
-	for {
+	mine := func(b bound[T]) bool {
+		if b.to != to && b.to == present() { // ctx is about to end
+			l.early = &b
+			return false
+		}
+		batch = append(batch, b.what)
+		return true
+	}
+	if b := l.early; b != nil {
+		if l.early = nil; mine(*b) {
+			timer.Reset(batchWait)
+		}
+	}
+	for l.early == nil {
 		select {
-		case v := <-l.queue:
-			if batch = append(batch, v); len(batch) == 1 {
+		case b := <-l.queue:
+			if mine(b) && len(batch) == 1 {
 				timer.Reset(batchWait)
 			}
 			if len(batch) < batchMost {
@@ -101,12 +124,13 @@ func (l *lane[T]) run(ctx context.Context, timeout time.Duration, send func(cont
 			end, cancel := context.WithTimeout(context.Background(), farewell)
 			defer cancel()
 			for range len(l.queue)/batchMost + 1 {
-				for len(batch) < batchMost && len(l.queue) > 0 {
-					batch = append(batch, <-l.queue)
+				for l.early == nil && len(batch) < batchMost && len(l.queue) > 0 {
+					mine(<-l.queue)
 				}
 				flush(end, min(timeout, farewell))
 			}
 			return
 		}
 	}
+	flush(context.WithoutCancel(ctx), timeout)
 }

@@ -72,16 +72,17 @@ func New(cfg Config, deps Deps) *Exporter {
 		deps.Log = slog.New(slog.DiscardHandler)
 	}
 	e := &Exporter{deps: deps, change: make(chan struct{}, 1)}
-	e.traces.queue, e.logs.queue = make(chan *trace.Span, spansWaiting), make(chan Record, recordsWaiting)
+	e.traces.queue, e.logs.queue = make(chan bound[*trace.Span], spansWaiting), make(chan bound[Record], recordsWaiting)
 	e.cfg.Store(&cfg)
 	return e
 }
 
-// Update changes where everything goes.
+// Update changes where everything goes. Only one call may run at a time.
 func (e *Exporter) Update(cfg Config) {
-	if reflect.DeepEqual(e.cfg.Swap(&cfg), &cfg) {
+	if reflect.DeepEqual(e.cfg.Load(), &cfg) {
 		return
 	}
+	e.cfg.Store(&cfg)
 	select {
 	case e.change <- struct{}{}:
 	default:
@@ -90,15 +91,15 @@ func (e *Exporter) Update(cfg Config) {
 
 // Span takes a recorded request, which nobody writes to any more.
 func (e *Exporter) Span(s *trace.Span) {
-	if e.cfg.Load().Traces != nil {
-		e.traces.offer(s)
+	if to := e.cfg.Load().Traces; to != nil {
+		e.traces.offer(s, to)
 	}
 }
 
 // Log takes a record of what happened.
 func (e *Exporter) Log(r Record) {
-	if e.cfg.Load().Logs != nil {
-		e.logs.offer(r)
+	if to := e.cfg.Load().Logs; to != nil {
+		e.logs.offer(r, to)
 	}
 }
 

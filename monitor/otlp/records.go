@@ -45,7 +45,7 @@ func (e *Exporter) sendRecords(ctx context.Context, cfg *site.OTLP) {
 	var made collected
 	maker := sdklog.NewLoggerProvider(sdklog.WithResource(e.resource()), sdklog.WithProcessor(&made), sdklog.WithAttributeCountLimit(-1)).
 		Logger(scope, log.WithInstrumentationVersion(e.deps.Version), log.WithSchemaURL(semconv.SchemaURL))
-	e.logs.run(ctx, cfg.Timeout, func(ctx context.Context, batch []Record) {
+	e.logs.run(ctx, cfg, func() *site.OTLP { return e.cfg.Load().Logs }, func(ctx context.Context, batch []Record) {
 		made.list = made.list[:0]
 		for i := range batch {
 			emit(maker, &batch[i])

@@ -32,7 +32,7 @@ func (e *Exporter) sendSpans(ctx context.Context, cfg *site.OTLP) {
 	defer c.Stop(context.WithoutCancel(ctx)) //nolint:errcheck // nothing is lost by it
 	defer p.client.CloseIdleConnections()
 	who := &resourcepb.Resource{Attributes: protoAttributes(e.resource().Attributes())}
-	e.traces.run(ctx, cfg.Timeout, func(ctx context.Context, batch []*trace.Span) {
+	e.traces.run(ctx, cfg, func() *site.OTLP { return e.cfg.Load().Traces }, func(ctx context.Context, batch []*trace.Span) {
 		var spans []*tracepb.Span
 		for _, s := range batch {
 			spans = appendSpans(spans, s)
