@@ -1,6 +1,7 @@
 package shed
 
 import (
+	"slices"
 	"time"
 
 	"github.com/even-keel/evenkeel/exchange"
@@ -54,20 +55,23 @@ type lane struct {
 	clock   float64 // turn of the last grant
 	biggest *tenant // a tenant with a large load; a hint
 	credit  float64 // grants that are reserved and were not given yet
-	hogs    [hogsMost]hog
+	heavy   [heavyMost]hitter
 }
 
-// hog counts the newcomers of a full queue who are of one tenant, less those of tenants that send seldom.
-type hog struct {
+// hitter counts the newcomers of a full queue who are of one tenant, less those of tenants that send seldom.
+type hitter struct {
 	key   uint64
 	count int
 }
 
-// Numbers of finding who sends most: the frequent items of Misra and Gries (1982). Who sends more than a part in hogsMost+1 is found.
+// sure reports whether it is more than chance.
+func (h hitter) sure() bool { return h.count >= heavyLeast }
+
+// Numbers of finding who sends most: the frequent items of Misra and Gries (1982). Who sends more than a part in heavyMost+1 is found.
 const (
-	hogsMost  = 4
-	hogLeast  = 8  // that are more than a chance
-	hogRecall = 64 // bounds for how many others' newcomers a tenant that stopped is remembered
+	heavyMost   = 4
+	heavyLeast  = 8  // that are more than a chance
+	heavyRecall = 64 // bounds for how many others' newcomers a tenant that stopped is remembered
 )
 
 // Queue is who waits for a place in one pool: classes in strict order save for reserved shares, tenants in turn within a class. It
@@ -168,7 +172,7 @@ func (q *Queue) Next(now, critical, others time.Duration) *Waiter {
 	}
 	t := l.heap[0]
 	w, fresh := t.first, others
-	if w.Class == exchange.Critical || t.count <= inOrder && l.hasHog() && !l.isHog(t.key) {
+	if w.Class == exchange.Critical || t.count <= inOrder && l.hasHeavy() && !l.isHeavy(t.key) {
 		fresh = critical
 	}
 	if now-w.since > fresh {
@@ -223,20 +227,20 @@ func (q *Queue) Victim(c exchange.Class, key uint64, weight float64, tight bool)
 	if l.count == 0 {
 		return nil, false
 	}
-	hog, mine := l.sends(key), 1/max(weight, 1)
+	heavy, mine := l.sends(key), 1/max(weight, 1)
 	t := l.by[key]
 	if t != nil {
 		mine += t.load()
 	}
 	big := l.largest()
-	theirs, load := l.isHog(big.key), big.load()
+	theirs, load := l.isHeavy(big.key), big.load()
 	switch {
-	case hog && !theirs: // it has had its share as places became free
+	case heavy && !theirs: // it has had its share as places became free
 		return nil, t == nil && !tight
-	case theirs && !hog && load == mine && big.count > 1, load > mine && (theirs || tight || !l.hasHog()):
+	case theirs && !heavy && load == mine && big.count > 1, load > mine && (theirs || tight || !l.hasHeavy()):
 		return big.last, false
 	}
-	return nil, !tight && l.hasHog() && (!hog || t == nil)
+	return nil, !tight && l.hasHeavy() && (!heavy || t == nil)
 }
 
 // Stale is the oldest waiter of class c and the tenant, when it waits for longer than fresh; else nil. Others' are not looked at: who sends more must not push
@@ -263,8 +267,8 @@ func (l *lane) largest() *tenant {
 			big = t
 		}
 	}
-	for _, h := range l.hogs {
-		if t := l.by[h.key]; t != nil && h.count >= hogLeast && t.load() >= big.load() {
+	for _, h := range l.heavy {
+		if t := l.by[h.key]; t != nil && h.sure() && t.load() >= big.load() {
 			big = t
 		}
 	}
@@ -275,42 +279,31 @@ func (l *lane) largest() *tenant {
 // sends counts a newcomer of a tenant, and reports whether that is one of those who send most.
 func (l *lane) sends(key uint64) bool {
 	free := -1
-	for i := range l.hogs {
-		switch h := &l.hogs[i]; {
+	for i := range l.heavy {
+		switch h := &l.heavy[i]; {
 		case h.count > 0 && h.key == key:
-			h.count = min(h.count+1, hogRecall)
-			return h.count >= hogLeast
+			h.count = min(h.count+1, heavyRecall)
+			return h.sure()
 		case h.count == 0:
 			free = i
 		}
 	}
 	if free >= 0 {
-		l.hogs[free] = hog{key, 1}
+		l.heavy[free] = hitter{key, 1}
 		return false
 	}
-	for i := range l.hogs {
-		l.hogs[i].count--
+	for i := range l.heavy {
+		l.heavy[i].count--
 	}
 	return false
 }
 
-// hasHog reports whether somebody sends much more than others.
-func (l *lane) hasHog() bool {
-	for _, h := range l.hogs {
-		if h.count >= hogLeast {
-			return true
-		}
-	}
-	return false
-}
+// hasHeavy reports whether somebody sends much more than others.
+func (l *lane) hasHeavy() bool { return slices.ContainsFunc(l.heavy[:], hitter.sure) }
 
-func (l *lane) isHog(key uint64) bool {
-	for _, h := range l.hogs {
-		if h.key == key && h.count >= hogLeast {
-			return true
-		}
-	}
-	return false
+// isHeavy reports whether that is who the key is of.
+func (l *lane) isHeavy(key uint64) bool {
+	return slices.ContainsFunc(l.heavy[:], func(h hitter) bool { return h.key == key && h.sure() })
 }
 
 // Oldest is for how long the longest waiting of a class c waits; 0 when none does. It looks at a few tenants only.

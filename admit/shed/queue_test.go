@@ -54,18 +54,18 @@ func TestQueueIsFairToTenants(t *testing.T) {
 // TestQueueSparesThoseWhoSendLittle is about a queue that is full with one or two of each tenant, and one tenant that comes all the time.
 func TestQueueSparesThoseWhoSendLittle(t *testing.T) {
 	q := NewQueue(0, 0)
-	const hog = 7
+	const heavy = 7
 	for range 2 {
-		q.Push(&Waiter{Tenant: hog}, 0)
+		q.Push(&Waiter{Tenant: heavy}, 0)
 		q.Push(&Waiter{Tenant: 1}, 0)
 	}
 	q.Push(&Waiter{Tenant: 2}, 0)
-	for range 3 * hogLeast {
-		if v, spared := q.Victim(exchange.Standard, hog, 1, false); v != nil || spared {
+	for range 3 * heavyLeast {
+		if v, spared := q.Victim(exchange.Standard, heavy, 1, false); v != nil || spared {
 			t.Fatalf("who has two waiting pushes out %v, or is spared: %v", v, spared)
 		}
 	}
-	if v, _ := q.Victim(exchange.Standard, 2, 1, false); v == nil || v.Tenant != hog {
+	if v, _ := q.Victim(exchange.Standard, 2, 1, false); v == nil || v.Tenant != heavy {
 		t.Errorf("the second of a small tenant pushes out %v, want the second of the one that sends most", v)
 	} else {
 		q.Remove(v)
@@ -76,16 +76,16 @@ func TestQueueSparesThoseWhoSendLittle(t *testing.T) {
 	if v, spared := q.Victim(exchange.Standard, 3, 1, true); v == nil || v.Tenant != 1 || spared {
 		t.Errorf("where there is no room beside, a newcomer pushes out %v, spared %v; want the tenant with two", v, spared)
 	}
-	q.Remove(q.lanes[1].by[hog].first)
-	if v, spared := q.Victim(exchange.Standard, hog, 1, false); v != nil || !spared {
+	q.Remove(q.lanes[1].by[heavy].first)
+	if v, spared := q.Victim(exchange.Standard, heavy, 1, false); v != nil || !spared {
 		t.Errorf("the only one of the tenant that sends most pushes out %v, spared %v; want it to wait beside the others", v, spared)
 	}
-	for range hogsMost * hogRecall {
-		for key := range uint64(hogsMost + 1) {
+	for range heavyMost * heavyRecall {
+		for key := range uint64(heavyMost + 1) {
 			q.Victim(exchange.Standard, 10+key, 1, false)
 		}
 	}
-	if q.lanes[1].hasHog() {
+	if q.lanes[1].hasHeavy() {
 		t.Error("a tenant that comes no more is still held to send most")
 	}
 }
@@ -99,7 +99,7 @@ func TestQueueServesTheNewestWhenTheOldestIsStale(t *testing.T) {
 		t.Error("the stale one was served first")
 	}
 	q.Push(young, 90*time.Millisecond)
-	for range hogLeast {
+	for range heavyLeast {
 		q.Victim(exchange.Standard, 7, 1, false)
 	}
 	if w := q.Next(100*time.Millisecond, time.Second, 50*time.Millisecond); w != old {
