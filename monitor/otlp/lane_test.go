@@ -15,7 +15,9 @@ func TestLaneLeavesToItsSuccessor(t *testing.T) {
 	present := func() *site.OTLP { return after }
 	ended, end := context.WithCancel(t.Context())
 	end()
-	for name, ctx := range map[string]context.Context{"it was not told yet": t.Context(), "it was told": ended} {
+	untold, cancel := context.WithTimeout(t.Context(), 5*time.Second) // no longer than that if it stays
+	defer cancel()
+	for name, ctx := range map[string]context.Context{"it was not told yet": untold, "it was told": ended} {
 		t.Run(name, func(t *testing.T) {
 			l := lane[int]{queue: make(chan bound[int], 4)}
 			l.offer(1, before)
