@@ -1,19 +1,26 @@
 package proxy
 
 import (
-	"golang.org/x/sys/unix"
+	"time"
 
 	"github.com/even-keel/evenkeel/exchange"
+	"github.com/even-keel/evenkeel/site"
+)
+
+// How often it is looked whether a client that waits for its endpoint is still there: soon, as those who leave are many just when endpoints take long, and
+// then ever more seldom.
+const (
+	lookFirst = 100 * time.Millisecond
+	lookEvery = time.Second
 )
 
 // Gone reports whether the client of x has left, as far as can be told without waiting: its connection was closed or reset, or
 // its stream was. It is for exchanges that have waited before they were sent anywhere, costs a system call on HTTP/1.1, and must be called
-// on the goroutine of x. A client that only ended its sending side counts as gone: hardly any does, and work for those who left is
-// what an overloaded service can least afford.
+// on the goroutine of x.
 func Gone(x *exchange.Exchange) bool {
 	switch f := x.Front.(type) {
 	case *h1Work:
-		return f.h.sock.ended()
+		return f.h.left()
 	case *h2Front:
 		f.h.mu.Lock()
 		defer f.h.mu.Unlock()
@@ -22,16 +29,9 @@ func Gone(x *exchange.Exchange) bool {
 	return false
 }
 
-// ended reports whether the peer has closed or reset the connection and nothing of it is left to read.
-func (s *sock) ended() bool {
-	if s.under == nil {
-		return false
-	}
-	gone := false
-	err := s.under.Control(func(fd uintptr) {
-		var one [1]byte
-		n, _, e := unix.Recvfrom(int(fd), one[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
-		gone = e == nil && n == 0 || e != nil && e != unix.EAGAIN && e != unix.EINTR
-	})
-	return err != nil || gone
-}
+// left reports whether the client has left. Who closes a connection and who only ends its sending side look the same. The latter are hardly any, and work
+// for those who left is what an overloaded service can least afford: so both count, as with nginx and Envoy, unless the listener is told otherwise. Who sent another request
+// first is still there.
+func (h *h1Conn) left() bool { return h.sock.left(h.endsByClosing() && h.r == h.w) }
+
+func (h *h1Conn) endsByClosing() bool { return h.c.cfg.HalfClosed != site.HalfClosedServe }

@@ -57,13 +57,14 @@ type h1Back struct {
 	deadline    time.Time          // of the exchange it carries
 	x           *exchange.Exchange // nil while unused
 
-	end    atomic.Int64 // when the wait under way ends, on the sweeper's clock
-	apart  bool         // the request body is sent apart from the head, by another goroutine
-	moving atomic.Bool  // it still comes
-	headed atomic.Bool  // the answer's head is there
-	late   bool         // a wake-up may still come, or came
-	stuck  bool         // the request cannot go out whole
-	doubt  bool         // the last answer may be followed by a body that it must not have
+	end    atomic.Int64  // when the wait under way ends, on the sweeper's clock
+	apart  bool          // the request body is sent apart from the head, by another goroutine
+	moving atomic.Bool   // it still comes
+	headed atomic.Bool   // the answer's head is there
+	pause  time.Duration // from the last look at whether the client is there until the next
+	late   bool          // a wake-up may still come, or came
+	stuck  bool          // the request cannot go out whole
+	doubt  bool          // the last answer may be followed by a body that it must not have
 }
 
 func newH1Back(l *Link, c net.Conn) (*h1Back, error) {
@@ -188,7 +189,7 @@ func (b *h1Back) bodyOver() {
 	}
 	b.moving.Store(false)
 	if !b.headed.Load() {
-		l.proxy.sweep.rearm(&b.watched, min(d, lookEvery))
+		l.proxy.sweep.rearm(&b.watched, min(d, lookFirst))
 	}
 }
 
@@ -258,12 +259,8 @@ func (b *h1Back) waitHead() {
 	b.wait(until(b.deadline, b.l.up.firstByte(b.x)))
 }
 
-const (
-	// forever is longer than anybody waits, and added to a clock does not overflow it.
-	forever = 1 << 60
-	// lookEvery is how often who waits for an endpoint looks whether the client is still there.
-	lookEvery = time.Second
-)
+// forever is longer than anybody waits, and added to a clock does not overflow it.
+const forever = 1 << 60
 
 // wait starts a wait of at most d.
 func (b *h1Back) wait(d time.Duration) {
@@ -273,13 +270,15 @@ func (b *h1Back) wait(d time.Duration) {
 		s.arm(&b.watched, d)
 		return
 	}
-	s.arm(&b.watched, min(d, lookEvery))
+	b.pause = lookFirst
+	s.arm(&b.watched, min(d, lookFirst))
 }
 
 // look makes a wait under way wake up at the next time to look.
 func (b *h1Back) look() {
 	s := b.l.up.proxy.sweep
-	s.arm(&b.watched, min(max(time.Duration(b.end.Load()-s.clock.Load()), 0), lookEvery))
+	b.pause = min(2*b.pause, lookEvery)
+	s.arm(&b.watched, min(max(time.Duration(b.end.Load()-s.clock.Load()), 0), b.pause))
 }
 
 // again says what becomes of a wait that ended with err: nil when it was only woken to look whether the
@@ -289,7 +288,7 @@ func (b *h1Back) again(err error) error {
 	if !errors.Is(err, os.ErrDeadlineExceeded) || b.stuck || b.moving.Load() || b.cancelled.Load() || s.clock.Load() >= b.end.Load() {
 		return err
 	}
-	if w, ok := b.x.Front.(*h1Work); ok && w.h.sock.reset() {
+	if w, ok := b.x.Front.(*h1Work); ok && w.h.left() {
 		return errClientGone
 	}
 	if !s.revive(&b.watched) || b.cancelled.Load() { // cancel wakes whoever comes too late for its word

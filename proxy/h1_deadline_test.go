@@ -1,15 +1,18 @@
 package proxy
 
 import (
+	"bufio"
+	"cmp"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/even-keel/evenkeel/exchange"
+	"github.com/even-keel/evenkeel/site"
 )
 
 // TestH1SlowAnswerToUpload: the time for the body ends with the body, however long the endpoint then thinks.
@@ -66,23 +69,72 @@ func TestSweeperSettle(t *testing.T) {
 	}
 }
 
-// TestH1ClientGoneWhileWaiting: a client that resets its connection takes its request with it, soon. One that only
-// ends its sending side still wants its answer, which comes after some looks.
-func TestH1ClientGoneWhileWaiting(t *testing.T) {
-	for name, path := range map[string]string{"new": "/", "used": "/", "begun": "/begun"} {
+// TestClientGoneWhileWaiting: a client that resets or closes its connection takes its request with it, soon, whatever its endpoint speaks.
+func TestClientGoneWhileWaiting(t *testing.T) {
+	closes := func(c *net.TCPConn) { c.CloseWrite() } // for the other side it is the same
+	for name, c := range map[string]goneCase{
+		"resets":               {leave: reset},
+		"resets, after some":   {leave: reset, used: true},
+		"resets, answer came":  {leave: reset, path: "/begun", used: true},
+		"closes":               {leave: closes},
+		"closes, answer came":  {leave: closes, path: "/begun", used: true},
+		"closes a TLS one":     {leave: closes, tls: true},
+		"resets, h2":           {leave: reset, h2: true},
+		"closes, h2":           {leave: closes, h2: true},
+		"closes a TLS one, h2": {leave: closes, tls: true, h2: true},
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			testClientGone(t, path, name != "new")
+			c.test(t)
 		})
 	}
 }
 
-func testClientGone(t *testing.T, path string, half bool) {
-	p, addr := startProxy(t, h1Limits(), nil)
+// TestHalfClosedIsServed: with half_closed: serve, who ended its sending side still gets an answer that takes long; and so does, always, who sent another request first.
+func TestHalfClosedIsServed(t *testing.T) {
+	for name, c := range map[string]struct {
+		says     string
+		requests int
+	}{"told to": {site.HalfClosedServe, 1}, "another request waits": {"", 2}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := started(t, Deps{})
+			to := httpEndpoint(t, func(w http.ResponseWriter, r *http.Request) {
+				<-time.After(600 * time.Millisecond)
+				io.WriteString(w, "done")
+			})
+			cfg := testListener("web", site.ProtocolHTTP)
+			cfg.HalfClosed = c.says
+			client, r := dialRaw(t, serving(t, p, cfg, sendTo(t, p, h1Pool(), to, nil)))
+			for range c.requests {
+				fmt.Fprint(client, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+			}
+			client.(*net.TCPConn).CloseWrite()
+			if resp, body := readAnswer(t, r, "GET"); resp.StatusCode != 200 || body != "done" {
+				t.Errorf("%d %q", resp.StatusCode, body)
+			}
+		})
+	}
+}
+
+type goneCase struct {
+	leave   func(*net.TCPConn)
+	path    string // of the request; empty: /
+	used    bool   // the connection to the endpoint carried an exchange before
+	tls, h2 bool   // from the client; to the endpoint
+}
+
+func (g goneCase) test(t *testing.T) {
 	arrived, gone := make(chan struct{}, 10), make(chan struct{}, 10)
-	var answers atomic.Int64 // after how many ns
-	answers.Store(int64(1200 * time.Millisecond))
-	to := httpEndpoint(t, func(w http.ResponseWriter, r *http.Request) {
+	begin, pool := httpEndpoint, h1Pool()
+	if g.h2 {
+		begin = func(t *testing.T, h http.HandlerFunc) string { return h2cServer(t, h) }
+		pool.HTTP = "h2"
+	}
+	to := begin(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/quick" {
+			return
+		}
 		if r.URL.Path == "/begun" {
 			w.(http.Flusher).Flush()
 		}
@@ -90,43 +142,44 @@ func testClientGone(t *testing.T, path string, half bool) {
 		select {
 		case <-r.Context().Done():
 			gone <- struct{}{}
-		case <-time.After(time.Duration(answers.Load())):
+		case <-time.After(testDeadline):
 		}
-		io.WriteString(w, "done")
 	})
-	pool := h1Pool()
 	pool.Timeouts.FirstByte, pool.Timeouts.Idle = testDeadline, testDeadline
+	p := started(t, Deps{})
 	results := make(chan exchange.Result, 10)
-	send := sendTo(t, p.Proxy, pool, to, nil)
-	p.setHandler(func(x *exchange.Exchange) *exchange.Refusal {
+	send := sendTo(t, p, pool, to, nil)
+	cfg := testListener("web", site.ProtocolHTTP)
+	if g.tls {
+		pair := writeCert(t, t.TempDir(), "a", certOptions{names: []string{"a"}})
+		cfg.TLS = &site.TLS{Certificates: []site.Certificate{pair}, ClientAuth: "none", MinVersion: "1.2"}
+	}
+	addr := serving(t, p, cfg, func(x *exchange.Exchange) *exchange.Refusal {
 		r := send(x)
 		results <- x.Result
 		return r
 	})
-	if half {
-		c, r := dialRaw(t, addr)
-		fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: a\r\n\r\n", path)
-		<-arrived
-		c.(*net.TCPConn).CloseWrite()
-		if resp, body := readAnswer(t, r, "GET"); resp.StatusCode != 200 || body != "done" {
-			t.Fatalf("half-closed: %d %q", resp.StatusCode, body)
-		}
-		if r := <-results; r.Kind != exchange.Answered {
-			t.Errorf("half-closed: %+v", r)
-		}
+	raw, r := dialRaw(t, addr)
+	c := raw
+	if g.tls {
+		c = tls.Client(raw, &tls.Config{InsecureSkipVerify: true})
+		r = bufio.NewReader(c)
 	}
-	answers.Store(int64(testDeadline))
-	c, _ := dialRaw(t, addr)
-	fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: a\r\n\r\n", path)
+	if g.used {
+		fmt.Fprint(c, "GET /quick HTTP/1.1\r\nHost: a\r\n\r\n")
+		readAnswer(t, r, "GET")
+		<-results
+	}
+	fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: a\r\n\r\n", cmp.Or(g.path, "/"))
 	<-arrived
-	reset(c.(*net.TCPConn))
+	g.leave(raw.(*net.TCPConn))
 	select {
 	case <-gone:
 	case <-time.After(testDeadline - time.Second):
-		t.Fatal("the endpoint's connection did not end")
+		t.Fatal("the work was not called off")
 	}
-	if r := <-results; path == "/" && r.Kind != exchange.Cancelled {
-		t.Errorf("reset: %+v", r)
+	if r := <-results; g.path == "" && r.Kind != exchange.Cancelled {
+		t.Errorf("%+v", r)
 	}
 }
 

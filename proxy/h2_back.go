@@ -33,6 +33,9 @@ type h2Back struct {
 	deadline time.Time
 	patience time.Duration // from the whole request to the answer head
 	due      int64         // when waiting must end, on the sweeper's clock; 0: not waiting. Guarded by the lock
+	client1  *h1Conn       // who waits for it; nil: by HTTP/2, and its own stream tells when it leaves
+	look     int64         // when it is looked whether that is still there, on the sweeper's clock
+	pause    time.Duration // from that look until the next
 	place    uint64        // where the request head stands among all bytes sent
 	released bool
 }
@@ -55,12 +58,18 @@ func (b *h2Back) answered() bool { return b.final }
 
 // arm sets until when the calls under way may wait. The lock is held.
 func (b *h2Back) arm(d time.Duration) {
-	b.due = b.h.p.sweep.clock.Load() + int64(d) + int64(watchTick)
+	now := b.h.p.sweep.clock.Load()
+	b.due = now + int64(d) + int64(watchTick)
+	b.pause = lookFirst
+	b.look = now + int64(b.pause)
 }
 
 func (b *h2Back) send(x *exchange.Exchange, s *scratch, body []byte, whole bool) (unsent bool, err error) {
 	b.headless, b.deadline = string(x.Request.Method) == "HEAD", x.Deadline
 	b.patience = b.client.link.l.up.firstByte(x)
+	if w, ok := x.Front.(*h1Work); ok {
+		b.client1 = w.h
+	}
 	s.out = b.block(s.out[:0], x, s, int64(len(body)), whole)
 	h := &b.client.h2Conn
 	h.mu.Lock()
@@ -305,9 +314,13 @@ func (b *h2Back) release(bool) {
 	b.client.link.wake()
 }
 
-// timeOut ends the request when its endpoint took too long. The lock is held.
-func (b *h2Back) timeOut(now int64) {
-	if b.due == 0 || b.due > now {
+// tick ends the request when its endpoint took too long, or nobody waits for it any more. The lock is held.
+func (b *h2Back) tick(now int64) {
+	if b.due == 0 {
+		return
+	}
+	if b.due > now {
+		b.lookAfter(now)
 		return
 	}
 	// While the request's body moves, the time for the answer's head has not begun.
@@ -318,6 +331,19 @@ func (b *h2Back) timeOut(now int64) {
 	}
 	b.due = 0
 	b.stop(os.ErrDeadlineExceeded)
+}
+
+// lookAfter looks whether the client is still there. The lock is held.
+func (b *h2Back) lookAfter(now int64) {
+	if b.client1 == nil || now < b.look || !b.localEnd {
+		return
+	}
+	b.pause = min(2*b.pause, lookEvery)
+	b.look = now + int64(b.pause)
+	if b.client1.sock.left(b.client1.endsByClosing()) {
+		b.due = 0
+		b.stop(errClientGone)
+	}
 }
 
 // checkHead looks whether an answer head is as RFC 9113 §8.3.2 wants it.

@@ -193,7 +193,7 @@ func (h *h2Client) tick(now int64) {
 	}
 	h.wakeIn(watchTick)
 	for _, s := range h.streams {
-		s.back.timeOut(now)
+		s.back.tick(now)
 	}
 	switch silent := now - h.heard.Load(); {
 	case silent < int64(h2PingAfter):

@@ -316,16 +316,26 @@ func (s *sock) writeTLS(a, b, c []byte) (n int, err error) {
 // tlsPiece is how much of a write over TLS must move within the idle time: one record, as crypto/tls would write it anyway.
 const tlsPiece = 16 << 10
 
-// reset reports whether the peer has reset the connection. A peer that has only ended its sending side is still there.
-func (s *sock) reset() bool {
+// left reports whether the peer has reset the connection or, when ending counts, ended its sending side, with nothing of it left to read.
+func (s *sock) left(ending bool) bool {
 	if s.under == nil {
 		return false
 	}
 	gone := false
 	err := s.under.Control(func(fd uintptr) {
-		fds := [1]unix.PollFd{{Fd: int32(fd)}}
+		fds := [1]unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
 		n, e := unix.Poll(fds[:], 0)
-		gone = e == nil && n > 0 && fds[0].Revents&(unix.POLLERR|unix.POLLHUP) != 0
+		switch {
+		case e != nil || n == 0:
+		case fds[0].Revents&(unix.POLLERR|unix.POLLHUP) != 0:
+			gone = true
+		case ending && s.raw == nil: // over TLS what is left to read is its close_notify
+			gone = true
+		case ending:
+			var one [1]byte
+			n, _, e := unix.Recvfrom(int(fd), one[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+			gone = e == nil && n == 0
+		}
 	})
 	return err != nil || gone
 }

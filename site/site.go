@@ -61,6 +61,9 @@ const (
 	ProtocolUDP  = "udp"
 )
 
+// HalfClosedServe is the value of Listener.HalfClosed with which clients that ended their sending side still get their answers.
+const HalfClosedServe = "serve"
+
 // Listener is one address that evenkeel serves.
 type Listener struct {
 	Name          string              `yaml:"-"`
@@ -68,6 +71,7 @@ type Listener struct {
 	Protocol      string              `yaml:"protocol" default:"http" enum:"http|tcp|udp" doc:"what is spoken here"`
 	HTTP2         bool                `yaml:"http2" default:"true" doc:"offer HTTP/2 by ALPN over TLS and by prior knowledge without"`
 	TLS           *TLS                `yaml:"tls" doc:"end TLS here"`
+	HalfClosed    string              `yaml:"half_closed" default:"leave" enum:"leave|serve" doc:"what is done for an HTTP/1.1 client that ended its sending side while it waits for its answer: most have closed the connection"`
 	ProxyProtocol ListenProxyProtocol `yaml:"proxy_protocol" doc:"take the client's address from a PROXY header, v1 or v2"`
 	Limits        Limits              `yaml:"limits" doc:"what one listener takes at the most"`
 
