@@ -175,6 +175,7 @@ func (c *Core) Arrive(now time.Duration, w *Waiter, place bool) (a Answer, evict
 	if c.queue.Len() == 0 {
 		c.refused = 0
 		c.measure(now, 0)
+		c.knee.quiet = false // answers are looked at each, not only when S has passed: of a first few slow ones it is far too long
 	}
 	c.queue.Push(w, now)
 	return Wait, evicted

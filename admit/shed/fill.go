@@ -1,6 +1,7 @@
 package shed
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"time"
@@ -15,6 +16,7 @@ const (
 	fillEvery = 50 * time.Millisecond  // as long as nothing was answered, twice as many are let in: who works within less is not flooded, and who takes longer is soon full
 	fillEven  = 0.05                   // variance of the logarithms above which answers do not tell that there was no queue: the quick ones come first, whatever they found
 	fillLasts = 500 * time.Millisecond // what was told while nobody waits; then others are asked, too, as the work may take another time
+	fillOdd   = 8                      // one in so many answers may be odd
 	fillExact = 0.02                   // standard deviation of a logarithm below which nothing counts as exact: clocks and networks
 )
 
@@ -76,22 +78,30 @@ func (f *fill) tells() (v shows, workers, service, unsure float64) {
 		return unclear, 0, 0, 0
 	}
 	f.asked = len(f.list)
-	flat := f.fits(math.Inf(1))
-	best := math.Inf(1)
+	flat, flatMost := f.fits(math.Inf(1))
+	best, bestMost, fewest := math.Inf(1), math.Inf(1), 0.0
 	for w := 1.0; w <= float64(f.top)/2; w = max(w+1, math.Floor(w*1.1)) {
-		if left := f.fits(w); left < best {
+		left, most := f.fits(w)
+		if left < best {
 			best, workers = left, w
+		}
+		if most < bestMost {
+			bestMost, fewest = most, w
 		}
 	}
 	exact := n * fillExact * fillExact
+	explains := func(with, without float64) bool { return (without-with)/max(with, exact) > fillSure/free }
 	switch {
-	case (flat-best)/max(best, exact) > fillSure/free:
-		return queued, workers, f.mean(workers), math.Sqrt(max(best, exact) / (free * n))
-	case flat < fillEven*free && (best-flat)/max(flat, exact) > fillSure/free:
-		workers = math.Inf(1)
-		return roomier, workers, f.mean(workers), math.Sqrt(max(flat, exact) / (free * n))
+	case explains(best, flat):
+		v = queued
+	case flat < fillEven*free && explains(flat, best):
+		v, workers, best = roomier, math.Inf(1), flat
+	case explains(bestMost, flatMost):
+		v, workers, best = queued, fewest, bestMost
+	default:
+		return unclear, 0, 0, 0
 	}
-	return unclear, 0, 0, 0
+	return v, workers, f.mean(workers), math.Sqrt(max(best, exact) / (free * n))
 }
 
 // mean is S with W: each endpoint's own, which of logarithms would be far too small where some work takes much longer than most, and of all answers that they can give.
@@ -108,20 +118,39 @@ func (f *fill) mean(workers float64) float64 {
 	return float64(len(f.ends)) / rate
 }
 
-// fits is what W leaves unexplained of the logarithms, squared.
-func (f *fill) fits(workers float64) float64 {
-	sums, counts := make([]float64, len(f.ends)), make([]float64, len(f.ends))
-	squares := 0.0
+// fits is what W leaves unexplained of the logarithms, squared: of all, and of most, without the quickest. Some of those who come later are often worked on before all
+// who wait, as locks and pools of threads are not fair: with one in twenty of these the rest did not show the queue that they were in.
+func (f *fill) fits(workers float64) (all, most float64) {
+	left := make([]float64, len(f.list))
 	for i, one := range f.list {
-		r := math.Log(one.Seconds / line(float64(one.Rank), workers))
-		sums[f.from[i]] += r
-		counts[f.from[i]]++
-		squares += r * r
+		left[i] = math.Log(one.Seconds / line(float64(one.Rank), workers))
 	}
-	for i := range sums {
-		squares -= sums[i] * sums[i] / counts[i]
+	all = f.center(left, f.from)
+	order := make([]int, len(left))
+	for i := range order {
+		order[i] = i
 	}
-	return max(squares, 0)
+	slices.SortFunc(order, func(a, b int) int { return cmp.Compare(left[a], left[b]) })
+	order = order[len(order)/fillOdd:]
+	kept, from := make([]float64, len(order)), make([]int, len(order))
+	for i, at := range order {
+		kept[i], from[i] = left[at], f.from[at]
+	}
+	return all, f.center(kept, from)
+}
+
+// center takes each endpoint's mean away, and returns what is left, squared.
+func (f *fill) center(left []float64, from []int) (squares float64) {
+	sums, counts := make([]float64, len(f.ends)), make([]float64, len(f.ends))
+	for i, r := range left {
+		sums[from[i]] += r
+		counts[from[i]]++
+	}
+	for i := range left {
+		left[i] -= sums[from[i]] / counts[from[i]]
+		squares += left[i] * left[i]
+	}
+	return squares
 }
 
 // thin makes room for more answers, as there was no queue yet: what those told who found few inside is still needed when those answer who will find many.

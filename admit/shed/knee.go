@@ -36,6 +36,7 @@ const (
 	noiseLeast  = 0.05  // squared coefficient of variation: what a network adds to service that always takes the same time
 	noiseMost   = 8.0
 	noiseFirst  = 1.0
+	noiseQueued = 8.0   // times as much as answers scatter that found no queue is what others can at the most, were the order not to blame
 	noiseBegins = 3.0   // of which a few dozen show little
 	paceLasts   = 1.0   // seconds that count as lately, for what was answered whatever the limit
 	scattered   = 100.0 // answers that are looked at for how they scatter
@@ -59,24 +60,6 @@ type Flow struct {
 
 // full reports whether endpoints say that they have enough to do.
 func (f Flow) full() bool { return f.Pushback > 0.1 || f.Busy > 0.95 }
-
-// Window is what answers showed since the last one.
-type Window struct {
-	Total            int64
-	Seconds, Squares float64 // of their latencies: all together, and their squares
-	Logs             float64 // the natural logarithms of their latencies in seconds, all together
-	Peak             float64 // most in flight at one of them
-	First            []First // the first answers, while they tell something
-}
-
-// Add adds one answer: n exchanges were in flight meanwhile, and it took so many seconds.
-func (w *Window) Add(n int, seconds float64) {
-	w.Total++
-	w.Seconds += seconds
-	w.Squares += seconds * seconds
-	w.Logs += math.Log(max(seconds, 1e-6))
-	w.Peak = max(w.Peak, float64(n))
-}
 
 // Knee finds out how many exchanges at once are right. It is pure: time comes in.
 //
@@ -122,6 +105,9 @@ type Knee struct {
 	calmer  latency    // of those, lately, while nobody waits
 	known   bool       // W was measured
 	usual   float64    // how many are inside in calm times
+	batch   Window     // since the last study
+	alone   moments    // of answers to those who found no queue
+	taste   moments    // of answers in this dip, which may be such
 	moments [3]float64 // of answers lately: how many but for one of each window, their seconds, the squares of what these differ by from the window's mean
 
 	free       float64 // seconds of waiting at the endpoints that nobody minds
@@ -162,8 +148,15 @@ func (k *Knee) Look(now time.Duration, win *Window, f Flow) {
 	k.period.add(part, 1)
 	k.waited, k.crowd = k.waited || f.Waiting > 0, k.crowd || f.Waiting > 0
 	if win != nil {
-		k.scatter(win)
 		k.fill.add(now, win.First)
+		if k.tasting() {
+			k.taste.add(win, 1)
+		}
+		k.batch.join(win)
+	}
+	if win != nil && now >= k.study {
+		win = &k.batch
+		k.scatter(win)
 		k.study = now + clamp(seconds(k.service), lookLeast, lookMost)
 		if !k.waited {
 			k.missed = 0
@@ -174,6 +167,7 @@ func (k *Knee) Look(now time.Duration, win *Window, f Flow) {
 			k.now, k.left = gauge{}, 0
 		}
 		k.period, k.waited, k.before = gauge{}, false, float64(f.InFlight)
+		k.batch = Window{}
 	}
 	k.quiet = k.quiet && f.Waiting == 0
 	if full := k.full && !k.quiet || float64(f.InFlight) >= used*k.limit; full != k.full {
@@ -215,7 +209,10 @@ func (k *Knee) Look(now time.Duration, win *Window, f Flow) {
 }
 
 // Studies reports whether the next look wants to know what answers showed.
-func (k *Knee) Studies(now time.Duration) bool { return now >= k.study }
+func (k *Knee) Studies(now time.Duration) bool { return now >= k.study || k.tasting() }
+
+// tasting reports whether answers come from a dip alone.
+func (k *Knee) tasting() bool { return k.dip > 0 && k.reached && k.turned && k.skip <= 0 }
 
 // coldMost bounds the answers that are waited for while nothing is known: without a limit there are very many inside.
 const coldMost = 256
@@ -344,6 +341,7 @@ func (k *Knee) calm(win *Window, f Flow) {
 	} else if k.low.count < 8 || inside <= 1.3*k.usual+1 && (!k.known || inside < k.workers/2) {
 		// A queue that grows slowly looks like service that gets slower.
 		k.low.add(n, took, win.Logs, math.Exp(-n/(3*k.wanted())))
+		k.alone.add(win, math.Exp(-n/scattered))
 		k.service = k.low.mean()
 	}
 	k.usual += 0.05 * (inside - k.usual)
@@ -523,6 +521,7 @@ func (k *Knee) startDip(now time.Duration, w float64, f Flow) {
 	}
 	k.move(to)
 	k.dips++
+	k.taste = moments{}
 	// Where nobody is stuck it is not worth to wait for the last ones, and one endpoint has nobody to be slower than.
 	k.dip, k.dipFrom, k.reached, k.turned = to, now, false, k.agreed >= agreeing || k.endpoints == 1
 	rate := max(k.high.rate(), 1e-9)
@@ -558,6 +557,9 @@ func (k *Knee) endDip(now time.Duration, f Flow) {
 	k.verified = true
 	k.deeper = part.rate() > useless*k.high.rate() && !least
 	bends := part.rate() < clearly*k.high.rate() || least
+	if bends {
+		k.alone.join(k.taste)
+	}
 	w, before := k.high.rate()*k.low.mean(), k.limit
 	sure := math.Abs(math.Log(w/k.workers)) < 0.2 && k.doubt()/k.low.count < 0.06
 	if k.agreed++; !sure || !bends {

@@ -2,6 +2,33 @@ package shed
 
 import "math"
 
+// Window is what answers showed since the last one.
+type Window struct {
+	Total            int64
+	Seconds, Squares float64 // of their latencies: all together, and their squares
+	Logs             float64 // the natural logarithms of their latencies in seconds, all together
+	Peak             float64 // most in flight at one of them
+	First            []First // the first answers, while they tell something
+}
+
+// Add adds one answer: n exchanges were in flight meanwhile, and it took so many seconds.
+func (w *Window) Add(n int, seconds float64) {
+	w.Total++
+	w.Seconds += seconds
+	w.Squares += seconds * seconds
+	w.Logs += math.Log(max(seconds, 1e-6))
+	w.Peak = max(w.Peak, float64(n))
+}
+
+// join adds what others than the first answers showed.
+func (w *Window) join(o *Window) {
+	w.Total += o.Total
+	w.Seconds += o.Seconds
+	w.Squares += o.Squares
+	w.Logs += o.Logs
+	w.Peak = max(w.Peak, o.Peak)
+}
+
 // gauge is how many answers came in how many seconds, and how many were inside, over time.
 type gauge struct{ count, time, area float64 }
 
@@ -68,12 +95,17 @@ func (k *Knee) scatter(win *Window) {
 func (k *Knee) noise() float64 { return k.variance(math.Inf(1)) }
 
 // doubt is the variance of the number of answers for each one that is due: noise, but relative to S, for an answer that queued at the endpoints scatters
-// as one that did not and takes longer.
+// as one that did not and takes longer. Where some are worked on before others who came earlier, queues make answers scatter that do not by themselves: two places of
+// fixed work looked as unsure as work can be, and it took five seconds and three dips to know them.
 func (k *Knee) doubt() float64 {
+	v := k.noise()
 	if k.service > 0 {
-		return k.variance(k.service)
+		v = k.variance(k.service)
 	}
-	return k.noise()
+	if alone := k.alone.variance(); alone > 0 {
+		v = min(v, noiseQueued*alone)
+	}
+	return v
 }
 
 // variance is that of answers in units of the square of their mean, or of most when that is less.
@@ -90,3 +122,24 @@ func (k *Knee) variance(most float64) float64 {
 
 // wanted is how many answers make S known well enough.
 func (k *Knee) wanted() float64 { return 10 + 25*k.doubt() }
+
+// moments is how far answers scatter to those who found no queue.
+type moments struct{ count, seconds, squares float64 }
+
+func (m *moments) add(win *Window, keep float64) {
+	m.count, m.seconds, m.squares = m.count*keep+float64(win.Total), m.seconds*keep+win.Seconds, m.squares*keep+win.Squares
+}
+
+func (m *moments) join(o moments) {
+	keep := math.Exp(-o.count / scattered)
+	m.count, m.seconds, m.squares = m.count*keep+o.count, m.seconds*keep+o.seconds, m.squares*keep+o.squares
+}
+
+// variance is that of answers in units of the square of their mean; 0: not known.
+func (m *moments) variance() float64 {
+	if m.count < 10 || m.seconds <= 0 {
+		return 0
+	}
+	mean := m.seconds / m.count
+	return min(max(m.squares/m.count/(mean*mean)-1, noiseLeast), noiseMost)
+}

@@ -82,6 +82,7 @@ func (g *Gate) ask(x *exchange.Exchange, ask *Waiter) (*waiting, *exchange.Refus
 		w.until = now + g.core.Patience(now, &w.Waiter)
 		w.nap = g.nap(now, w)
 		g.waiting.Add(1)
+		g.nextLook.Store(int64(g.core.Again(now)))
 		g.grant(now) // a place that became free meanwhile
 		return w, nil
 	}

@@ -22,9 +22,8 @@ type Verdict struct {
 	Won      int     // good answers of the gate that is told the truth
 }
 
-// Judge plays the world of a seed twice: once with what is learned, or told late, once with the truth.
-func Judge(seed uint64, gate knows) Verdict {
-	w := Make(seed)
+// Judge plays a world twice: once with what is learned, or told late, once with the truth.
+func Judge(w World, gate knows) Verdict {
 	ours, best := run(&w, gate, 0), run(&w, told, 0)
 	v := Verdict{World: w, Goodput: 1, Critical: 1, Won: best.Good}
 	if best.Good > 0 {
@@ -86,7 +85,7 @@ func Play(ctx context.Context, seed uint64, n int, gate knows) []Verdict {
 	for range runtime.GOMAXPROCS(0) {
 		wg.Go(func() {
 			for i := next.Add(1) - 1; int(i) < n && ctx.Err() == nil; i = next.Add(1) - 1 {
-				all[i] = Judge(seed+uint64(i), gate)
+				all[i] = Judge(Make(seed+uint64(i)), gate)
 			}
 		})
 	}

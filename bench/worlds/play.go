@@ -337,6 +337,7 @@ func (p *play) arrive() {
 	case shed.Wait:
 		x.waits = true
 		p.waiting[&x.Waiter] = x
+		p.nextLook = p.core.Again(p.now)
 		p.at(p.now+p.core.Patience(p.now, &x.Waiter), event{kind: tired, request: x})
 		p.grant()
 	default:

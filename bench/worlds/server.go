@@ -53,6 +53,10 @@ func (s *server) take(p *play, j *job) {
 		return
 	}
 	s.queue = append(s.queue, j)
+	if p.world.Jumps > 0 && s.head < len(s.queue)-1 && p.rand.Float64() < p.world.Jumps {
+		copy(s.queue[s.head+1:], s.queue[s.head:])
+		s.queue[s.head] = j
+	}
 	s.dispatch(p)
 }
 

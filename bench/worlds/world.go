@@ -27,8 +27,9 @@ type World struct {
 	Uneven    []float64 // by which service times are multiplied, of each endpoint; nil: all are alike
 	Service   time.Duration
 	Dist      string
-	Sharing   bool // all at an endpoint share its workers (CPU), else first come first served
-	Ignores   bool // the gateway does not see clients leave before it answers them
+	Sharing   bool    // all at an endpoint share its workers (CPU), else first come first served
+	Jumps     float64 // the part of newcomers that an endpoint works on before all who wait there: locks and pools of threads are not fair
+	Ignores   bool    // the gateway does not see clients leave before it answers them
 	Timeout   time.Duration
 	Critical  float64 // demand of critical requests, in parts of the least capacity
 	Low       float64 // share of the rest
@@ -75,6 +76,9 @@ func Make(seed uint64) World {
 	w.Tenants = 1 + r.IntN(20)
 	if r.IntN(3) == 0 {
 		w.Greedy = 0.5
+	}
+	if lot := rand.New(rand.NewPCG(seed, 0x0dd)); !w.Sharing && lot.IntN(3) == 0 {
+		w.Jumps = logUniform(lot, 0.02, 1)
 	}
 	w.Low = []float64{0, 0.3}[r.IntN(2)]
 	w.steps(r)
@@ -140,8 +144,11 @@ func (w *World) steps(r *rand.Rand) {
 // String says in one line what is special about the world.
 func (w World) String() string {
 	order := "fifo"
-	if w.Sharing {
+	switch {
+	case w.Sharing:
 		order = "sharing"
+	case w.Jumps > 0:
+		order = fmt.Sprintf("%.2f jump", w.Jumps)
 	}
 	return fmt.Sprintf("seed %d: %d x %d workers, %v %s %s, timeout %v, %.0f/s, %d steps in %v", w.Seed, w.Endpoints, w.Workers,
 		w.Service.Round(time.Microsecond), w.Dist, order, w.Timeout.Round(time.Millisecond), w.Capacity(), len(w.Steps), w.Length.Round(time.Millisecond))

@@ -32,7 +32,9 @@ func TestWorldsThatWentWrong(t *testing.T) {
 		{4384, 0.9, "the same, with work by chance"},
 		{3671, 0.7, "S of the first answers was a fiftieth of what it is, and two of twenty places were used for half a minute of calm"},
 	} {
-		if v := Judge(c.seed, learns); v.Goodput < c.want {
+		w := Make(c.seed)
+		w.Jumps = 0
+		if v := Judge(w, learns); v.Goodput < c.want {
 			t.Errorf("%v: %.2f of the good answers of a gate that is told the truth, want %v; once: %s", v.World, v.Goodput, c.want, c.fault)
 		}
 	}
@@ -49,6 +51,20 @@ func TestSharingIsNotFlooded(t *testing.T) {
 		}
 		if good < 0.7*w.Capacity() {
 			t.Errorf("seed %d: from the seventh second on %.1f of %v each second are good, want seven tenths", seed, good, w.Capacity())
+		}
+	}
+}
+
+// TestJumpsAreNotFlooded: two places are asked for four times what they can do from the first second on, by clients that wait for 250 ms. One in twenty is worked on before
+// all who wait, and those told that there was no queue: 64 were inside, nobody was answered in time, and where it is not seen that clients leave that lasted for twenty seconds.
+func TestJumpsAreNotFlooded(t *testing.T) {
+	for seed := range uint64(10) {
+		for _, ignores := range []bool{false, true} {
+			w := World{Seed: seed, Endpoints: 1, Workers: 2, Service: 50 * time.Millisecond, Dist: fixed, Jumps: 0.05, Ignores: ignores, Timeout: 250 * time.Millisecond, Tenants: 1,
+				Length: 20 * time.Second, Steps: []Step{{Demand: 4.2}}}
+			if v := Judge(w, learns); v.Goodput < 0.6 {
+				t.Errorf("seed %d, leaving is not seen %v: %.2f of the good answers of a gate that is told the truth, want 0.6", seed, ignores, v.Goodput)
+			}
 		}
 	}
 }
