@@ -372,10 +372,13 @@ func (k *Knee) late(noise float64) bool {
 	return is.typical()-was.typical() > max(math.Log(2), 2.5*spread)
 }
 
-// slower sets a limit when answers come late.
+// slower sets a limit when answers come late. Where S is well known there is no haste to measure it anew: a burst of long work passes by itself, and a dip in its midst
+// made hundreds wait, and refused one in thirty of a minute that needed no refusing.
 func (k *Knee) slower(f Flow) {
-	k.verified = false
-	rate, inside := k.period.rate(), max(k.period.inside(), float64(f.InFlight))
+	if k.verified = k.low.count >= beginsFew; k.verified {
+		k.nextDip = k.at + seconds(dipEvery*k.service)
+	}
+	rate, inside := max(k.period.rate(), k.pace.rate()), max(k.period.inside(), float64(f.InFlight))
 	to := k.roomy(rate*k.low.mean(), rate, math.Sqrt(k.doubt()/k.low.count))
 	if float64(f.InFlight)-k.before < 0.25*k.period.count+4 {
 		to = max(to, inside) // all who come are answered, it only takes them longer. A limit that holds will tell
