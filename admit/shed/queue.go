@@ -71,7 +71,7 @@ func (h hitter) sure() bool { return h.count >= heavyLeast }
 const (
 	heavyMost   = 4
 	heavyLeast  = 8  // that are more than a chance
-	heavyRecall = 64 // bounds for how many others' newcomers a tenant that stopped is remembered
+	heavyRecall = 64 // bounds for how many others' newcomers a tenant that stopped is remembered; with it all counts are halved
 )
 
 // Queue is who waits for a place in one pool: classes in strict order save for reserved shares, tenants in turn within a class. It
@@ -282,7 +282,9 @@ func (l *lane) sends(key uint64) bool {
 	for i := range l.heavy {
 		switch h := &l.heavy[i]; {
 		case h.count > 0 && h.key == key:
-			h.count = min(h.count+1, heavyRecall)
+			if h.count++; h.count > heavyRecall {
+				l.fade()
+			}
 			return h.sure()
 		case h.count == 0:
 			free = i
@@ -296,6 +298,13 @@ func (l *lane) sends(key uint64) bool {
 		l.heavy[i].count--
 	}
 	return false
+}
+
+// fade halves the counts: of few tenants each has its own, and who sends a fiftieth of another would count as sending most in the end.
+func (l *lane) fade() {
+	for i := range l.heavy {
+		l.heavy[i].count /= 2
+	}
 }
 
 // hasHeavy reports whether somebody sends much more than others.

@@ -90,6 +90,18 @@ func TestQueueSparesThoseWhoSendLittle(t *testing.T) {
 	}
 }
 
+// TestQueueOfFewTenants: of two, one sends twenty times as much, and goes on. Counts that nothing made fall called both the ones who send most in the end.
+func TestQueueOfFewTenants(t *testing.T) {
+	q := NewQueue(0, 0)
+	q.Push(&Waiter{Tenant: 1}, 0)
+	for i := range 21 * 100 {
+		q.Victim(exchange.Standard, uint64(min(i%21, 1)), 1, true)
+	}
+	if l := &q.lanes[1]; l.isHeavy(0) || !l.isHeavy(1) {
+		t.Errorf("who sends little counts as sending most: %v; who does: %v", l.isHeavy(0), l.isHeavy(1))
+	}
+}
+
 func TestQueueServesTheNewestWhenTheOldestIsStale(t *testing.T) {
 	q := NewQueue(0, 0)
 	old, young := &Waiter{}, &Waiter{}
