@@ -96,7 +96,7 @@ func (f *fill) tells() (v shows, workers, service, unsure float64) {
 		v = queued
 	case flat < fillEven*free && explains(flat, best):
 		v, workers, best = roomier, math.Inf(1), flat
-	case explains(bestMost, flatMost):
+	case bestMost < fillEven*free && explains(bestMost, flatMost): // where work scatters by itself, the quickest are not odd
 		v, workers, best = queued, fewest, bestMost
 	default:
 		return unclear, 0, 0, 0

@@ -30,6 +30,7 @@ func TestWorldsThatWentWrong(t *testing.T) {
 		{3002, 0.75, "two places that share: each conclusion fell between two bursts of answers, no dip ever began, and the limit stayed at 18"},
 		{2647, 0.9, "clients wait for 16 ms: they left the gate's queue, which therefore did not grow, and the oldest of the others were served too late"},
 		{4384, 0.9, "the same, with work by chance"},
+		{22257, 0.85, "the first answers of work by chance, without the quickest, looked like a queue before twelve of 211 places, and sixteen were used for good"},
 		{3671, 0.7, "S of the first answers was a fiftieth of what it is, and two of twenty places were used for half a minute of calm"},
 	} {
 		w := Make(c.seed)
