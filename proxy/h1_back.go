@@ -251,27 +251,27 @@ func (b *h1Back) head(x *exchange.Exchange, r *wire.Response) (unsent bool, err 
 // waitHead starts the time for the answer's head. It is without bound other than the exchange's deadline while the body comes.
 func (b *h1Back) waitHead() {
 	if b.moving.Load() {
-		b.wait(until(b.deadline, forever))
+		b.wait(until(b.deadline, forever), lookFirst)
 		if b.moving.Load() {
 			return
 		}
 	}
-	b.wait(until(b.deadline, b.l.up.firstByte(b.x)))
+	b.wait(until(b.deadline, b.l.up.firstByte(b.x)), lookFirst)
 }
 
 // forever is longer than anybody waits, and added to a clock does not overflow it.
 const forever = 1 << 60
 
-// wait starts a wait of at most d.
-func (b *h1Back) wait(d time.Duration) {
+// wait starts a wait of at most d, and looks whether the client is there after pause.
+func (b *h1Back) wait(d, pause time.Duration) {
 	s := b.l.up.proxy.sweep
 	b.end.Store(s.clock.Load() + int64(d))
 	if b.moving.Load() || b.toSend[0] != nil && b.first() { // a write that cannot go on is not to be woken before its time
 		s.arm(&b.watched, d)
 		return
 	}
-	b.pause = lookFirst
-	s.arm(&b.watched, min(d, lookFirst))
+	b.pause = pause
+	s.arm(&b.watched, min(d, pause))
 }
 
 // look makes a wait under way wake up at the next time to look.
@@ -430,7 +430,7 @@ func (b *h1Back) fill() error {
 	if b.w == len(b.buf) {
 		return wire.ErrBadChunk
 	}
-	b.wait(until(b.deadline, b.l.up.cfg().Timeouts.Idle))
+	b.wait(until(b.deadline, b.l.up.cfg().Timeouts.Idle), lookEvery)
 	for {
 		n, err := b.sock.read(b.buf[b.w:])
 		b.w += n

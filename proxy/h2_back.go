@@ -61,6 +61,9 @@ func (b *h2Back) arm(d time.Duration) {
 	now := b.h.p.sweep.clock.Load()
 	b.due = now + int64(d) + int64(watchTick)
 	b.pause = lookFirst
+	if b.final { // a stream of events waits for each of them
+		b.pause = lookEvery
+	}
 	b.look = now + int64(b.pause)
 }
 
