@@ -33,7 +33,7 @@ type h2Back struct {
 	deadline time.Time
 	patience time.Duration // from the whole request to the answer head
 	due      int64         // when waiting must end, on the sweeper's clock; 0: not waiting. Guarded by the lock
-	client1  *h1Conn       // who waits for it; nil: by HTTP/2, and its own stream tells when it leaves
+	asker    *h1Conn       // of the client that waits; nil: it came by HTTP/2, and its own stream tells when it leaves
 	look     int64         // when it is looked whether that is still there, on the sweeper's clock
 	pause    time.Duration // from that look until the next
 	place    uint64        // where the request head stands among all bytes sent
@@ -71,7 +71,7 @@ func (b *h2Back) send(x *exchange.Exchange, s *scratch, body []byte, whole bool)
 	b.headless, b.deadline = string(x.Request.Method) == "HEAD", x.Deadline
 	b.patience = b.client.link.l.up.firstByte(x)
 	if w, ok := x.Front.(*h1Work); ok {
-		b.client1 = w.h
+		b.asker = w.h
 	}
 	s.out = b.block(s.out[:0], x, s, int64(len(body)), whole)
 	h := &b.client.h2Conn
@@ -338,12 +338,12 @@ func (b *h2Back) tick(now int64) {
 
 // lookAfter looks whether the client is still there. The lock is held.
 func (b *h2Back) lookAfter(now int64) {
-	if b.client1 == nil || now < b.look || !b.localEnd {
+	if b.asker == nil || now < b.look || !b.localEnd {
 		return
 	}
 	b.pause = min(2*b.pause, lookEvery)
 	b.look = now + int64(b.pause)
-	if b.client1.sock.left(b.client1.endsByClosing()) {
+	if b.asker.sock.left(b.asker.endsByClosing()) {
 		b.due = 0
 		b.stop(errClientGone)
 	}

@@ -37,7 +37,7 @@ type fill struct {
 	above   int           // only answers of a higher rank tell more
 	top     int           // most in flight at one of those answers
 	since   time.Duration // the first answer
-	asked   int           // of so many answers it was asked what they tell, which costs some 50 us
+	asked   int           // of so many answers it was asked what they tell, which costs some 50 us, and 100 where all show nothing
 	thinned time.Duration // when thin last did
 }
 
@@ -78,30 +78,32 @@ func (f *fill) tells() (v shows, workers, service, unsure float64) {
 		return unclear, 0, 0, 0
 	}
 	f.asked = len(f.list)
-	flat, flatMost := f.fits(math.Inf(1))
-	best, bestMost, fewest := math.Inf(1), math.Inf(1), 0.0
-	for w := 1.0; w <= float64(f.top)/2; w = max(w+1, math.Floor(w*1.1)) {
-		left, most := f.fits(w)
-		if left < best {
-			best, workers = left, w
-		}
-		if most < bestMost {
-			bestMost, fewest = most, w
-		}
-	}
 	exact := n * fillExact * fillExact
 	explains := func(with, without float64) bool { return (without-with)/max(with, exact) > fillSure/free }
+	flat, best, workers := f.search(0)
 	switch {
 	case explains(best, flat):
 		v = queued
 	case flat < fillEven*free && explains(flat, best):
 		v, workers, best = roomier, math.Inf(1), flat
-	case bestMost < fillEven*free && explains(bestMost, flatMost): // where work scatters by itself, the quickest are not odd
-		v, workers, best = queued, fewest, bestMost
 	default:
-		return unclear, 0, 0, 0
+		if flat, best, workers = f.search(len(f.list) / fillOdd); best >= fillEven*free || !explains(best, flat) { // where work scatters by itself, the quickest are not odd
+			return unclear, 0, 0, 0
+		}
+		v = queued
 	}
 	return v, workers, f.mean(workers), math.Sqrt(max(best, exact) / (free * n))
+}
+
+// search finds the W that leaves least unexplained without the quickest of the answers, odd of them, and how much; flat is what no queue leaves.
+func (f *fill) search(odd int) (flat, best, workers float64) {
+	flat, best = f.fits(math.Inf(1), odd), math.Inf(1)
+	for w := 1.0; w <= float64(f.top)/2; w = max(w+1, math.Floor(w*1.1)) {
+		if left := f.fits(w, odd); left < best {
+			best, workers = left, w
+		}
+	}
+	return flat, best, workers
 }
 
 // mean is S with W: each endpoint's own, which of logarithms would be far too small where some work takes much longer than most, and of all answers that they can give.
@@ -118,39 +120,28 @@ func (f *fill) mean(workers float64) float64 {
 	return float64(len(f.ends)) / rate
 }
 
-// fits is what W leaves unexplained of the logarithms, squared: of all, and of most, without the quickest. Some of those who come later are often worked on before all
-// who wait, as locks and pools of threads are not fair: with one in twenty of these the rest did not show the queue that they were in.
-func (f *fill) fits(workers float64) (all, most float64) {
-	left := make([]float64, len(f.list))
+// fits is what W leaves unexplained of the logarithms, squared, without the quickest, odd of them. Some of those who come later are often worked on before all who wait,
+// as locks and pools of threads are not fair: with one in twenty of these the rest did not show the queue that they were in.
+func (f *fill) fits(workers float64, odd int) float64 {
+	left, order := make([]float64, len(f.list)), make([]int, len(f.list))
 	for i, one := range f.list {
-		left[i] = math.Log(one.Seconds / line(float64(one.Rank), workers))
+		left[i], order[i] = math.Log(one.Seconds/line(float64(one.Rank), workers)), i
 	}
-	all = f.center(left, f.from)
-	order := make([]int, len(left))
-	for i := range order {
-		order[i] = i
+	if odd > 0 {
+		slices.SortFunc(order, func(a, b int) int { return cmp.Compare(left[a], left[b]) })
 	}
-	slices.SortFunc(order, func(a, b int) int { return cmp.Compare(left[a], left[b]) })
-	order = order[len(order)/fillOdd:]
-	kept, from := make([]float64, len(order)), make([]int, len(order))
-	for i, at := range order {
-		kept[i], from[i] = left[at], f.from[at]
-	}
-	return all, f.center(kept, from)
-}
-
-// center takes each endpoint's mean away, and returns what is left, squared.
-func (f *fill) center(left []float64, from []int) (squares float64) {
 	sums, counts := make([]float64, len(f.ends)), make([]float64, len(f.ends))
-	for i, r := range left {
-		sums[from[i]] += r
-		counts[from[i]]++
+	squares := 0.0
+	for _, i := range order[odd:] {
+		r, who := left[i], f.from[i]
+		sums[who] += r
+		counts[who]++
+		squares += r * r
 	}
-	for i := range left {
-		left[i] -= sums[from[i]] / counts[from[i]]
-		squares += left[i] * left[i]
+	for i := range sums {
+		squares -= sums[i] * sums[i] / max(counts[i], 1)
 	}
-	return squares
+	return max(squares, 0)
 }
 
 // thin makes room for more answers, as there was no queue yet: what those told who found few inside is still needed when those answer who will find many.

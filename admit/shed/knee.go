@@ -36,7 +36,7 @@ const (
 	noiseLeast  = 0.05  // squared coefficient of variation: what a network adds to service that always takes the same time
 	noiseMost   = 8.0
 	noiseFirst  = 1.0
-	noiseQueued = 8.0   // times as much as answers scatter that found no queue is what others can at the most, were the order not to blame
+	noiseQueued = 8.0   // times as much as answers that found no queue, others may scatter by their work; what is more comes from the order in which endpoints take them
 	noiseBegins = 3.0   // of which a few dozen show little
 	paceLasts   = 1.0   // seconds that count as lately, for what was answered whatever the limit
 	scattered   = 100.0 // answers that are looked at for how they scatter
@@ -106,8 +106,8 @@ type Knee struct {
 	known   bool       // W was measured
 	usual   float64    // how many are inside in calm times
 	batch   Window     // since the last study
-	alone   moments    // of answers to those who found no queue
-	taste   moments    // of answers in this dip, which may be such
+	alone   sample     // of answers to those who found no queue
+	dipped  sample     // of answers in this dip, which may be such
 	moments [3]float64 // of answers lately: how many but for one of each window, their seconds, the squares of what these differ by from the window's mean
 
 	free       float64 // seconds of waiting at the endpoints that nobody minds
@@ -149,8 +149,8 @@ func (k *Knee) Look(now time.Duration, win *Window, f Flow) {
 	k.waited, k.crowd = k.waited || f.Waiting > 0, k.crowd || f.Waiting > 0
 	if win != nil {
 		k.fill.add(now, win.First)
-		if k.tasting() {
-			k.taste.add(win, 1)
+		if k.sampling() {
+			k.dipped.add(win, 1)
 		}
 		k.batch.join(win)
 	}
@@ -209,10 +209,10 @@ func (k *Knee) Look(now time.Duration, win *Window, f Flow) {
 }
 
 // Studies reports whether the next look wants to know what answers showed.
-func (k *Knee) Studies(now time.Duration) bool { return now >= k.study || k.tasting() }
+func (k *Knee) Studies(now time.Duration) bool { return now >= k.study || k.sampling() }
 
-// tasting reports whether answers come from a dip alone.
-func (k *Knee) tasting() bool { return k.dip > 0 && k.reached && k.turned && k.skip <= 0 }
+// sampling reports whether answers come from a dip alone.
+func (k *Knee) sampling() bool { return k.dip > 0 && k.reached && k.turned && k.skip <= 0 }
 
 // coldMost bounds the answers that are waited for while nothing is known: without a limit there are very many inside.
 const coldMost = 256
@@ -524,7 +524,7 @@ func (k *Knee) startDip(now time.Duration, w float64, f Flow) {
 	}
 	k.move(to)
 	k.dips++
-	k.taste = moments{}
+	k.dipped = sample{}
 	// Where nobody is stuck it is not worth to wait for the last ones, and one endpoint has nobody to be slower than.
 	k.dip, k.dipFrom, k.reached, k.turned = to, now, false, k.agreed >= agreeing || k.endpoints == 1
 	rate := max(k.high.rate(), 1e-9)
@@ -561,7 +561,7 @@ func (k *Knee) endDip(now time.Duration, f Flow) {
 	k.deeper = part.rate() > useless*k.high.rate() && !least
 	bends := part.rate() < clearly*k.high.rate() || least
 	if bends {
-		k.alone.join(k.taste)
+		k.alone.join(k.dipped)
 	}
 	w, before := k.high.rate()*k.low.mean(), k.limit
 	sure := math.Abs(math.Log(w/k.workers)) < 0.2 && k.doubt()/k.low.count < 0.06

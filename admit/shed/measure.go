@@ -123,20 +123,20 @@ func (k *Knee) variance(most float64) float64 {
 // wanted is how many answers make S known well enough.
 func (k *Knee) wanted() float64 { return 10 + 25*k.doubt() }
 
-// moments is how far answers scatter to those who found no queue.
-type moments struct{ count, seconds, squares float64 }
+// sample is how far some answers scatter.
+type sample struct{ count, seconds, squares float64 }
 
-func (m *moments) add(win *Window, keep float64) {
+func (m *sample) add(win *Window, keep float64) {
 	m.count, m.seconds, m.squares = m.count*keep+float64(win.Total), m.seconds*keep+win.Seconds, m.squares*keep+win.Squares
 }
 
-func (m *moments) join(o moments) {
+func (m *sample) join(o sample) {
 	keep := math.Exp(-o.count / scattered)
 	m.count, m.seconds, m.squares = m.count*keep+o.count, m.seconds*keep+o.seconds, m.squares*keep+o.squares
 }
 
 // variance is that of answers in units of the square of their mean; 0: not known.
-func (m *moments) variance() float64 {
+func (m *sample) variance() float64 {
 	if m.count < 10 || m.seconds <= 0 {
 		return 0
 	}
