@@ -61,7 +61,7 @@ type h1Back struct {
 	apart  bool          // the request body is sent apart from the head, by another goroutine
 	moving atomic.Bool   // it still comes
 	headed atomic.Bool   // the answer's head is there
-	pause  time.Duration // from the last look at whether the client is there until the next
+	pause  time.Duration // until the next look at whether the client is there
 	late   bool          // a wake-up may still come, or came
 	stuck  bool          // the request cannot go out whole
 	doubt  bool          // the last answer may be followed by a body that it must not have
@@ -185,7 +185,7 @@ func (b *h1Back) bodyOver() {
 	l := b.l.up
 	d := until(b.deadline, l.firstByte(b.x))
 	if !b.headed.Load() {
-		b.end.Store(l.proxy.sweep.clock.Load() + int64(d))
+		b.end.Store(l.proxy.sweep.clock.Load() + int64(d) + int64(watchTick))
 	}
 	b.moving.Store(false)
 	if !b.headed.Load() {
@@ -265,20 +265,20 @@ const forever = 1 << 60
 // wait starts a wait of at most d, and looks whether the client is there after pause.
 func (b *h1Back) wait(d, pause time.Duration) {
 	s := b.l.up.proxy.sweep
-	b.end.Store(s.clock.Load() + int64(d))
+	b.end.Store(s.clock.Load() + int64(d) + int64(watchTick)) // as armed, or a look just after it would end the wait too early
+	b.pause = pause
 	if b.moving.Load() || b.toSend[0] != nil && b.first() { // a write that cannot go on is not to be woken before its time
 		s.arm(&b.watched, d)
 		return
 	}
-	b.pause = pause
-	s.arm(&b.watched, min(d, pause))
+	b.look()
 }
 
 // look makes a wait under way wake up at the next time to look.
 func (b *h1Back) look() {
 	s := b.l.up.proxy.sweep
+	s.arm(&b.watched, min(max(time.Duration(b.end.Load()-s.clock.Load())-watchTick, 0), b.pause))
 	b.pause = min(2*b.pause, lookEvery)
-	s.arm(&b.watched, min(max(time.Duration(b.end.Load()-s.clock.Load()), 0), b.pause))
 }
 
 // again says what becomes of a wait that ended with err: nil when it was only woken to look whether the
