@@ -65,6 +65,8 @@ type Gate struct {
 	era      atomic.Uint32 // the core's
 	_        [64]byte
 	old      atomic.Int64 // in flight since before the era; one too many or too few where it began just then
+	oldArea  atomic.Int64 // ns since the last look at which these ended
+	toOld    atomic.Int64 // answers to these since then
 	nextLook atomic.Int64 // on the gate's clock
 	longest  atomic.Int64 // an answer that took longer counts as if it took this
 	pushback atomic.Int64 // 429 and 503 since the last look
@@ -207,9 +209,12 @@ func (g *Gate) Answered(x *exchange.Exchange, long bool) {
 	now := x.Start.Sub(g.epoch) + x.Outcome.FirstByte
 	g.give(x.Shard, now)
 	g.recent.Store(int64(now))
-	g.ends(x.Era)
+	old := g.ends(x.Era, now)
 	n := g.inFlight.Add(-1) + 1
 	if works {
+		if old {
+			g.toOld.Add(1)
+		}
 		g.note(x, took, (int64(x.Place)+n+1)/2)
 	}
 	if x.Result.Utilisation > 0 {
@@ -258,11 +263,13 @@ func (g *Gate) keepFirst(x *exchange.Exchange, took time.Duration) {
 	}
 }
 
-// ends counts one that was let in in an era no more among the old ones.
-func (g *Gate) ends(era uint32) {
-	if era != g.era.Load() {
+// ends counts one that was let in in an era no more among the old ones, and reports whether it was.
+func (g *Gate) ends(era uint32, now time.Duration) (old bool) {
+	if old = era != g.era.Load(); old {
 		g.old.Add(-1)
+		g.oldArea.Add(int64(now) - g.looked.Load())
 	}
+	return old
 }
 
 // leave gives a place back.
@@ -334,8 +341,8 @@ func (g *Gate) hear(busy float32) {
 //go:noinline
 func (g *Gate) unanswered(x *exchange.Exchange) {
 	x.Held = nil
-	g.ends(x.Era)
 	now := g.now()
+	g.ends(x.Era, now)
 	if k := x.Result.Kind; x.Endpoint == nil || k != exchange.Cancelled && k != exchange.TimedOut {
 		g.leave()
 		return
@@ -391,13 +398,15 @@ func (g *Gate) lookLocked(now time.Duration) {
 	if int64(now) < g.nextLook.Load() {
 		return
 	}
-	inside := g.inFlight.Load()
-	area, answers := inside*int64(now-time.Duration(g.looked.Swap(int64(now)))), uint64(0)
+	inside, old := g.inFlight.Load(), max(g.old.Load(), 0)
+	past := int64(now) - g.looked.Swap(int64(now))
+	area, oldArea, answers := inside*past, old*past+g.oldArea.Swap(0), uint64(0)
 	for i := range g.shards {
 		area += g.shards[i].area.Swap(0)
 		answers += g.shards[i].answers.Load()
 	}
-	f := Flow{InFlight: int(inside), Old: int(max(g.old.Load(), 0)), Endpoints: g.deps.Endpoints(), Answers: int(answers - g.answers), Area: max(time.Duration(area).Seconds(), 0),
+	f := Flow{InFlight: int(inside), Old: int(old), Endpoints: g.deps.Endpoints(),
+		Answers: int(answers - g.answers), OldAnswers: int(g.toOld.Swap(0)), Area: max(time.Duration(area).Seconds(), 0), OldArea: max(time.Duration(oldArea).Seconds(), 0),
 		Left: int(g.hasty.Swap(0)), Busy: float64(g.busy.Load()) / 1000}
 	f.Pushback = float64(g.pushback.Load()) / max(1, float64(g.pushback.Load())+float64(g.win.Total)+float64(f.Answers))
 	g.answers = answers

@@ -165,6 +165,43 @@ func TestGateGivesAwayThePlaceOfWhoLeft(t *testing.T) {
 	})
 }
 
+// Eight are inside as a dip begins, and four come after them.
+func TestGateTellsWhoWasInsideBeforeADip(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := known(on, Deps{}, 8, time.Second)
+		serve := func(n int, took time.Duration) {
+			var wg sync.WaitGroup
+			for range n {
+				wg.Go(func() { g.Serve(newExchange(exchange.Standard), answer(took)) })
+			}
+			wg.Wait()
+		}
+		go func() {
+			<-time.After(100 * time.Millisecond)
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			g.nextLook.Store(0)
+			g.lookLocked(g.now())
+			g.core.knee.dip = 4
+			g.core.knee.dips++
+			g.publish(g.now())
+			g.nextLook.Store(int64(time.Hour)) // what is counted stays to be seen
+		}()
+		serve(8, time.Second)
+		serve(4, 500*time.Millisecond)
+		if n, area := g.toOld.Load(), time.Duration(g.oldArea.Load()); n != 8 || area != 8*900*time.Millisecond || g.old.Load() != 0 {
+			t.Errorf("%d answers to those from before, inside for %v since then, %d still are; want 8, 7.2s, 0", n, area, g.old.Load())
+		}
+		answers, area := uint64(0), time.Duration(0)
+		for i := range g.shards {
+			answers, area = answers+g.shards[i].answers.Load(), area+time.Duration(g.shards[i].area.Load())
+		}
+		if answers != 12 || area != 9200*time.Millisecond {
+			t.Errorf("%d answers, inside for %v, all together; want 12, 9.2s", answers, area)
+		}
+	})
+}
+
 func TestGateDryRunRefusesNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dry := on

@@ -20,15 +20,15 @@ const (
 	hasty       = 0.3   // what an answer counts for S that came while the limit grew: the quick ones come first
 	idleMost    = 0.4   // of one place would be used, were S right. Then nobody waits, and answers do not take longer than S
 	dipTo       = 0.65  // of the knee: below it even when it is taken for half as much again
-	useless     = 0.9   // of the rate with fewer inside: those that were more only waited…
-	clearly     = 0.8   // …but for chance: not before it falls to this part is it believed that fewer are too few
+	clearly     = 0.8   // of the rate at the limit, and more, with fewer inside: those that were more only waited. With less, fewer are too few
 	oldMost     = 0.25  // of the dip's limit may be those from before it, when it is to tell S…
 	oldTurns    = 8.0   // …or so many times what an answer takes have passed
 	agreeing    = 2     // dips that showed what was known before are enough to believe that nobody is stuck
+	freshLeast  = 4     // answers to those let in since a dip began bound what it showed
 	inVain      = 3     // dips in a row that told nothing, as those inside take long: what came before them was too short for S, and all that is known is how long answers take
 	fades       = 0.85  // of what dips showed before remains after another one
 	dipLeast    = 0.25  // of the limit, when little is known
-	dipEvery    = 20.0  // dips last a twentieth of the time, and cost a third of the answers meanwhile…
+	dipEvery    = 40.0  // dips last a fortieth of the time, and cost a third of the answers meanwhile…
 	missedMost  = 4     // conclusions that fell between two bursts of answers, when nobody waits just then. Where all take the same time all of them can
 	dipSoon     = 1.0   // …half of it while they still find something new
 	differs     = 0.15  // changes of a rate's logarithm that are worth to be seen…
@@ -46,16 +46,18 @@ const (
 
 // Flow is what happened since the last look, beside the answers.
 type Flow struct {
-	InFlight  int     // now
-	Old       int     // of these, who was inside as the dip began
-	Waiting   int     // now
-	Steady    bool    // those who wait are as many all the time, and none is refused
-	Endpoints int     // in service
-	Answers   int     // that mean work
-	Area      float64 // how many were in flight, over time: their number times seconds
-	Left      int     // clients that left without an answer, after a time in which there should have been one
-	Pushback  float64 // share of the answers that were 429 or 503
-	Busy      float64 // utilisation that endpoints told of, 1 for full; 0: none did
+	InFlight   int     // now
+	Old        int     // of these, who was inside as the dip began…
+	Waiting    int     // now
+	Steady     bool    // those who wait are as many all the time, and none is refused
+	Endpoints  int     // in service
+	Answers    int     // that mean work…
+	OldAnswers int     // …to those
+	Area       float64 // how many were in flight, over time: their number times seconds…
+	OldArea    float64 // …and of those
+	Left       int     // clients that left without an answer, after a time in which there should have been one
+	Pushback   float64 // share of the answers that were 429 or 503
+	Busy       float64 // utilisation that endpoints told of, 1 for full; 0: none did
 }
 
 // full reports whether endpoints say that they have enough to do.
@@ -94,6 +96,7 @@ type Knee struct {
 	pace   gauge   // lately, whatever the limit
 	skip   float64 // answers that say nothing yet: those inside were let in under another limit
 	now    gauge   // since the last conclusion
+	fresh  gauge   // of that, of those let in since the dip began
 	left   float64 // clients that left meanwhile
 	recent gauge   // at the limit, lately
 	high   gauge   // at the limit
@@ -143,7 +146,7 @@ func (k *Knee) Look(now time.Duration, win *Window, f Flow) {
 	past := max(now-k.at, 0).Seconds()
 	k.at, k.steady = max(now, k.at), f.Steady
 	k.scale(f.Endpoints)
-	part := gauge{float64(f.Answers), past, f.Area}
+	part, fresh := gauge{float64(f.Answers), past, f.Area}, gauge{float64(f.Answers - f.OldAnswers), past, f.Area - f.OldArea}
 	k.pace.add(part, math.Exp(-past/paceLasts))
 	k.period.add(part, 1)
 	k.waited, k.crowd = k.waited || f.Waiting > 0, k.crowd || f.Waiting > 0
@@ -182,17 +185,18 @@ func (k *Knee) Look(now time.Duration, win *Window, f Flow) {
 	case k.dip > 0 && !k.reached:
 		k.reached = float64(f.InFlight) <= k.dip
 	case k.dip > 0 && !k.turned && float64(f.Old) <= oldMost*k.dip:
-		k.turned, k.now, k.left = true, gauge{}, 0
+		k.turned, k.now, k.fresh, k.left = true, gauge{}, gauge{}, 0
 		k.dipEnd = max(k.dipEnd, now+seconds(2*k.need()/max(k.high.rate(), 1e-9)))
 	case k.skip > 0:
 		k.skip -= part.count + float64(f.Left)
 	default:
 		k.now.add(part, 1)
+		k.fresh.add(fresh, 1)
 		k.left += float64(f.Left)
 		if k.Ready() && k.dip > 0 {
 			// A slow endpoint may hold most of those inside for long after a dip began, and the others have little to do: it looks as if each
 			// request took longer. Before 15 places the limit once stayed at 100 for it.
-			if k.turned || now >= k.turnEnd || k.now.rate() > useless*k.high.rate() {
+			if k.turned || now >= k.turnEnd || k.now.rate() > clearly*k.high.rate() {
 				k.endDip(now, f)
 			}
 		} else if k.Ready() {
@@ -299,7 +303,7 @@ func (k *Knee) set(n float64) {
 
 // move begins to count anew. Answers that come until those who were inside are gone do not show yet what the limit does.
 func (k *Knee) move(to float64) {
-	k.now, k.left = gauge{}, 0
+	k.now, k.fresh, k.left = gauge{}, gauge{}, 0
 	k.skip = to
 	if !k.known {
 		k.skip = min(to, coldMost)
@@ -495,87 +499,6 @@ func (k *Knee) raise(to float64, f Flow) {
 		to = max(min(to, k.ceiling), k.limit)
 	}
 	k.set(to)
-}
-
-// startDip lowers the limit for a knee of w until some answers from there have come. While nobody waits, the limit does no harm, and a dip would make some wait.
-func (k *Knee) startDip(now time.Duration, w float64, f Flow) {
-	if f.Waiting == 0 {
-		if k.missed++; !k.crowd || k.missed < missedMost {
-			return
-		}
-	}
-	k.missed = 0
-	to := dipTo * w
-	if k.deeper {
-		to /= 2
-	}
-	least := k.limit
-	if k.known { // else w may be far off
-		least = min(least, headroom*max(w, k.workers))
-	}
-	to = max(math.Floor(min(max(to, least*k.depth), 0.75*k.limit)), 1, float64(k.endpoints))
-	k.nextDip = now + seconds(dipEvery*k.service)
-	if to > k.limit-0.5 { // there are as few as there can be: what is seen here is all that can be known of S
-		if k.high.count > 0 {
-			k.low = latency{count: k.high.count, seconds: k.high.area}
-		}
-		k.verified, k.deeper = true, false
-		return
-	}
-	k.move(to)
-	k.dips++
-	k.dipped = sample{}
-	// Where nobody is stuck it is not worth to wait for the last ones, and one endpoint has nobody to be slower than.
-	k.dip, k.dipFrom, k.reached, k.turned = to, now, false, k.agreed >= agreeing || k.endpoints == 1
-	rate := max(k.high.rate(), 1e-9)
-	drain := (k.limit - to) / rate
-	turn := max(k.service, k.high.area/max(k.high.count, 1)) // S may be far off, or not known; who is inside takes that long
-	k.drained = now + seconds(1.5*drain+turn) + lookLeast
-	k.turnEnd = now + seconds(1.5*drain+oldTurns*turn) + lookLeast
-	k.dipEnd = now + seconds(drain+2*(to+k.need())*max(1, least/to)/rate) + lookLeast
-}
-
-// endDip learns from a dip.
-func (k *Knee) endDip(now time.Duration, f Flow) {
-	part, took, least := k.now, now-k.dipFrom, k.dip <= float64(k.endpoints)
-	k.dip = 0
-	k.inDips += took
-	k.move(k.limit)
-	k.nextDip = now + time.Duration(dipSoon*float64(took))
-	if !k.reached {
-		k.depth = min(1.5*k.depth, 0.75) // those inside take long: to wait for them would starve the endpoints
-	}
-	if part.count < 2 || part.time <= 0 || k.high.count < 1 {
-		if k.vain++; k.vain >= inVain && k.high.count >= 1 {
-			k.vain, k.low = 0, latency{count: k.high.count / 4, seconds: k.high.area / 4}
-		}
-		return
-	}
-	k.vain = 0
-	k.depth = max(0.9*k.depth, dipLeast)
-	if before := k.low.mean(); k.deeper || !k.verified || before > 0 && apart(part.area/part.count, before, k.doubt(), part.count, k.low.count) {
-		k.low = latency{}
-	}
-	k.low.add(part.count, part.area, 0, fades)
-	k.verified = true
-	k.deeper = part.rate() > useless*k.high.rate() && !least
-	bends := part.rate() < clearly*k.high.rate() || least
-	if bends {
-		k.alone.join(k.dipped)
-	}
-	w, before := k.high.rate()*k.low.mean(), k.limit
-	sure := math.Abs(math.Log(w/k.workers)) < 0.2 && k.doubt()/k.low.count < 0.06
-	if k.agreed++; !sure || !bends {
-		k.agreed = 0
-	}
-	k.judge(now, f)
-	switch {
-	case k.dip > 0:
-	case k.deeper:
-		k.nextDip = now
-	case bends && (sure || math.Abs(math.Log(k.limit/before)) < 0.1):
-		k.nextDip = now + time.Duration(dipEvery*float64(took))
-	}
 }
 
 // Again is when to look again. While the limit is used it is at each answer: of endpoints that always take the same time, answers come in bursts, and

@@ -118,9 +118,10 @@ func (g *Gate) await(x *exchange.Exchange, w *waiting) *exchange.Refusal {
 		return g.sendAway(x, v)
 	}
 	if g.deps.Gone != nil && g.deps.Gone(x) {
-		g.ends(era)
+		now := g.now()
+		g.ends(era, now)
 		g.mu.Lock()
-		g.core.Gone(g.now())
+		g.core.Gone(now)
 		g.mu.Unlock()
 		g.leave()
 		x.Outcome.Aborted = true

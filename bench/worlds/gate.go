@@ -118,11 +118,14 @@ func (p *play) answered(x *request, status int, work float64) {
 	}
 	x.inside = false
 	n := (x.n + p.inFlight + 1) / 2
-	p.ends(x)
+	old := p.ends(x)
 	p.inside(-1)
 	took := p.now - x.began
 	p.recent = p.now
 	if status == 200 {
+		if old {
+			p.toOld++
+		}
 		p.note(x, n, took)
 		if all := (p.now - x.came).Seconds(); !x.left && all <= work+slack*x.server.service*p.slow+fixedSlack {
 			p.Good++
@@ -184,16 +187,20 @@ func (p *play) leave(x *request) {
 
 // inside changes how many are in flight.
 func (p *play) inside(by int) {
-	p.area += float64(p.inFlight) * (p.now - p.since).Seconds()
+	past := (p.now - p.since).Seconds()
+	p.area += float64(p.inFlight) * past
+	p.oldArea += float64(p.old) * past
 	p.since = p.now
 	p.inFlight += by
 }
 
-// ends counts x no more among those from before the dip.
-func (p *play) ends(x *request) {
-	if x.era != p.era {
+// ends counts x no more among those from before the era, and reports whether it was.
+func (p *play) ends(x *request) (old bool) {
+	if old = x.era != p.era; old {
+		p.inside(0)
 		p.old--
 	}
+	return old
 }
 
 // look lets the core learn, as often as the stage does.
@@ -202,8 +209,8 @@ func (p *play) look() {
 		return
 	}
 	p.inside(0)
-	f := shed.Flow{InFlight: p.inFlight, Endpoints: len(p.servers), Answers: p.answers, Area: p.area, Left: p.hasty, Old: p.old}
-	p.answers, p.area, p.hasty = 0, 0, 0
+	f := shed.Flow{InFlight: p.inFlight, Endpoints: len(p.servers), Answers: p.answers, OldAnswers: p.toOld, Area: p.area, OldArea: p.oldArea, Left: p.hasty, Old: p.old}
+	p.answers, p.toOld, p.area, p.oldArea, p.hasty = 0, 0, 0, 0, 0
 	if !p.core.Studies(p.now) {
 		p.core.Look(p.now, nil, f)
 	} else {

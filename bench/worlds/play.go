@@ -149,8 +149,10 @@ type play struct {
 	era      uint32  // of the gate
 	old      int     // in flight since before it
 	area     float64 // of those in flight since the last look, over time
+	oldArea  float64 // and of those in flight since before the era
 	since    time.Duration
 	answers  int           // since then
+	toOld    int           // of these, to those from before the era
 	hasty    int           // clients that left since then
 	recent   time.Duration // the last answer
 	win      shed.Window

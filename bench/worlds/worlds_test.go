@@ -31,6 +31,8 @@ func TestWorldsThatWentWrong(t *testing.T) {
 		{2647, 0.9, "clients wait for 16 ms: they left the gate's queue, which therefore did not grow, and the oldest of the others were served too late"},
 		{4384, 0.9, "the same, with work by chance"},
 		{22257, 0.85, "the first answers of work by chance, without the quickest, looked like a queue before twelve of 211 places, and sixteen were used for good"},
+		{62265, 0.85, "a processor, heavy tails: those left over from before a dip took long, S grew with each dip, and the limit with it"},
+		{60164, 0.85, "9 x 11 places, one heavy request in ten: the same"},
 		{3671, 0.7, "S of the first answers was a fiftieth of what it is, and two of twenty places were used for half a minute of calm"},
 	} {
 		w := Make(c.seed)

@@ -1,0 +1,100 @@
+package shed
+
+import (
+	"math"
+	"time"
+)
+
+// startDip lowers the limit for a knee of w until some answers from there have come. While nobody waits, the limit does no harm, and a dip would make some wait.
+func (k *Knee) startDip(now time.Duration, w float64, f Flow) {
+	if f.Waiting == 0 {
+		if k.missed++; !k.crowd || k.missed < missedMost {
+			return
+		}
+	}
+	k.missed = 0
+	to := dipTo * w
+	if k.deeper {
+		to /= 2
+	}
+	least := k.limit
+	if k.known { // else w may be far off
+		least = min(least, headroom*max(w, k.workers))
+	}
+	to = max(math.Floor(min(max(to, least*k.depth), 0.75*k.limit)), 1, float64(k.endpoints))
+	k.nextDip = now + seconds(dipEvery*k.service)
+	if to > k.limit-0.5 { // there are as few as there can be: what is seen here is all that can be known of S
+		if k.high.count > 0 {
+			k.low = latency{count: k.high.count, seconds: k.high.area}
+		}
+		k.verified, k.deeper = true, false
+		return
+	}
+	k.move(to)
+	k.dips++
+	k.dipped = sample{}
+	// Where nobody is stuck it is not worth to wait for the last ones, and one endpoint has nobody to be slower than.
+	k.dip, k.dipFrom, k.reached, k.turned = to, now, false, k.agreed >= agreeing || k.endpoints == 1
+	rate := max(k.high.rate(), 1e-9)
+	drain := (k.limit - to) / rate
+	turn := max(k.service, k.high.area/max(k.high.count, 1)) // S may be far off, or not known; who is inside takes that long
+	k.drained = now + seconds(1.5*drain+turn) + lookLeast
+	k.turnEnd = now + seconds(1.5*drain+oldTurns*turn) + lookLeast
+	k.dipEnd = now + seconds(drain+2*(to+k.need())*max(1, least/to)/rate) + lookLeast
+}
+
+// endDip learns from a dip.
+func (k *Knee) endDip(now time.Duration, f Flow) {
+	part, fresh, took, least := k.now, k.fresh, now-k.dipFrom, k.dip <= float64(k.endpoints)
+	k.dip = 0
+	k.inDips += took
+	k.move(k.limit)
+	k.nextDip = now + time.Duration(dipSoon*float64(took))
+	if !k.reached {
+		k.depth = min(1.5*k.depth, 0.75) // those inside take long: to wait for them would starve the endpoints
+	}
+	if part.count < 2 || part.time <= 0 || k.high.count < 1 {
+		if k.vain++; k.vain >= inVain && k.high.count >= 1 {
+			k.vain, k.low = 0, latency{count: k.high.count / 4, seconds: k.high.area / 4}
+		}
+		return
+	}
+	k.vain = 0
+	k.depth = max(0.9*k.depth, dipLeast)
+	part, same := k.showed(part, fresh)
+	if before := k.low.mean(); !same && (k.deeper || !k.verified) || before > 0 && apart(part.area/part.count, before, k.doubt(), part.count, k.low.count) {
+		k.low = latency{}
+	}
+	k.low.add(part.count, part.area, 0, fades)
+	k.verified = true
+	bends := part.rate() < clearly*k.high.rate() || least
+	if k.deeper = !bends; bends {
+		k.alone.join(k.dipped)
+	}
+	w, before := k.high.rate()*k.low.mean(), k.limit
+	sure := math.Abs(math.Log(w/k.workers)) < 0.2 && k.doubt()/k.low.count < 0.06
+	if k.agreed++; !sure || !bends {
+		k.agreed = 0
+	}
+	k.judge(now, f)
+	switch {
+	case k.dip > 0:
+	case k.deeper:
+		k.nextDip = now
+	case sure || math.Abs(math.Log(k.limit/before)) < 0.1:
+		k.nextDip = now + time.Duration(dipEvery*float64(took))
+	}
+}
+
+// showed is what a dip's answers show, all of them and those to who was let in since it began, of S and the rate; same: nothing against what was known. Who is left of
+// those from before are the ones that take long: all answers together say too much of S. Of those who came later the quick ones are answered first: they say too
+// little. What is known of S and lies between stands. Without this S went from 22 to 187 ms in four dips, and the limit from 11 to 210, before five processors that
+// were asked for one heavy thing in ten. Where as much would be answered for each place as at the limit there was no queue there either, and a known S that says so is wrong.
+func (k *Knee) showed(part, fresh gauge) (all gauge, same bool) {
+	known, most, least := k.low.mean(), part.area/part.count, fresh.area/max(fresh.count, 1)
+	if known == 0 || fresh.count < freshLeast || least >= most || most >= clearly*k.high.area/k.high.count {
+		return part, false
+	}
+	s := max(least, min(known, most))
+	return gauge{part.count, part.count * s / k.dip, part.count * s}, s == known
+}
