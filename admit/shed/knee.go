@@ -415,7 +415,7 @@ func (k *Knee) conclude(now time.Duration, f Flow) {
 	if w := k.high.rate() * k.low.mean(); w > 0 && w < idleMost { // the least that can be inside keeps one place busy
 		k.low, k.known = latency{count: k.high.count, seconds: k.high.area}, false
 	}
-	if k.low.mean() > k.high.area/k.high.count { // nobody waits longer where fewer are: S was of another time
+	if k.high.count >= k.limit && k.low.mean() > k.high.area/k.high.count { // nobody waits longer where fewer are: S was of another time. The first to be answered are the quick ones, and do not show it
 		k.low = latency{count: k.high.count, seconds: k.high.area}
 	}
 	if w := k.high.rate() * k.low.mean(); w > 0 && (surprise || w < bent*k.limit && now >= k.nextDip) {
