@@ -240,3 +240,20 @@ func TestFewQuickAnswersAreNoCalm(t *testing.T) {
 		t.Errorf("nine answers: late %v where they scatter widely, want no; %v where they do not, want yes", k.late(5), k.late(0.5))
 	}
 }
+
+// TestQuickOnesDoNotTellS: a thousand are inside, 600 answers of calm times took 334 ms in the mean, and the limit is new. The first 256 answers come within 50 ms, as the quick ones
+// of work of different lengths do, and tell nothing. As many as are inside do.
+func TestQuickOnesDoNotTellS(t *testing.T) {
+	for _, c := range []struct{ answers, seconds, least, most float64 }{
+		{256, 0.05, 0.3, 0.334},
+		{1000, 0.2, 0.2, 0.2},
+	} {
+		k := NewKnee(1)
+		k.limit, k.low = 1000, latency{count: 600, seconds: 200.4}
+		k.now = gauge{count: c.answers, time: c.seconds, area: 1000 * c.seconds}
+		k.conclude(time.Second, Flow{InFlight: 1000, Endpoints: 1, Waiting: 10})
+		if s := k.low.mean(); s < c.least-1e-9 || s > c.most+1e-9 {
+			t.Errorf("after %v answers in %v s S is %.3f s, want %v to %v", c.answers, c.seconds, s, c.least, c.most)
+		}
+	}
+}
