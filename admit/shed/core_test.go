@@ -257,3 +257,17 @@ func TestQuickOnesDoNotTellS(t *testing.T) {
 		}
 	}
 }
+
+// TestLowerLimitShortensAnswers: 100 answers a second with 200 inside take two seconds each, and with 20 inside a fifth of one.
+func TestLowerLimitShortensAnswers(t *testing.T) {
+	k := NewKnee(1)
+	k.limit, k.high = 200, gauge{count: 300, time: 3, area: 600}
+	k.set(20)
+	if took := k.high.area / k.high.count; math.Abs(took-0.2) > 1e-9 || math.Abs(k.high.rate()-100) > 1e-9 {
+		t.Errorf("at the lower limit answers take %v s, %v a second; want 0.2 s, 100", took, k.high.rate())
+	}
+	k.set(40)
+	if took := k.high.area / k.high.count; math.Abs(took-0.2) > 1e-9 {
+		t.Errorf("at a higher limit, before anything was seen there, they take %v s; want 0.2 as before", took)
+	}
+}

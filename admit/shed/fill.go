@@ -17,6 +17,7 @@ const (
 	fillEven  = 0.05                   // variance of the logarithms above which answers do not tell that there was no queue: the quick ones come first, whatever they found
 	fillLasts = 500 * time.Millisecond // what was told while nobody waits; then others are asked, too, as the work may take another time
 	fillOdd   = 8                      // one in so many answers may be odd
+	fillRates = 4.0                    // times as much as was answered is what endpoints that were never idle cannot answer
 	fillExact = 0.02                   // standard deviation of a logarithm below which nothing counts as exact: clocks and networks
 )
 
@@ -37,6 +38,7 @@ type fill struct {
 	above   int           // only answers of a higher rank tell more
 	top     int           // most in flight at one of those answers
 	since   time.Duration // the first answer
+	seen    int           // answers since then, those that are not in the list among them
 	asked   int           // of so many answers it was asked what they tell, which costs some 50 us, and 100 where all show nothing
 	thinned time.Duration // when thin last did
 }
@@ -163,6 +165,7 @@ func (f *fill) thin(now time.Duration, crowd bool) {
 // begins learns from the first answers.
 func (k *Knee) begins(now time.Duration, f Flow) {
 	k.hold = 0
+	k.fill.seen += f.Answers
 	if k.done = k.known; k.done || k.dip > 0 {
 		return
 	}
@@ -176,10 +179,16 @@ func (k *Knee) begins(now time.Duration, f Flow) {
 	e := float64(k.endpoints)
 	v, w, s, unsure := k.fill.tells()
 	told := float64(len(k.fill.list)) / 4 // they count for less than others: the quick ones come first
+	took := max(now-k.fill.since, lookLeast).Seconds()
+	if v == queued && w*e > fillRates*s*float64(k.fill.seen)/took {
+		// Who came first and was answered meanwhile was quick, and found few inside; who came later found many: by chance that looks like a queue. 207 places, a third of
+		// them in use, were taken for nine that work a hundred times as fast, and two of three requests were refused for half a minute.
+		v = unclear
+	}
 	switch {
 	case v == queued && k.crowded(w*e, f):
 		k.done, k.first = true, false
-		w = max(w*e, float64(len(k.fill.list))*s/max(now-k.fill.since, lookLeast).Seconds()) // so many answers came meanwhile
+		w = max(w*e, float64(len(k.fill.list))*s/took) // so many answers came meanwhile
 		k.workers, k.service, k.known, k.verified = max(w, 1), s, true, true
 		k.low = latency{count: told, seconds: s * told}
 		k.calmer, k.high, k.recent = latency{}, gauge{}, gauge{}

@@ -102,7 +102,7 @@ func TestKneeOpens(t *testing.T) {
 	for _, c := range []struct {
 		at   time.Duration
 		want float64
-	}{{0, 16}, {49 * time.Millisecond, 16}, {50 * time.Millisecond, 32}, {120 * time.Millisecond, 64}, {150 * time.Millisecond, 128}, {time.Minute, 128}} {
+	}{{0, 16}, {49 * time.Millisecond, 16}, {50 * time.Millisecond, 32}, {120 * time.Millisecond, 64}, {150 * time.Millisecond, 91}, {time.Minute, 91}} {
 		k.Look(c.at, nil, Flow{InFlight: 1, Endpoints: 2})
 		if k.Limit() != c.want {
 			t.Errorf("after %v without an answer the limit is %v, want %v", c.at, k.Limit(), c.want)

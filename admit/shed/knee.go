@@ -8,7 +8,7 @@ import (
 // Numbers of the search. They are without units, or relative to what is measured: none is a guess about the endpoints. They were chosen by what they do in
 // random worlds (`bench shed`).
 const (
-	anyPlaces   = 64    // of each endpoint, until the first answers tell anything: who does not know must not refuse
+	anyPlaces   = 64    // of one endpoint, until the first answers tell anything: who does not know must not refuse. Of more endpoints together it is times the square root of their number: eight of one place were full for 40 s with 64 each
 	firstFew    = 16    // answers do tell
 	beginsFew   = 100.0 // of answers are more quick ones than of requests
 	firstPlaces = 8.0   // of each endpoint then, and twice what is used: most servers work on as many at once
@@ -138,7 +138,7 @@ type Knee struct {
 func NewKnee(endpoints int) *Knee {
 	e := max(endpoints, 1)
 	few := firstPlaces * float64(e)
-	return &Knee{limit: anyPlaces * float64(e), workers: few, hold: few, open: few, endpoints: e, first: true, free: free, depth: dipLeast}
+	return &Knee{limit: math.Ceil(anyPlaces * math.Sqrt(float64(e))), workers: few, hold: few, open: few, endpoints: e, first: true, free: free, depth: dipLeast}
 }
 
 // Look takes in what happened since the last look. win is what answers showed since it was last given; nil when Studies said that it need not be.
@@ -298,6 +298,9 @@ func (k *Knee) set(n float64) {
 		return
 	}
 	k.move(n)
+	// The rate of before stands where fewer still keep the endpoints busy, and each is inside for as long as fewer take. With what it was at the old limit, S came
+	// out as seconds once the limit rose again.
+	k.high.area = min(k.high.area, n*k.high.time)
 	k.limit = n
 }
 
