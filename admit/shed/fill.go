@@ -181,8 +181,8 @@ func (k *Knee) begins(now time.Duration, f Flow) {
 	told := float64(len(k.fill.list)) / 4 // they count for less than others: the quick ones come first
 	took := max(now-k.fill.since, lookLeast).Seconds()
 	if v == queued && w*e > fillRates*s*float64(k.fill.seen)/took {
-		// Who came first and was answered meanwhile was quick, and found few inside; who came later found many: by chance that looks like a queue. 207 places, a third of
-		// them in use, were taken for nine that work a hundred times as fast, and two of three requests were refused for half a minute.
+		// Who came first and was answered meanwhile was quick, and found few inside; who came later found many: by chance that looks like a queue. 207 places, two
+		// fifths of them in use, were taken for nine that work a hundred times as fast, and two of three requests were refused for half a minute.
 		v = unclear
 	}
 	switch {

@@ -33,7 +33,7 @@ func TestWorldsThatWentWrong(t *testing.T) {
 		{22257, 0.85, "the first answers of work by chance, without the quickest, looked like a queue before twelve of 211 places, and sixteen were used for good"},
 		{62265, 0.85, "a processor, heavy tails: those left over from before a dip took long, S grew with each dip, and the limit with it"},
 		{60164, 0.85, "9 x 11 places, one heavy request in ten: the same"},
-		{60480, 0.9, "a third of 207 places in use from the first second on: the first answers, by chance, looked like a queue before nine, and two of three requests were refused"},
+		{60480, 0.9, "two fifths of 207 places in use from the first second on: the first answers, by chance, looked like a queue before nine, and most requests were refused"},
 		{61975, 0.5, "eight processors, an overload from the first second on: 512 were inside, and nobody was answered in time for 40 s"},
 		{80718, 0.8, "processors: what an answer took at a limit that was far too high was taken for S when a lower one rose"},
 		{3671, 0.7, "S of the first answers was a fiftieth of what it is, and two of twenty places were used for half a minute of calm"},
