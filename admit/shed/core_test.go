@@ -271,3 +271,56 @@ func TestLowerLimitShortensAnswers(t *testing.T) {
 		t.Errorf("at a higher limit, before anything was seen there, they take %v s; want 0.2 as before", took)
 	}
 }
+
+// TestVouch: at a limit of 20 there were 100 answers a second, each of some 100 ms by itself.
+func TestVouch(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		limit float64
+		rate  float64
+		known float64 // S in seconds as dips told it
+		want  float64 // W
+	}{
+		{"six times the limit answers as many: they only wait", 120, 100, 1, 20},
+		{"half as many more", 120, 150, 1, 30},
+		{"fewer", 120, 80, 1, 20},
+		{"as many times more: there were so many places", 120, 600, 0.1, 60},
+		{"a lower limit shows nothing", 10, 50, 1, 50},
+	} {
+		k := NewKnee(1)
+		k.moments = [3]float64{1000, 100, 0.001} // all take the same time
+		k.fewer, k.fewest = gauge{count: 1e5, time: 1e3, area: 2e4}, 20
+		k.limit, k.high = c.limit, gauge{count: 1e3 * c.rate, time: 1e3, area: 1e3 * c.limit}
+		k.low = latency{count: 50, seconds: 50 * c.known}
+		k.vouch()
+		if w := k.high.rate() * k.low.mean(); math.Abs(w-c.want) > 0.1 {
+			t.Errorf("%s: W %.2f, want %v", c.name, w, c.want)
+		}
+	}
+}
+
+// TestRaisedLimitIsNotHasty: those who are met inside take (1+v)/2 times what others do, v being the squared coefficient of variation of work.
+func TestRaisedLimitIsNotHasty(t *testing.T) {
+	k := NewKnee(1)
+	k.limit, k.known, k.service = 20, true, 0.1
+	k.moments = [3]float64{1000, 100, 45} // of mixed work
+	if k.set(40); math.Abs(k.skip-40*(1+4.5)/2) > 0.1 {
+		t.Errorf("%.1f answers after a raise to 40 say nothing yet, want %.1f", k.skip, 40*(1+4.5)/2)
+	}
+	if k.set(30); k.skip != 30 {
+		t.Errorf("%.1f answers after the limit fell to 30 say nothing yet, want 30", k.skip)
+	}
+}
+
+// TestDoubtIsNotHidden: the clients of heavy requests left, and what is answered takes the same time.
+func TestDoubtIsNotHidden(t *testing.T) {
+	k := NewKnee(1)
+	k.moments, k.service = [3]float64{1000, 30, 0.01}, 0.03
+	if d := k.doubt(); d > 0.06 {
+		t.Errorf("nothing else is known: doubt %.2f, want 0.05", d)
+	}
+	k.alone = sample{count: 100, seconds: 10, squares: 5.5}
+	if d := k.doubt(); math.Abs(d-noiseHidden*4.5) > 0.01 {
+		t.Errorf("in calm times work scattered by 4.5: doubt %.2f, want %.2f", d, noiseHidden*4.5)
+	}
+}

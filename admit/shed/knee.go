@@ -25,7 +25,9 @@ const (
 	oldTurns    = 8.0   // …or so many times what an answer takes have passed
 	agreeing    = 2     // dips that showed what was known before are enough to believe that nobody is stuck
 	freshLeast  = 4     // answers to those let in since a dip began bound what it showed
-	inVain      = 3     // dips in a row that told nothing, as those inside take long: what came before them was too short for S, and all that is known is how long answers take
+	inVain      = 3     // dips in a row that told nothing, as those inside take long: what came before them was too short for S, and all that is known is how long answers take…
+	calmKnows   = 50.0  // …unless so many answers of calm times told S…
+	farBelow    = 0.5   // …and W would be less than this part of the limit: those inside take long as they are far too many. Then it stands, once
 	fades       = 0.85  // of what dips showed before remains after another one
 	dipLeast    = 0.25  // of the limit, when little is known
 	dipEvery    = 40.0  // dips last a fortieth of the time, and cost a third of the answers meanwhile…
@@ -37,6 +39,7 @@ const (
 	noiseMost   = 8.0
 	noiseFirst  = 1.0
 	noiseQueued = 8.0   // times as much as answers that found no queue, others may scatter by their work; what is more comes from the order in which endpoints take them
+	noiseHidden = 0.5   // and no less than so many times as much
 	noiseBegins = 3.0   // of which a few dozen show little
 	paceLasts   = 1.0   // seconds that count as lately, for what was answered whatever the limit
 	scattered   = 100.0 // answers that are looked at for how they scatter
@@ -100,6 +103,8 @@ type Knee struct {
 	left   float64 // clients that left meanwhile
 	recent gauge   // at the limit, lately
 	high   gauge   // at the limit
+	fewer  gauge   // at another one, before it grew for the first time without…
+	fewest float64 // …so much more being answered as it grew: that limit
 
 	lost, given float64 // lately: clients that left, and answers
 	pardon      float64 // of so many to come nothing is concluded: those who are inside will leave, whatever the limit is now
@@ -132,6 +137,7 @@ type Knee struct {
 	verified bool // something was measured at fewer since the last surprise
 	deeper   bool // the last dip was not below the knee
 	vain     int  // dips in a row that told nothing
+	stood    bool // the S of calm times, after dips that told nothing
 }
 
 // NewKnee starts with what is right for most.
@@ -288,7 +294,7 @@ func (k *Knee) scale(endpoints int) {
 	k.dip = 0
 	k.low = latency{}
 	k.set(k.limit * by)
-	k.high = gauge{}
+	k.high, k.fewer = gauge{}, gauge{}
 }
 
 // set makes n the limit. What was counted at another is of no use.
@@ -301,6 +307,11 @@ func (k *Knee) set(n float64) {
 	// The rate of before stands where fewer still keep the endpoints busy, and each is inside for as long as fewer take. With what it was at the old limit, S came
 	// out as seconds once the limit rose again.
 	k.high.area = min(k.high.area, n*k.high.time)
+	if n > k.limit && k.known {
+		// The light ones of those who are let in now are answered first, and the heavy ones when all who come meanwhile have slowed them down: for a while far more
+		// seems to be answered, the limit grew for it, and so on. This is how much longer than others those take who are met inside.
+		k.skip *= max(1, (1+k.doubt())/2)
+	}
 	k.limit = n
 }
 
@@ -319,6 +330,7 @@ func (k *Knee) calm(win *Window, f Flow) {
 	if n == 0 {
 		return
 	}
+	k.fewer = gauge{}
 	noise := k.noise()
 	took := win.Seconds
 	if k.low.count < beginsFew { // the quick ones are answered first: those who are still inside tell how long the others take
@@ -349,6 +361,7 @@ func (k *Knee) calm(win *Window, f Flow) {
 		// A queue that grows slowly looks like service that gets slower.
 		k.low.add(n, took, win.Logs, math.Exp(-n/(3*k.wanted())))
 		k.alone.add(win, math.Exp(-n/scattered))
+		k.stood = false
 		k.service = k.low.mean()
 	}
 	k.usual += 0.05 * (inside - k.usual)
@@ -411,10 +424,12 @@ func (k *Knee) conclude(now time.Duration, f Flow) {
 	surprise := false
 	if k.high.count > 0 && apart(k.recent.rate(), k.high.rate(), doubt, k.recent.count, k.high.count) {
 		surprise = true
+		k.fewer = gauge{}
 		k.high, k.recent, k.verified, k.nextDip, k.agreed = part, part, false, now, 0
 	} else {
 		k.high.add(part, math.Exp(-part.count/(100+200*doubt)))
 	}
+	k.vouch()
 	if w := k.high.rate() * k.low.mean(); w > 0 && w < idleMost { // the least that can be inside keeps one place busy
 		k.low, k.known = latency{count: k.high.count, seconds: k.high.area}, false
 	}
@@ -429,6 +444,19 @@ func (k *Knee) conclude(now time.Duration, f Flow) {
 		return
 	}
 	k.judge(now, f)
+}
+
+// vouch bounds S by what became of a limit that grew: as many times as more was answered since then there can be more places than there was limit. Where all share, dips that
+// end far above W tell an S as many times too long; two places had 20 inside, then 112, 470 and 4,461, at the same rate all the time.
+func (k *Knee) vouch() {
+	if k.fewer.count == 0 || k.limit <= k.fewest || k.high.count < min(k.limit, coldMost) {
+		return
+	}
+	unsure := math.Sqrt(k.doubt() * (1/k.fewer.count + 1/k.high.count))
+	most := k.fewest * max(1, k.high.rate()/k.fewer.rate()) * math.Exp(unsure)
+	if k.high.rate()*k.low.mean() > most {
+		k.low = latency{count: k.low.count, seconds: k.low.count * most / k.high.rate()}
+	}
 }
 
 // judge sets the limit for what is known. In doubt it is the higher one: a place too many costs a little latency, one too few costs work that is
@@ -486,8 +514,13 @@ func (k *Knee) grow(by float64, f Flow) {
 		k.nextDip = k.at // more places, or quicker work? A dip tells
 	}
 	if k.high.count > 0 {
-		k.low.add(hasty*k.high.count, hasty*k.high.area, 0, 1)
+		if !k.known {
+			k.low.add(hasty*k.high.count, hasty*k.high.area, 0, 1)
+		}
 		k.verified = true
+		if k.fewer.count == 0 || k.high.rate()/k.fewer.rate() > math.Sqrt(k.limit/k.fewest) {
+			k.fewer, k.fewest = k.high, k.limit
+		}
 	}
 	k.high, k.recent = gauge{}, gauge{}
 	k.raise(by*k.limit, f)

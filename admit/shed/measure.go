@@ -96,14 +96,15 @@ func (k *Knee) noise() float64 { return k.variance(math.Inf(1)) }
 
 // doubt is the variance of the number of answers for each one that is due: noise, but relative to S, for an answer that queued at the endpoints scatters
 // as one that did not and takes longer. Where some are worked on before others who came earlier, queues make answers scatter that do not by themselves: two places of
-// fixed work looked as unsure as work can be, and it took five seconds and three dips to know them.
+// fixed work looked as unsure as work can be, and it took five seconds and three dips to know them. Nor is it far less than answers scattered that found no queue: where work is
+// of very different lengths, the heavy requests are those whose clients leave first, and the light answers that remain looked as sure as a clock.
 func (k *Knee) doubt() float64 {
 	v := k.noise()
 	if k.service > 0 {
 		v = k.variance(k.service)
 	}
 	if alone := k.alone.variance(); alone > 0 {
-		v = min(v, noiseQueued*alone)
+		v = max(min(v, noiseQueued*alone), noiseHidden*alone)
 	}
 	return v
 }
