@@ -41,6 +41,9 @@ func Judge(w World, gate knows) Verdict {
 // wanted is the least share of what a gate that is told the truth wins, in the worst 1 % of worlds and in each cell of the grid.
 const wanted = 0.85
 
+// longerMost bounds what a world costs: ten times as long, some take minutes.
+const longerMost = 100
+
 // Main is bench shed.
 func Main(ctx context.Context, args []string) int {
 	flags := flag.NewFlagSet("shed", flag.ContinueOnError)
@@ -49,8 +52,13 @@ func Main(ctx context.Context, args []string) int {
 	replay := flags.Bool("replay", false, "play the world of -seed alone and tell its story")
 	grid := flags.Bool("grid", false, "play overload, spikes and changes of capacity before servers of very different sizes, instead of random worlds")
 	worst := flags.Int("worst", 10, "how many of the worst worlds are shown")
+	longer := flags.Float64("longer", 1, "how many times as long the worlds are and what happens in them lasts")
 	reach := flags.Bool("reach", false, "instead of evenkeel's play a gate that is told of changes of capacity when answers could have shown them: what learning can reach")
 	if flags.Parse(args) != nil {
+		return 2
+	}
+	if !(*longer > 0 && *longer <= longerMost) { // nor NaN
+		fmt.Fprintf(os.Stderr, "bench shed: -longer is %v, allowed is more than 0, at the most %d\n", *longer, longerMost)
 		return 2
 	}
 	gate := learns
@@ -65,11 +73,11 @@ func Main(ctx context.Context, args []string) int {
 		return 0
 	}
 	if *replay {
-		Tell(os.Stdout, *seed)
+		Tell(os.Stdout, Make(*seed).Longer(*longer))
 		return 0
 	}
 	began := time.Now()
-	all := Play(ctx, *seed, *n, gate)
+	all := Play(ctx, *seed, *n, *longer, gate)
 	if len(all) < *n {
 		return 3
 	}
@@ -82,15 +90,15 @@ func Main(ctx context.Context, args []string) int {
 	return 0
 }
 
-// Play judges n worlds from seed on, on all processors. It returns what was done when ctx ended.
-func Play(ctx context.Context, seed uint64, n int, gate knows) []Verdict {
+// Play judges n worlds from seed on, each so many times longer, on all processors. It returns what was done when ctx ended.
+func Play(ctx context.Context, seed uint64, n int, longer float64, gate knows) []Verdict {
 	all := make([]Verdict, n)
 	var next atomic.Int64
 	var wg sync.WaitGroup
 	for range runtime.GOMAXPROCS(0) {
 		wg.Go(func() {
 			for i := next.Add(1) - 1; int(i) < n && ctx.Err() == nil; i = next.Add(1) - 1 {
-				all[i] = Judge(Make(seed+uint64(i)), gate)
+				all[i] = Judge(Make(seed+uint64(i)).Longer(longer), gate)
 			}
 		})
 	}
@@ -132,14 +140,17 @@ func Report(out io.Writer, all []Verdict, worst int) float64 {
 		fmt.Fprintf(out, "%.3f critical %.3f false %.4f  %v\n", v.Goodput, v.Critical, v.False, v.World)
 	}
 	if worst > 0 {
-		fmt.Fprintf(out, "replay one: go run ./bench shed -replay -seed %d\n", all[0].World.Seed)
+		again := ""
+		if all[0].World.longer != 1 {
+			again = fmt.Sprintf(" -longer %v", all[0].World.longer)
+		}
+		fmt.Fprintf(out, "replay one: go run ./bench shed -replay -seed %d%s\n", all[0].World.Seed, again)
 	}
 	return goodput
 }
 
 // Tell prints the story of one world.
-func Tell(out io.Writer, seed uint64) {
-	w := Make(seed)
+func Tell(out io.Writer, w World) {
 	fmt.Fprintln(out, w)
 	for _, s := range w.Steps {
 		fmt.Fprintf(out, "  at %v: demand %.2f workers %.2f slow %.2f failing %v\n", s.At.Round(time.Millisecond), s.Demand, s.Workers, s.Slow, s.Failing)

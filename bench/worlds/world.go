@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -38,6 +39,7 @@ type World struct {
 	Cold      bool    // it may begin with an overload of which nothing is known yet; else with calm
 	Length    time.Duration
 	Steps     []Step
+	longer    float64 // than it was made
 }
 
 // Step is a change at a time.
@@ -139,6 +141,18 @@ func (w *World) steps(r *rand.Rand) {
 		least = min(least, workers/slow)
 	}
 	w.Critical = 0.4 * least * r.Float64()
+}
+
+// Longer is the world with so many times as much time for all that happens in it. The changes of random worlds follow each other within 12 to 30 service times where there are many
+// places, and there a gate can hardly learn one before the next.
+func (w World) Longer(by float64) World {
+	w.longer = by
+	w.Length = time.Duration(by * float64(w.Length))
+	w.Steps = slices.Clone(w.Steps)
+	for i := range w.Steps {
+		w.Steps[i].At = time.Duration(by * float64(w.Steps[i].At))
+	}
+	return w
 }
 
 // String says in one line what is special about the world.
