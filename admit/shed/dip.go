@@ -55,7 +55,7 @@ func (k *Knee) endDip(now time.Duration, f Flow) {
 	}
 	if part.count < 2 || part.time <= 0 || k.high.count < 1 {
 		if k.vain++; k.vain >= inVain && k.high.count >= 1 {
-			k.toldNothing(now, f)
+			k.vain, k.low = 0, latency{count: k.high.count / 4, seconds: k.high.area / 4}
 		}
 		return
 	}
@@ -84,17 +84,6 @@ func (k *Knee) endDip(now time.Duration, f Flow) {
 	case sure || math.Abs(math.Log(k.limit/before)) < 0.1:
 		k.nextDip = now + time.Duration(dipEvery*float64(took))
 	}
-}
-
-// toldNothing is after dips that did not.
-func (k *Knee) toldNothing(now time.Duration, f Flow) {
-	k.vain = 0
-	if w := k.high.rate() * k.low.mean(); !k.stood && k.alone.count >= calmKnows && w > 0 && w < farBelow*k.limit {
-		k.stood, k.verified = true, true
-		k.judge(now, f)
-		return
-	}
-	k.low = latency{count: k.high.count / 4, seconds: k.high.area / 4}
 }
 
 // showed is the S that a dip's answers show, all of them and those to who was let in since it began; bound: these two bound it. Who is left of those from before are the ones

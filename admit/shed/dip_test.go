@@ -3,7 +3,6 @@ package shed
 import (
 	"math"
 	"testing"
-	"time"
 )
 
 // TestShowed: at the limit of 40 there are 100 answers a second, so each is inside for 400 ms, and a dip to ten.
@@ -33,36 +32,6 @@ func TestShowed(t *testing.T) {
 		s, bound := k.showed(all, gauge{c.fresh, all.time, c.fresh * c.freshSec})
 		if math.Abs(s-c.want) > 1e-9 || bound != c.bound {
 			t.Errorf("%s: S %.3f s, bound %v; want %.3f, %v", c.name, s, bound, c.want, c.bound)
-		}
-	}
-}
-
-// TestDipsInVain: calm times told S = 10 ms, then 40 are inside all the time and 200 a second are answered, so two places do. Dips tell nothing, since those inside take long.
-func TestDipsInVain(t *testing.T) {
-	for _, c := range []struct {
-		name  string
-		calm  float64 // answers of calm times
-		rate  float64
-		stood bool    // S of calm times stands
-		limit float64 // after dips in vain
-	}{
-		{"calm times told S", 100, 200, true, 3},
-		{"they told little of it", 20, 200, false, 40},
-		{"W would be near the limit", 100, 3000, false, 40},
-	} {
-		k := NewKnee(1)
-		k.limit, k.known, k.workers, k.first = 40, true, 40, false
-		k.low = latency{count: c.calm, seconds: 0.01 * c.calm}
-		k.alone = sample{count: c.calm, seconds: 0.01 * c.calm, squares: 1.01e-4 * c.calm}
-		k.moments = [3]float64{1000, 10, 0.001}
-		k.high = gauge{count: 10000, time: 10000 / c.rate, area: 40 * 10000 / c.rate}
-		k.free = 0
-		for range inVain {
-			k.dip, k.dipFrom = 20, 0
-			k.endDip(time.Second, Flow{InFlight: 40, Waiting: 1})
-		}
-		if k.stood != c.stood || k.limit != c.limit {
-			t.Errorf("%s: stood %v, limit %v, S %.3f s; want %v, %v", c.name, k.stood, k.limit, k.low.mean(), c.stood, c.limit)
 		}
 	}
 }

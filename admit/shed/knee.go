@@ -25,9 +25,7 @@ const (
 	oldTurns    = 8.0   // …or so many times what an answer takes have passed
 	agreeing    = 2     // dips that showed what was known before are enough to believe that nobody is stuck
 	freshLeast  = 4     // answers to those let in since a dip began bound what it showed
-	inVain      = 3     // dips in a row that told nothing, as those inside take long: what came before them was too short for S, and all that is known is how long answers take…
-	calmKnows   = 50.0  // …unless so many answers of calm times told S…
-	farBelow    = 0.5   // …and W would be less than this part of the limit: those inside take long as they are far too many. Then it stands, once
+	inVain      = 3     // dips in a row that told nothing, as those inside take long: what came before them was too short for S, and all that is known is how long answers take
 	fades       = 0.85  // of what dips showed before remains after another one
 	dipLeast    = 0.25  // of the limit, when little is known
 	dipEvery    = 40.0  // dips last a fortieth of the time, and cost a third of the answers meanwhile…
@@ -137,7 +135,6 @@ type Knee struct {
 	verified bool // something was measured at fewer since the last surprise
 	deeper   bool // the last dip was not below the knee
 	vain     int  // dips in a row that told nothing
-	stood    bool // the S of calm times, after dips that told nothing
 }
 
 // NewKnee starts with what is right for most.
@@ -361,7 +358,6 @@ func (k *Knee) calm(win *Window, f Flow) {
 		// A queue that grows slowly looks like service that gets slower.
 		k.low.add(n, took, win.Logs, math.Exp(-n/(3*k.wanted())))
 		k.alone.add(win, math.Exp(-n/scattered))
-		k.stood = false
 		k.service = k.low.mean()
 	}
 	k.usual += 0.05 * (inside - k.usual)
@@ -447,9 +443,9 @@ func (k *Knee) conclude(now time.Duration, f Flow) {
 }
 
 // vouch bounds S by what became of a limit that grew: as many times as more was answered since then there can be more places than there was limit. Where all share, dips that
-// end far above W tell an S as many times too long; two places had 20 inside, then 112, 470 and 4,461, at the same rate all the time.
+// end far above W tell an S as many times too long.
 func (k *Knee) vouch() {
-	if k.fewer.count == 0 || k.limit <= k.fewest || k.high.count < min(k.limit, coldMost) {
+	if k.fewer.count == 0 || k.limit <= k.fewest || k.high.count < k.limit {
 		return
 	}
 	unsure := math.Sqrt(k.doubt() * (1/k.fewer.count + 1/k.high.count))

@@ -36,9 +36,8 @@ func TestWorldsThatWentWrong(t *testing.T) {
 		{60480, 0.9, "two fifths of 207 places in use from the first second on: the first answers, by chance, looked like a queue before nine, and most requests were refused"},
 		{61975, 0.5, "eight processors, an overload from the first second on: 512 were inside, and nobody was answered in time for 40 s"},
 		{80718, 0.8, "processors: what an answer took at a limit that was far too high was taken for S when a lower one rose"},
-		{101891, 0.85, "16 processors, one heavy request in ten: after dips that told nothing what calm times had told of S was thrown away, and the limit grew to thirty times W"},
+		{101891, 0.85, "16 processors, one heavy request in ten: the limit grew to far more than W and stayed there"},
 		{101100, 0.85, "six of them: the clients of heavy requests left first, what remained was alike, and eight answers were enough to raise the limit, again and again"},
-		{100738, 0.8, "858 places, one heavy request in ten: the limit grew though no more was answered since it last did"},
 		{3671, 0.7, "S of the first answers was a fiftieth of what it is, and two of twenty places were used for half a minute of calm"},
 	} {
 		w := Make(c.seed)
