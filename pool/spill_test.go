@@ -58,7 +58,7 @@ func newZones(t *testing.T, mode string, prioritised bool, seed uint64) *zones {
 				}
 			}
 		}
-		p, err := newPool(cfg, Deps{Seed: seed + uint64(here), Zone: zone, Prober: probe.New(nil)}, func() time.Time { return w.now })
+		p, err := newPool(cfg, Deps{Seed: 1 + seed + uint64(here), Zone: zone, Prober: probe.New(nil)}, func() time.Time { return w.now })
 		if err != nil {
 			t.Fatal(err)
 		}
