@@ -41,7 +41,7 @@ func Judge(w World, gate knows) Verdict {
 // wanted is the least share of what a gate that is told the truth wins, in the worst 1 % of worlds and in each cell of the grid.
 const wanted = 0.85
 
-// longerMost bounds what a world costs: ten times as long, some take minutes.
+// longerMost bounds what worlds cost: a thousand that are ten times as long take some minutes.
 const longerMost = 100
 
 // Main is bench shed.
@@ -59,6 +59,10 @@ func Main(ctx context.Context, args []string) int {
 	}
 	if !(*longer > 0 && *longer <= longerMost) { // nor NaN
 		fmt.Fprintf(os.Stderr, "bench shed: -longer is %v, allowed is more than 0, at the most %d\n", *longer, longerMost)
+		return 2
+	}
+	if *grid && *longer != 1 {
+		fmt.Fprintln(os.Stderr, "bench shed: -longer is of random worlds, and does not go with -grid")
 		return 2
 	}
 	gate := learns
