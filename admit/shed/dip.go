@@ -62,7 +62,9 @@ func (k *Knee) endDip(now time.Duration, f Flow) {
 	k.vain = 0
 	k.depth = max(0.9*k.depth, dipLeast)
 	s, bound := k.showed(part, fresh)
-	if before := k.low.mean(); s != before && (k.deeper || !k.verified) || before > 0 && apart(s, before, k.doubt(), part.count, k.low.count) {
+	before := k.low.mean()
+	switch {
+	case s != before && (k.deeper || !k.verified), before > 0 && apart(s, before, k.doubt(), part.count, k.low.count), !bound && !least && s > wrong*before && k.idle(fresh):
 		k.low = latency{}
 	}
 	k.low.add(part.count, part.count*s, 0, fades)
@@ -71,7 +73,7 @@ func (k *Knee) endDip(now time.Duration, f Flow) {
 	if k.deeper = !bends; bends {
 		k.alone.join(k.dipped)
 	}
-	w, before := k.high.rate()*k.low.mean(), k.limit
+	w, limit := k.high.rate()*k.low.mean(), k.limit
 	sure := math.Abs(math.Log(w/k.workers)) < 0.2 && k.doubt()/k.low.count < 0.06
 	if k.agreed++; !sure || !bends {
 		k.agreed = 0
@@ -81,9 +83,15 @@ func (k *Knee) endDip(now time.Duration, f Flow) {
 	case k.dip > 0:
 	case k.deeper:
 		k.nextDip = now
-	case sure || math.Abs(math.Log(k.limit/before)) < 0.1:
+	case sure || math.Abs(math.Log(k.limit/limit)) < 0.1:
 		k.nextDip = now + time.Duration(dipEvery*float64(took))
 	}
+}
+
+// idle reports whether the limit is below W: even those who came since the dip began, of whom the quick ones are answered first, were inside for as long as all are at the limit. Where work
+// became three times as slow, the limit of before was cut to a third, far fewer were answered for it, and the limit followed them down for good: 49 places had ten in use.
+func (k *Knee) idle(fresh gauge) bool {
+	return fresh.count >= freshLeast && fresh.area/fresh.count >= clearly*k.high.area/k.high.count
 }
 
 // showed is the S that a dip's answers show, all of them and those to who was let in since it began; bound: these two bound it. Who is left of those from before are the ones
