@@ -63,8 +63,8 @@ func (k *Knee) endDip(now time.Duration, f Flow) {
 	k.depth = max(0.9*k.depth, dipLeast)
 	s, bound := k.showed(part, fresh)
 	before := k.low.mean()
-	switch {
-	case s != before && (k.deeper || !k.verified), before > 0 && apart(s, before, k.doubt(), part.count, k.low.count), !bound && !least && s > wrong*before && k.idle(fresh):
+	anew := s != before && (k.deeper || !k.verified) || before > 0 && apart(s, before, k.doubt(), part.count, k.low.count)
+	if anew || !least && s > wrong*before && k.idle(fresh) { // of a dip to one place there are six answers: believed, they cost two processors two thirds of what they could do
 		k.low = latency{}
 	}
 	k.low.add(part.count, part.count*s, 0, fades)

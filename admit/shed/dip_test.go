@@ -37,27 +37,30 @@ func TestShowed(t *testing.T) {
 	}
 }
 
-// TestDipBelowAnIdleLimit: S was 300 ms, sixteen are inside, and a dip to five shows 580 ms. Where answers take no longer at sixteen, there is no queue, and S is what the dip shows.
+// TestDipBelowAnIdleLimit: S was 300 ms, sixteen are inside, and a dip shows 580 ms. Where answers take no longer at sixteen, there is no queue, and S is what the dip shows.
 func TestDipBelowAnIdleLimit(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		known  float64 // S in seconds
 		inside float64 // seconds that an answer takes at sixteen
 		fresh  float64 // of those that came since the dip began
+		dip    float64 // places of it
 		anew   bool    // S is what the dip shows, and not the mean of that and what was known
 	}{
-		{"no queue", 0.3, 0.61, 0.58, true},
-		{"a queue", 0.3, 1.8, 0.58, false},
-		{"quick ones came first", 0.3, 0.61, 0.4, false},
-		{"as it was known, but for chance", 0.5, 0.61, 0.58, false},
+		{"no queue", 0.3, 0.61, 0.58, 5, true},
+		{"a queue", 0.3, 1.8, 0.58, 5, false},
+		{"quick ones came first", 0.3, 0.61, 0.4, 5, false},
+		{"one place tells too little", 0.3, 0.61, 0.58, 1, false},
+		{"as it was known, but for chance", 0.5, 0.61, 0.58, 5, false},
 	} {
 		k := NewKnee(1)
 		k.moments = [3]float64{100, 60, 36} // by chance
-		k.limit, k.dip, k.reached, k.turned, k.known, k.verified = 16, 5, true, true, true, true
+		k.limit, k.dip, k.reached, k.turned, k.known, k.verified = 16, c.dip, true, true, true, true
 		k.high, k.low, k.service = gauge{100, 100 * c.inside / 16, 100 * c.inside}, latency{count: 100, seconds: 100 * c.known}, c.known
-		k.now, k.fresh = gauge{30, 3.48, 30 * 0.58}, gauge{28, 3.48, 28 * c.fresh}
+		took := 30 * 0.58 / c.dip
+		k.now, k.fresh = gauge{30, took, 30 * 0.58}, gauge{28, took, 28 * c.fresh}
 		k.workers = k.high.rate() * c.known
-		k.endDip(time.Minute, Flow{InFlight: 5, Waiting: 8, Endpoints: 1})
+		k.endDip(time.Minute, Flow{InFlight: int(c.dip), Waiting: 8, Endpoints: 1})
 		if s := k.low.mean(); (math.Abs(s-0.58) < 1e-9) != c.anew {
 			t.Errorf("%s: S %.3f s after the dip", c.name, s)
 		}

@@ -25,7 +25,7 @@ const (
 	oldTurns    = 8.0   // …or so many times what an answer takes have passed
 	agreeing    = 2     // dips that showed what was known before are enough to believe that nobody is stuck
 	freshLeast  = 4     // answers to those let in since a dip began bound what it showed
-	wrong       = 1.5   // times the S that is known, a dip shows where it is
+	wrong       = 1.5   // times the S that is known a dip must show where nobody waits, for that not to be chance
 	inVain      = 3     // dips in a row that told nothing, as those inside take long: what came before them was too short for S, and all that is known is how long answers take
 	fades       = 0.85  // of what dips showed before remains after another one
 	dipLeast    = 0.25  // of the limit, when little is known
