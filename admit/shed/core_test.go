@@ -233,11 +233,10 @@ func TestKneeWithdrawsWhatNoDipShows(t *testing.T) {
 
 // TestFewQuickAnswersAreNoCalm: work of very different lengths, of which the long ones come later, is not late.
 func TestFewQuickAnswersAreNoCalm(t *testing.T) {
-	k := NewKnee(1)
-	k.low = latency{count: 9, seconds: 9 * 0.4, told: 9, logs: 9 * math.Log(0.2)}
-	k.calmer = latency{count: 60, seconds: 60 * 1.5, told: 60, logs: 60 * math.Log(1.4)}
-	if k.late(5) || !k.late(0.5) {
-		t.Errorf("nine answers: late %v where they scatter widely, want no; %v where they do not, want yes", k.late(5), k.late(0.5))
+	was := latency{count: 9, seconds: 9 * 0.4, told: 9, logs: 9 * math.Log(0.2)}
+	is := latency{count: 60, seconds: 60 * 1.5, told: 60, logs: 60 * math.Log(1.4)}
+	if later(was, is, 5) || !later(was, is, 0.5) {
+		t.Errorf("nine answers: late %v where they scatter widely, want no; %v where they do not, want yes", later(was, is, 5), later(was, is, 0.5))
 	}
 }
 

@@ -59,13 +59,14 @@ func (k *Knee) endDip(now time.Duration, f Flow) {
 		}
 		return
 	}
-	k.vain = 0
+	k.vain, k.crept = 0, false
 	k.depth = max(0.9*k.depth, dipLeast)
 	s, bound := k.showed(part, fresh)
 	before := k.low.mean()
 	anew := s != before && (k.deeper || !k.verified) || before > 0 && apart(s, before, k.doubt(), part.count, k.low.count)
 	if anew || !least && s > wrong*before && k.idle(fresh) { // of a dip to one place there are six answers: believed, they cost two processors two thirds of what they could do
 		k.low = latency{}
+		k.rebase()
 	}
 	k.low.add(part.count, part.count*s, 0, fades)
 	k.verified = true
@@ -73,6 +74,7 @@ func (k *Knee) endDip(now time.Duration, f Flow) {
 	if k.deeper = !bends; bends {
 		k.alone.join(k.dipped)
 	}
+	k.recall()
 	w, limit := k.high.rate()*k.low.mean(), k.limit
 	sure := math.Abs(math.Log(w/k.workers)) < 0.2 && k.doubt()/k.low.count < 0.06
 	if k.agreed++; !sure || !bends {

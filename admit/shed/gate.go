@@ -70,7 +70,8 @@ type Gate struct {
 	nextLook atomic.Int64 // on the gate's clock
 	longest  atomic.Int64 // an answer that took longer counts as if it took this
 	pushback atomic.Int64 // 429 and 503 since the last look
-	hasty    atomic.Int64 // clients that left since then, later than an answer was due
+	hasty    atomic.Int64 // clients that left since then, later than an answer was due…
+	stayed   atomic.Int64 // …and the nanoseconds that they were inside, each no longer than longest
 	pressure atomic.Int32
 	told     bool          // that low requests are off; guarded by mu
 	busy     atomic.Uint32 // highest utilisation told since the last look, in 1/1000
@@ -360,6 +361,7 @@ func (g *Gate) unanswered(x *exchange.Exchange) {
 	// of them was ever heard, and the limit stayed for good where no answer came in time. Nor is it early when those who are answered wait for less.
 	if took > min(typical/3, seconds(g.mean)) || g.recent.Load() < int64(began.Sub(g.epoch)) {
 		g.hasty.Add(1)
+		g.stayed.Add(min(int64(took), g.longest.Load()))
 	}
 	if took >= typical || len(g.ghosts) >= ghostsMax {
 		g.free(now)
@@ -407,7 +409,7 @@ func (g *Gate) lookLocked(now time.Duration) {
 	}
 	f := Flow{InFlight: int(inside), Old: int(old), Endpoints: g.deps.Endpoints(),
 		Answers: int(answers - g.answers), OldAnswers: int(g.toOld.Swap(0)), Area: max(time.Duration(area).Seconds(), 0), OldArea: max(time.Duration(oldArea).Seconds(), 0),
-		Left: int(g.hasty.Swap(0)), Busy: float64(g.busy.Load()) / 1000}
+		Left: int(g.hasty.Swap(0)), Stayed: time.Duration(g.stayed.Swap(0)).Seconds(), Busy: float64(g.busy.Load()) / 1000}
 	f.Pushback = float64(g.pushback.Load()) / max(1, float64(g.pushback.Load())+float64(g.win.Total)+float64(f.Answers))
 	g.answers = answers
 	g.lay(now)

@@ -57,7 +57,8 @@ type Flow struct {
 	OldAnswers int     // …to those
 	Area       float64 // how many were in flight, over time: their number times seconds…
 	OldArea    float64 // …and of those
-	Left       int     // clients that left without an answer, after a time in which there should have been one
+	Left       int     // clients that left without an answer, after a time in which there should have been one…
+	Stayed     float64 // …and the seconds that they were inside
 	Pushback   float64 // share of the answers that were 429 or 503
 	Busy       float64 // utilisation that endpoints told of, 1 for full; 0: none did
 }
@@ -95,21 +96,25 @@ type Knee struct {
 	quiet     bool          // nobody waits and the limit is not used
 	steady    bool          // as Flow has it
 
-	pace   gauge   // lately, whatever the limit
-	skip   float64 // answers that say nothing yet: those inside were let in under another limit
-	now    gauge   // since the last conclusion
-	fresh  gauge   // of that, of those let in since the dip began
-	left   float64 // clients that left meanwhile
-	recent gauge   // at the limit, lately
-	high   gauge   // at the limit
-	fewer  gauge   // at another one, before it grew for the first time without…
-	fewest float64 // …so much more being answered as it grew: that limit
+	pace   gauge     // lately, whatever the limit
+	skip   float64   // answers that say nothing yet: those inside were let in under another limit
+	now    gauge     // since the last conclusion
+	fresh  gauge     // of that, of those let in since the dip began
+	left   float64   // clients that left meanwhile
+	recent gauge     // at the limit, lately
+	high   gauge     // at the limit
+	fewer  gauge     // at another one, before it grew for the first time without…
+	fewest float64   // …so much more being answered as it grew: that limit
+	levels [32]level // what was answered at other limits
 
 	lost, given float64 // lately: clients that left, and answers
 	pardon      float64 // of so many to come nothing is concluded: those who are inside will leave, whatever the limit is now
 
 	low     latency    // at few in flight: in calm times and in dips
 	calmer  latency    // of those, lately, while nobody waits
+	base    latency    // of those, for minutes…
+	based   float64    // …so many seconds of calm
+	crept   bool       // S is that of base until a dip tells
 	known   bool       // W was measured
 	usual   float64    // how many are inside in calm times
 	batch   Window     // since the last study
@@ -160,6 +165,9 @@ func (k *Knee) Look(now time.Duration, win *Window, f Flow) {
 			k.dipped.add(win, 1)
 		}
 		k.batch.join(win)
+	}
+	if f.Left > 0 {
+		k.batch.leave(f.Left, f.Stayed)
 	}
 	if win != nil && now >= k.study {
 		win = &k.batch
@@ -290,7 +298,8 @@ func (k *Knee) scale(endpoints int) {
 	k.endpoints = e
 	k.workers = max(k.workers*by, 1)
 	k.dip = 0
-	k.low = latency{}
+	k.low, k.levels = latency{}, [32]level{}
+	k.rebase()
 	k.set(k.limit * by)
 	k.high, k.fewer = gauge{}, gauge{}
 }
@@ -336,13 +345,19 @@ func (k *Knee) calm(win *Window, f Flow) {
 	}
 	k.calmer.add(n, took, win.Logs, math.Exp(-n/max(10, 20*noise)))
 	inside := k.period.inside()
-	if k.late(noise) {
-		if inside > float64(k.endpoints)+0.5 {
-			k.slower(f)
-			return
-		}
-		k.low = k.calmer // there was nobody to wait for: the work takes longer
+	switch late, creeps := later(k.low, k.calmer, noise), k.creeps(noise); {
+	case !late && !creeps:
+		k.settle(n, took, win.Logs)
+	case inside <= float64(k.endpoints)+0.5: // there was nobody to wait for: the work takes longer
+		k.low = k.calmer
 		k.service = k.low.mean()
+		k.rebase()
+	case late:
+		k.slower(f)
+		return
+	default:
+		k.creep(f)
+		return
 	}
 	if k.usual == 0 {
 		k.usual = inside
@@ -373,20 +388,6 @@ func (k *Knee) calm(win *Window, f Flow) {
 		k.limit = math.Ceil(2 * peak)
 		k.high, k.recent = gauge{}, gauge{}
 	}
-}
-
-// late reports whether answers, though nobody waits, come much later than they used to: all of them, as a queue at the endpoints makes it, and not some. The quick ones
-// come first: where work is of very different lengths, few of them do not tell what they used to.
-func (k *Knee) late(noise float64) bool {
-	was, is := k.low, k.calmer
-	if was.count < 8*max(1, noise) || was.told < 1 || is.mean() < max(3*was.mean(), was.mean()+free) {
-		return false
-	}
-	if was.count < beginsFew {
-		noise = max(noise, noiseBegins)
-	}
-	spread := math.Sqrt(math.Log1p(noise) * (1/was.told + 1/is.told))
-	return is.typical()-was.typical() > max(math.Log(2), 2.5*spread)
 }
 
 // slower sets a limit when answers come late. Where S is well known there is no haste to measure it anew: a burst of long work passes by itself, and a dip in its midst
@@ -426,7 +427,9 @@ func (k *Knee) conclude(now time.Duration, f Flow) {
 	} else {
 		k.high.add(part, math.Exp(-part.count/(100+200*doubt)))
 	}
+	k.note(part, surprise)
 	k.vouch()
+	k.recall()
 	if w := k.high.rate() * k.low.mean(); w > 0 && w < idleMost { // the least that can be inside keeps one place busy
 		k.low, k.known = latency{count: k.high.count, seconds: k.high.area}, false
 	}
@@ -450,10 +453,7 @@ func (k *Knee) vouch() {
 		return
 	}
 	unsure := math.Sqrt(k.doubt() * (1/k.fewer.count + 1/k.high.count))
-	most := k.fewest * max(1, k.high.rate()/k.fewer.rate()) * math.Exp(unsure)
-	if k.high.rate()*k.low.mean() > most {
-		k.low = latency{count: k.low.count, seconds: k.low.count * most / k.high.rate()}
-	}
+	k.atMost(k.fewest * max(1, k.high.rate()/k.fewer.rate()) * math.Exp(unsure))
 }
 
 // judge sets the limit for what is known. In doubt it is the higher one: a place too many costs a little latency, one too few costs work that is
@@ -479,7 +479,7 @@ func (k *Knee) judge(now time.Duration, f Flow) {
 			by = 2 * grows
 		}
 		k.grow(min(by, max(to/k.limit, 1.5)), f)
-	case to < 0.75*k.limit && !k.verified:
+	case to < 0.75*k.limit && !k.verified || k.crept && to < k.limit-0.5:
 		k.startDip(now, w, f)
 	default:
 		k.workers, k.known = max(w, 1), true

@@ -52,7 +52,7 @@ func (k *Knee) leave(f Flow) {
 		k.free /= 2 // it is minded
 		to = k.roomy(k.workers, k.Capacity(), 0)
 	default:
-		k.low, k.known, k.moments = latency{}, false, [3]float64{}
+		k.low, k.known, k.crept, k.moments = latency{}, false, false, [3]float64{}
 		if k.ceilingEnd > 0 { // who works for those who left may need some time
 			to = max(to, k.ceiling*givesAll/gives)
 		}

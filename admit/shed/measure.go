@@ -29,6 +29,16 @@ func (w *Window) join(o *Window) {
 	w.Peak = max(w.Peak, o.Peak)
 }
 
+// leave adds clients that left without an answer and were inside for so many seconds together: theirs would have taken longer still. Where all share the processor and clients wait for a
+// second, those who asked for something heavy leave first, and the light answers that remain looked quick, and as sure as a clock.
+func (w *Window) leave(n int, seconds float64) {
+	each := seconds / float64(n)
+	w.Total += int64(n)
+	w.Seconds += seconds
+	w.Squares += seconds * each
+	w.Logs += float64(n) * math.Log(max(each, 1e-6))
+}
+
 // gauge is how many answers came in how many seconds, and how many were inside, over time.
 type gauge struct{ count, time, area float64 }
 

@@ -174,6 +174,7 @@ func (p *play) leave(x *request) {
 	typical := min(p.core.Typical(x.n), max(seconds(1.5*service), 2*took))
 	if took > min(typical/3, seconds(p.mean)) || p.recent < x.began {
 		p.hasty++
+		p.stayed += min(took.Seconds(), outlier*p.mean+0.001)
 	}
 	p.ends(x)
 	if took >= typical {
@@ -209,8 +210,8 @@ func (p *play) look() {
 		return
 	}
 	p.inside(0)
-	f := shed.Flow{InFlight: p.inFlight, Endpoints: len(p.servers), Answers: p.answers, OldAnswers: p.toOld, Area: p.area, OldArea: p.oldArea, Left: p.hasty, Old: p.old}
-	p.answers, p.toOld, p.area, p.oldArea, p.hasty = 0, 0, 0, 0, 0
+	f := shed.Flow{InFlight: p.inFlight, Endpoints: len(p.servers), Answers: p.answers, OldAnswers: p.toOld, Area: p.area, OldArea: p.oldArea, Left: p.hasty, Stayed: p.stayed, Old: p.old}
+	p.answers, p.toOld, p.area, p.oldArea, p.hasty, p.stayed = 0, 0, 0, 0, 0, 0
 	if !p.core.Studies(p.now) {
 		p.core.Look(p.now, nil, f)
 	} else {

@@ -153,7 +153,8 @@ type play struct {
 	since    time.Duration
 	answers  int           // since then
 	toOld    int           // of these, to those from before the era
-	hasty    int           // clients that left since then
+	hasty    int           // clients that left since then…
+	stayed   float64       // …and the seconds that they were inside
 	recent   time.Duration // the last answer
 	win      shed.Window
 	nextLook time.Duration

@@ -1,0 +1,54 @@
+package shed
+
+import (
+	"math"
+	"time"
+)
+
+// Numbers of what calm times show in the long run.
+const (
+	baseLasts    = time.Minute // of calm, in which what is known of it fades…
+	baseServices = 1000.0      // …or so many service times
+	baseLeast    = 40.0        // service times of calm that make a base
+)
+
+// later reports whether answers, though nobody waits, come much later than they used to: all of them, as a queue at the endpoints makes it, and not some. The quick ones
+// come first: where work is of very different lengths, few of them do not tell what they used to.
+func later(was, is latency, noise float64) bool {
+	if was.count < 8*max(1, noise) || was.told < 1 || is.mean() < max(3*was.mean(), was.mean()+free) {
+		return false
+	}
+	if was.count < beginsFew {
+		noise = max(noise, noiseBegins)
+	}
+	spread := math.Sqrt(math.Log1p(noise) * (1/was.told + 1/is.told))
+	return is.typical()-was.typical() > max(math.Log(2), 2.5*spread)
+}
+
+// settle learns what answers take in calm times, in the long run: S follows them within a hundred.
+func (k *Knee) settle(n, seconds, logs float64) {
+	count, keep := n, 1.0
+	if k.founded() {
+		keep = math.Exp(-k.period.time / max(baseLasts.Seconds(), baseServices*k.service))
+		count = k.base.count * (1 - keep)
+	}
+	k.base.add(count, count*seconds/n, count*logs/n, keep)
+	k.based = k.based*keep + k.period.time
+}
+
+// founded reports whether the base was seen for long enough.
+func (k *Knee) founded() bool { return k.base.count >= beginsFew && k.based > baseLeast*k.base.mean() }
+
+// creeps reports whether answers take much longer than in the long run. A queue that grows by a tenth of what is answered looks, from one moment to the next, like work that gets
+// slower: S went up with it, the limit with what was used, nobody ever waited, and twenty processors let in four hundred.
+func (k *Knee) creeps(noise float64) bool { return k.founded() && later(k.base, k.calmer, noise) }
+
+// creep holds the limit, with the S of before, until a dip tells. It may be that the work did become slower: nobody is to be refused for that.
+func (k *Knee) creep(f Flow) {
+	k.low = k.base
+	k.slower(f)
+	k.verified, k.crept = false, true
+}
+
+// rebase begins a new base: S was learned anew.
+func (k *Knee) rebase() { k.base, k.based, k.crept = latency{}, 0, false }
