@@ -166,9 +166,7 @@ func (k *Knee) Look(now time.Duration, win *Window, f Flow) {
 		}
 		k.batch.join(win)
 	}
-	if f.Left > 0 {
-		k.batch.leave(f.Left, f.Stayed)
-	}
+	k.batch.leave(f.Left, f.Stayed)
 	if win != nil && now >= k.study {
 		win = &k.batch
 		k.scatter(win)
