@@ -23,7 +23,7 @@ func situations() []situation {
 		return situation{fmt.Sprintf("%gx", m), func(s time.Duration) []Step { return []Step{{Demand: 0.7}, {At: 2 * s, Demand: m}} }, 7, 32, 0.4, 0}
 	}
 	return []situation{
-		over(1.5), over(2), over(5), over(10),
+		over(1.1), over(1.5), over(2), over(5), over(10),
 		{"cold 2x", func(time.Duration) []Step { return []Step{{Demand: 2}} }, 0, 15, 0.4, 0},
 		{"cold 10x", func(time.Duration) []Step { return []Step{{Demand: 10}} }, 0, 15, 0.4, 0},
 		{"spike", func(s time.Duration) []Step {
@@ -62,6 +62,12 @@ func Grid(out io.Writer, seed uint64) float64 {
 			}
 		}
 	}
+	for _, workers := range []int{5, 20} {
+		for _, dist := range []string{exp, mixed} {
+			fmt.Fprintf(t, "%d shared\t%v\t%s\t", workers, sharedService, dist)
+			least = min(least, row(t, func(s *situation) (float64, bool) { return s.shared(seed, workers, dist) }))
+		}
+	}
 	for _, workers := range []int{1, 3, 20} {
 		for _, dist := range []string{fixed, exp} {
 			fmt.Fprintf(t, "5 x %d\tuneven\t%s\t", workers, dist)
@@ -93,6 +99,17 @@ func row(out io.Writer, cell func(*situation) (share float64, calm bool)) float6
 func (s *situation) play(seed uint64, workers int, service time.Duration, dist string) (share float64, calm bool) {
 	second := max(10*service, 200*time.Millisecond)
 	w := World{Seed: seed, Endpoints: 1, Workers: workers, Service: service, Dist: dist, Timeout: second, Critical: s.critical,
+		Length: time.Duration(s.to) * second, Steps: s.steps(second)}
+	return s.compare(&w, second)
+}
+
+// sharedService is how long processors that are shared work on a request.
+const sharedService = 50 * time.Millisecond
+
+// shared is a cell of a row with processors that all who are inside share.
+func (s *situation) shared(seed uint64, workers int, dist string) (share float64, calm bool) {
+	const second = 10 * sharedService
+	w := World{Seed: seed, Endpoints: 1, Workers: workers, Service: sharedService, Dist: dist, Sharing: true, Timeout: 2 * second, Critical: s.critical,
 		Length: time.Duration(s.to) * second, Steps: s.steps(second)}
 	return s.compare(&w, second)
 }
