@@ -76,4 +76,18 @@ func TestLeaversCount(t *testing.T) {
 	if w.Total != 100 || math.Abs(w.Seconds-19) > 1e-9 || math.Abs(w.Squares-10.9) > 1e-9 || math.Abs(w.Logs-90*math.Log(0.1)) > 1e-9 {
 		t.Errorf("%+v", w)
 	}
+	for _, c := range []struct {
+		s    float64 // that is known; 0: none
+		top  int     // 0: nothing was answered ever
+		want int64
+	}{{0, 0, 0}, {0, 1, 3}, {1.5, 1, 3}, {2.5, 1, 0}} {
+		k := NewKnee(1)
+		k.fill.top = c.top
+		if c.s > 0 {
+			k.low = alike(100, c.s)
+		}
+		if k.gone(Flow{Left: 3, Stayed: 3}); k.batch.Total != c.want {
+			t.Errorf("%+v: %d of those who left after a second count", c, k.batch.Total)
+		}
+	}
 }

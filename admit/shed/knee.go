@@ -166,7 +166,7 @@ func (k *Knee) Look(now time.Duration, win *Window, f Flow) {
 		}
 		k.batch.join(win)
 	}
-	k.batch.leave(f.Left, f.Stayed)
+	k.gone(f)
 	if win != nil && now >= k.study {
 		win = &k.batch
 		k.scatter(win)

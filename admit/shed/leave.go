@@ -30,6 +30,14 @@ func (k *Knee) leaves(f Flow) bool {
 	return k.lost > k.given*leaving && (k.lost >= leftLeast || k.lost >= unheardMost && k.unheard(f))
 }
 
+// gone counts clients that left after more than half of S as answers, once there were any. Those who leave sooner say nothing: with them, ten requests that gave endpoints ten milliseconds each made S of a pool that
+// never answered, and the next was refused as its time would not do.
+func (k *Knee) gone(f Flow) {
+	if k.fill.top > 0 && f.Left > 0 && f.Stayed > k.low.mean()*float64(f.Left)/2 {
+		k.batch.leave(f.Left, f.Stayed)
+	}
+}
+
 // unheard reports whether nothing was answered ever, and more want to come in. While there is room, some who do not wait for a long answer show nothing.
 func (k *Knee) unheard(f Flow) bool {
 	return k.pressed(f) && k.fill.top == 0 && k.high.count == 0 && k.low.count == 0

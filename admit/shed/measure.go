@@ -32,9 +32,6 @@ func (w *Window) join(o *Window) {
 // leave adds clients that left without an answer and were inside for so many seconds together: theirs would have taken longer still. Where all share the processor and clients wait for a
 // second, those who asked for something heavy leave first, and the light answers that remain looked quick, and as sure as a clock.
 func (w *Window) leave(n int, seconds float64) {
-	if n == 0 {
-		return
-	}
 	each := seconds / float64(n)
 	w.Total += int64(n)
 	w.Seconds += seconds
