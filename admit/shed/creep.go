@@ -25,7 +25,7 @@ func later(was, is latency, noise float64) bool {
 	return is.typical()-was.typical() > max(math.Log(2), 2.5*spread)
 }
 
-// settle learns what answers take in calm times, in the long run: S follows them within a hundred.
+// settle learns what answers take in calm times, in the long run: S follows them within a hundred answers.
 func (k *Knee) settle(n, seconds, logs float64) {
 	count, keep := n, 1.0
 	if k.founded() {

@@ -44,6 +44,9 @@ const wanted = 0.85
 // longerMost bounds what worlds cost: a thousand that are ten times as long take some minutes.
 const longerMost = 100
 
+// worldsMost bounds how many are played: ten thousand take some minutes.
+const worldsMost = 1_000_000
+
 // Main is bench shed.
 func Main(ctx context.Context, args []string) int {
 	flags := flag.NewFlagSet("shed", flag.ContinueOnError)
@@ -59,6 +62,14 @@ func Main(ctx context.Context, args []string) int {
 	}
 	if !(*longer > 0 && *longer <= longerMost) { // nor NaN
 		fmt.Fprintf(os.Stderr, "bench shed: -longer is %v, allowed is more than 0, at the most %d\n", *longer, longerMost)
+		return 2
+	}
+	if *n < 1 || *n > worldsMost {
+		fmt.Fprintf(os.Stderr, "bench shed: -worlds is %d, allowed are 1 to %d\n", *n, worldsMost)
+		return 2
+	}
+	if *worst < 0 {
+		fmt.Fprintf(os.Stderr, "bench shed: -worst is %d, allowed is 0 or more\n", *worst)
 		return 2
 	}
 	if *grid && *longer != 1 {

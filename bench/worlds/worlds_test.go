@@ -1,6 +1,7 @@
 package worlds
 
 import (
+	"strings"
 	"testing"
 	"time"
 )
@@ -117,6 +118,15 @@ func TestJumpsAreNotFlooded(t *testing.T) {
 			if v := Judge(w, learns); v.Goodput < 0.6 {
 				t.Errorf("seed %d, leaving is not seen %v: %.2f of the good answers of a gate that is told the truth, want 0.6", seed, ignores, v.Goodput)
 			}
+		}
+	}
+}
+
+// TestWrongFlags: bench shed says what is wrong and plays nothing.
+func TestWrongFlags(t *testing.T) {
+	for _, wrong := range []string{"-worlds 0", "-worlds -1", "-worlds 2000000", "-worlds 1 -worst -1", "-worlds 1 -longer 0", "-worlds 1 -longer NaN", "-grid -longer 2"} {
+		if code := Main(t.Context(), strings.Fields(wrong)); code != 2 {
+			t.Errorf("%s: exit code %d, want 2", wrong, code)
 		}
 	}
 }
