@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"slices"
@@ -373,10 +374,14 @@ func (n *Node) event(kind, text string) {
 }
 
 // files are the files that make the site, for the watcher.
-func (n *Node) files() []string {
+func (n *Node) files() map[string]fs.FileInfo {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.site.Files
+	list := make(map[string]fs.FileInfo, len(n.site.Files))
+	for _, path := range n.site.Files {
+		list[path] = nil
+	}
+	return list
 }
 
 // flight finds or makes the gauge of a listener.

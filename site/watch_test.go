@@ -2,6 +2,8 @@ package site
 
 import (
 	"context"
+	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"sync"
@@ -25,10 +27,10 @@ func TestWatch(t *testing.T) {
 	link(t, "..data/pools.yaml", at("pools.yaml"))
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		files := []string{at("site.yaml"), at("pools.yaml")}
+		files := map[string]fs.FileInfo{at("site.yaml"): nil, at("pools.yaml"): nil}
 		var mu sync.Mutex // over what both goroutines touch; fake time orders them, but the race detector cannot know
 		calls, during := 0, func() {}
-		named := func() []string { mu.Lock(); defer mu.Unlock(); return files }
+		named := func() map[string]fs.FileInfo { mu.Lock(); defer mu.Unlock(); return maps.Clone(files) }
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
@@ -71,12 +73,23 @@ func TestWatch(t *testing.T) {
 		tick(5, "and read too")
 		write(t, at("new.yaml"), "1")
 		mu.Lock()
-		files = append(files, at("new.yaml"))
+		files[at("new.yaml")] = nil
 		mu.Unlock()
 		tick(5, "a file that is named newly is no change")
 		write(t, at("new.yaml"), "22")
 		tick(5, "but what happens to it")
 		tick(6, "is")
+		write(t, at("late.yaml"), "1")
+		read, err := os.Stat(at("late.yaml"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		write(t, at("late.yaml"), "22")
+		mu.Lock()
+		files[at("late.yaml")] = read
+		mu.Unlock()
+		tick(6, "not as it was read, though it is named newly")
+		tick(7, "is a change")
 		cancel()
 		<-done
 	})

@@ -201,6 +201,7 @@ func TestFilesAreReadAgain(t *testing.T) {
 		done := make(chan struct{})
 		go func() { defer close(done); store.Run(ctx) }()
 		defer func() { cancel(); <-done }()
+		synctest.Wait() // the first look is before there are files: what they were when they were read counts, not when first seen
 		cfg := jwtSite(site.JWT{Key: keys})
 		cfg.Region = &site.Region{MMDB: path}
 		f, err := store.Finder(cfg)

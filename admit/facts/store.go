@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"os"
 	"slices"
@@ -265,22 +266,18 @@ func (s *Store) Run(ctx context.Context) error {
 	}
 }
 
-// files are the files to look at.
-func (s *Store) files() []string {
+// files are the files to look at, as they were when they were read.
+func (s *Store) files() map[string]os.FileInfo {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	list := make([]string, 0, len(s.seen))
-	for path := range s.seen {
-		list = append(list, path)
-	}
-	return list
+	return maps.Clone(s.seen)
 }
 
 // reread reads files again that have changed. A bad one leaves the old state in use and is told.
 func (s *Store) reread() {
-	for _, path := range s.files() {
+	for path, old := range s.files() {
 		s.mu.Lock()
-		set, db, old := s.sets[path], s.databases[path], s.seen[path]
+		set, db := s.sets[path], s.databases[path]
 		s.mu.Unlock()
 		now, err := os.Stat(path)
 		if err == nil && old != nil && now.Size() == old.Size() && now.ModTime().Equal(old.ModTime()) && os.SameFile(now, old) {
