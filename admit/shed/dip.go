@@ -13,15 +13,15 @@ func (k *Knee) startDip(now time.Duration, w float64, f Flow) {
 		}
 	}
 	k.missed = 0
-	to := dipTo * w
+	to, depth := dipTo*w, k.depth
 	if k.deeper {
-		to /= 2
+		to, depth = to/2, depth/2
 	}
 	least := k.limit
 	if k.known { // else w may be far off
 		least = min(least, headroom*max(w, k.workers))
 	}
-	to = max(math.Floor(min(max(to, least*k.depth), 0.75*k.limit)), 1, float64(k.endpoints))
+	to = max(math.Floor(min(max(to, least*depth), 0.75*k.limit)), 1, float64(k.endpoints))
 	k.nextDip = now + seconds(dipEvery*k.service)
 	if to > k.limit-0.5 { // there are as few as there can be: what is seen here is all that can be known of S
 		if k.high.count > 0 {
@@ -63,7 +63,13 @@ func (k *Knee) endDip(now time.Duration, f Flow) {
 	k.depth = max(0.9*k.depth, dipLeast)
 	s, bound := k.showed(part, fresh)
 	before := k.low.mean()
-	anew := s != before && (k.deeper || !k.verified) || before > 0 && apart(s, before, k.doubt(), part.count, k.low.count)
+	if !least && k.above(s, part) {
+		k.deeper, k.agreed, k.nextDip = true, 0, now
+		k.judge(now, f)
+		return
+	}
+	// Nobody takes longer where fewer are: a deeper dip that shows more than the one before it has six answers, and is chance.
+	anew := s != before && (k.deeper && s < before || !k.verified) || before > 0 && apart(s, before, k.doubt(), part.count, k.low.count)
 	if anew || !least && s > wrong*before && k.idle(fresh) { // of a dip to one place there are six answers: believed, they cost two processors two thirds of what they could do
 		k.low = latency{}
 		k.rebase()
@@ -104,8 +110,24 @@ func (k *Knee) idle(fresh gauge) bool {
 // Of a dip that bounds S the rate does not count: leftovers lower it, and quick ones raise it. A deeper one each time that it looked high cost half a hundredth of all answers in random worlds.
 func (k *Knee) showed(part, fresh gauge) (s float64, bound bool) {
 	known, most, least := k.low.mean(), part.area/part.count, fresh.area/max(fresh.count, 1)
+	if limit := k.high.area / k.high.count; fresh.count >= freshLeast && most > limit { // nobody takes longer where fewer are: they are of before
+		most = min(most, max(least, limit))
+	}
 	if known == 0 || fresh.count < freshLeast || least >= most || most >= clearly*k.high.area/k.high.count {
 		return most, false
 	}
 	return max(least, min(known, most)), true
+}
+
+// above reports whether a dip that showed a far longer S than is known rather was above the knee than that S is: then as many are answered as at the limit, within chance,
+// and what is seen is a queue. S that is known may be of another time, so it speaks against the dip only so much. Of five processors that all share with one heavy request in ten,
+// dips to twice as many made S three times as long, and the limit went from 20 to 160.
+func (k *Knee) above(s float64, part gauge) bool {
+	known := k.low.mean()
+	if known == 0 || s <= known {
+		return false
+	}
+	longer, fewer := math.Log(s/known), math.Log(part.rate()/k.high.rate())
+	against := min(longer*longer/(1/k.low.count+1/part.count), aboveMost*k.doubt())
+	return against > k.doubt() && fewer*fewer/(1/part.count+1/k.high.count) < against
 }

@@ -23,6 +23,9 @@ func TestShowed(t *testing.T) {
 		{"too few newcomers were answered", 0.1, 60, 3, 0.2, 0.05, 0.2, false},
 		{"newcomers took longer than all", 0.1, 60, 40, 0.2, 0.25, 0.2, false},
 		{"nobody waited at the limit", 0.1, 60, 40, 0.35, 0.05, 0.35, false},
+		{"longer than at the limit: of before", 0.1, 60, 40, 0.5, 0.05, 0.4, false},
+		{"newcomers took longer than at the limit too", 0.1, 60, 40, 0.5, 0.45, 0.45, false},
+		{"longer than at the limit, of few newcomers", 0.1, 60, 3, 0.5, 0.05, 0.5, false},
 	} {
 		k := NewKnee(1)
 		k.dip, k.high = 10, gauge{count: 100, time: 1, area: 40}
@@ -63,6 +66,76 @@ func TestDipBelowAnIdleLimit(t *testing.T) {
 		k.endDip(time.Minute, Flow{InFlight: int(c.dip), Waiting: 8, Endpoints: 1})
 		if s := k.low.mean(); (math.Abs(s-0.58) < 1e-9) != c.anew {
 			t.Errorf("%s: S %.3f s after the dip", c.name, s)
+		}
+	}
+}
+
+// TestAbove: S was 50 ms, of 24 answers, and 40 are inside. A dip of 64 answers shows 150 ms.
+func TestAbove(t *testing.T) {
+	const verified = 1.5 // of noise: there were dips since the last surprise
+	for _, c := range []struct {
+		name        string
+		known, s    float64 // S in seconds
+		dip, limit  float64 // answers per second…
+		places      float64 // …of the dip
+		noise       float64
+		above, tell bool // tell: the dip told S
+	}{
+		{"nearly as many were answered as at the limit", 0.05, 0.15, 80, 100, 12, 1, true, false},
+		{"more than at the limit", 0.05, 0.15, 120, 100, 12, 1, true, false},
+		{"a third of it", 0.05, 0.15, 33, 100, 12, 1, false, true},
+		{"by chance", 0.05, 0.06, 98, 100, 12, 1, false, true},
+		{"S is shorter", 0.05, 0.02, 80, 100, 12, 1, false, true},
+		{"ten times as long, and half as many", 0.05, 0.5, 50, 100, 12, 1, false, true}, // S that is known says no more against it than against 150 ms
+		{"nearly as many, after other dips", 0.05, 0.15, 80, 100, 12, verified, true, false},
+		{"of one place", 0.05, 0.15, 80, 100, 1, 1, true, true},                         // there is none below it
+		{"nothing was known", 0, 0.15, 80, 100, 12, 1, false, true},
+	} {
+		k := NewKnee(1)
+		k.limit, k.dip, k.reached, k.turned, k.known = 40, c.places, true, true, true
+		k.moments, k.service = [3]float64{100, 5, 0.25 * c.noise}, c.known
+		k.verified = c.noise == verified
+		k.high = gauge{60, 60 / c.limit, 60 * 40 / c.limit}
+		if c.known > 0 {
+			k.low = latency{count: 24, seconds: 24 * c.known}
+		}
+		part := gauge{64, 64 / c.dip, 64 * c.s}
+		if got := k.above(c.s, part); got != c.above {
+			t.Errorf("%s: above %v", c.name, got)
+		}
+		k.now = part
+		k.endDip(time.Minute, Flow{InFlight: 12, Waiting: 8, Endpoints: 1})
+		if s := k.low.mean(); (math.Abs(s-c.known) > 1e-9) != c.tell || !c.tell && (!k.deeper || !k.verified && k.dip != 1 || k.verified && k.nextDip != time.Minute) {
+			t.Errorf("%s: S %.3f s after the dip, deeper %v, and one to %v follows", c.name, s, k.deeper, k.dip)
+		}
+	}
+}
+
+// TestDeeperDip: after a dip that was above the knee comes one to half as many, whatever the least part of the limit is. S that it shows is no longer than what was seen before.
+func TestDeeperDip(t *testing.T) {
+	k := NewKnee(1)
+	k.limit, k.known, k.workers, k.depth, k.deeper, k.verified = 20, true, 8, 0.75, true, true
+	k.high, k.low, k.service, k.moments = gauge{100, 1, 20}, latency{count: 16, seconds: 0.8}, 0.05, [3]float64{100, 5, 0.25}
+	k.startDip(time.Minute, 8, Flow{InFlight: 20, Waiting: 8, Endpoints: 1})
+	if want := 4.0; k.dip != want { // 0.75/2 of 1.4 x 8
+		t.Fatalf("a dip to %v, want %v", k.dip, want)
+	}
+	k.reached, k.now = true, gauge{8, 0.16, 8 * 0.08}
+	k.endDip(time.Minute+time.Second, Flow{InFlight: 4, Waiting: 8, Endpoints: 1})
+	if want := (fades*16*0.05 + 8*0.08) / (fades*16 + 8); math.Abs(k.low.mean()-want) > 1e-6 {
+		t.Errorf("S %.4f s, want %.4f", k.low.mean(), want)
+	}
+}
+
+// TestNeed: the more answers scatter, the more of them make a conclusion.
+func TestNeed(t *testing.T) {
+	for _, c := range []struct{ noise, limit, dip, want float64 }{
+		{1, 5, 0, 8}, {4, 5, 0, 32}, {4, 100, 0, 100}, {1, 5, 3, 9}, {4, 5, 3, 27}, {8, 100, 50, 100},
+	} {
+		k := NewKnee(1)
+		k.known, k.limit, k.dip, k.moments = true, c.limit, c.dip, [3]float64{100, 100, 100 * c.noise}
+		if got := k.need(); got != c.want {
+			t.Errorf("noise %v, limit %v, a dip to %v: %v answers, want %v", c.noise, c.limit, c.dip, got, c.want)
 		}
 	}
 }

@@ -26,6 +26,7 @@ const (
 	agreeing    = 2     // dips that showed what was known before are enough to believe that nobody is stuck
 	freshLeast  = 4     // answers to those let in since a dip began bound what it showed
 	wrong       = 1.5   // times the S that is known a dip must show where nobody waits, for that not to be chance
+	aboveMost   = 6.0   // variances that S that is known counts for, when a dip shows a longer one
 	inVain      = 3     // dips in a row that told nothing, as those inside take long: what came before them was too short for S, and all that is known is how long answers take
 	fades       = 0.85  // of what dips showed before remains after another one
 	dipLeast    = 0.25  // of the limit, when little is known
@@ -240,13 +241,13 @@ func (k *Knee) Ready() bool { return k.now.count+k.left >= k.need() }
 // need is how many answers make a conclusion.
 func (k *Knee) need() float64 {
 	if k.dip > 0 {
-		n := max(3, min(8*k.doubt(), 6*k.dip))
+		n := max(3, min(8*k.doubt(), 9*k.dip))
 		return math.Ceil(n/k.dip) * k.dip // places of a server that always takes the same time come in turns
 	}
 	if !k.known {
 		return max(8, min(k.limit, coldMost), 4*k.doubt())
 	}
-	return max(8, k.limit, 4*k.doubt())
+	return max(8, k.limit, 8*k.doubt())
 }
 
 // Limit is how many exchanges may be in flight.
