@@ -87,11 +87,12 @@ func (k *Knee) endDip(now time.Duration, f Flow) {
 		k.agreed = 0
 	}
 	k.judge(now, f)
+	k.judged = k.limit
 	switch {
 	case k.dip > 0:
 	case k.deeper:
 		k.nextDip = now
-	case sure || math.Abs(math.Log(k.limit/limit)) < 0.1:
+	case sure || k.limit > 0.9*limit: // a higher one tells more than another dip from before it would
 		k.nextDip = now + time.Duration(dipEvery*float64(took))
 	}
 }

@@ -88,7 +88,7 @@ func TestAbove(t *testing.T) {
 		{"S is shorter", 0.05, 0.02, 80, 100, 12, 1, false, true},
 		{"ten times as long, and half as many", 0.05, 0.5, 50, 100, 12, 1, false, true}, // S that is known says no more against it than against 150 ms
 		{"nearly as many, after other dips", 0.05, 0.15, 80, 100, 12, verified, true, false},
-		{"of one place", 0.05, 0.15, 80, 100, 1, 1, true, true},                         // there is none below it
+		{"of one place", 0.05, 0.15, 80, 100, 1, 1, true, true}, // there is none below it
 		{"nothing was known", 0, 0.15, 80, 100, 12, 1, false, true},
 	} {
 		k := NewKnee(1)
@@ -136,6 +136,44 @@ func TestNeed(t *testing.T) {
 		k.known, k.limit, k.dip, k.moments = true, c.limit, c.dip, [3]float64{100, 100, 100 * c.noise}
 		if got := k.need(); got != c.want {
 			t.Errorf("noise %v, limit %v, a dip to %v: %v answers, want %v", c.noise, c.limit, c.dip, got, c.want)
+		}
+	}
+}
+
+// TestNextDip: when a dip follows one that took two seconds, with a limit of 30 before it.
+func TestNextDip(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		workers float64 // W by what the dip shows
+		after   time.Duration
+	}{
+		{"the limit stays", 20, 80 * time.Second},
+		{"it rises", 25, 80 * time.Second},
+		{"it falls", 15, 2 * time.Second},
+	} {
+		k := NewKnee(1)
+		k.limit, k.dip, k.reached, k.turned, k.known, k.verified, k.workers = 30, 10, true, true, true, true, 40
+		k.moments, k.service, k.high = [3]float64{100, 10, 0.05}, 0.1, gauge{1000, 10 / c.workers * 10, 300 / c.workers * 100}
+		k.low, k.dipFrom, k.at = latency{count: 1000, seconds: 100}, time.Minute, time.Minute
+		k.now = gauge{1000, 10, 100}
+		k.endDip(time.Minute+2*time.Second, Flow{InFlight: 10, Waiting: 8, Endpoints: 1})
+		if got := k.nextDip - time.Minute - 2*time.Second; k.dip > 0 || got != c.after || k.judged != k.limit {
+			t.Errorf("%s: to %v, and the next dip after %v, want %v", c.name, k.limit, got, c.after)
+		}
+	}
+}
+
+// TestDipAgainWhenTheLimitFell: at a limit of 60 % of what it was after the last dip, what that one told is looked at again.
+func TestDipAgainWhenTheLimitFell(t *testing.T) {
+	for limit, again := range map[float64]bool{30: true, 45: false} {
+		k := NewKnee(1)
+		k.limit, k.judged, k.known, k.verified, k.workers, k.nextDip = limit, 50, true, true, limit/2, time.Hour
+		k.moments, k.service = [3]float64{100, 10, 0.05}, 0.1
+		k.high, k.low = gauge{1000, 1000 / (limit / 2) / 10, 200}, latency{count: 1000, seconds: 100}
+		k.now = gauge{100, 100 / (limit / 2) / 10, 20}
+		k.conclude(time.Minute, Flow{InFlight: int(limit), Waiting: 8, Endpoints: 1})
+		if (k.dip > 0) != again {
+			t.Errorf("limit %v: a dip to %v", limit, k.dip)
 		}
 	}
 }

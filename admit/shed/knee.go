@@ -32,7 +32,8 @@ const (
 	dipLeast    = 0.25  // of the limit, when little is known
 	dipEvery    = 40.0  // dips last a fortieth of the time, and cost a third of the answers meanwhile…
 	missedMost  = 4     // conclusions that fell between two bursts of answers, when nobody waits just then. Where all take the same time all of them can
-	dipSoon     = 1.0   // …half of it while they still find something new
+	dipSoon     = 1.0   // …half of it while the limit falls by them, or they tell nothing…
+	fell        = 0.7   // …and at once when the limit fell to this part of what it was after the last one
 	differs     = 0.15  // changes of a rate's logarithm that are worth to be seen…
 	deviations  = 3.5   // …when they are so many standard deviations
 	noiseLeast  = 0.05  // squared coefficient of variation: what a network adds to service that always takes the same time
@@ -133,6 +134,7 @@ type Knee struct {
 	turned   bool          // hardly anybody of those inside was as it began
 	turnEnd  time.Duration // then it is not waited for any more
 	agreed   int           // dips in a row that showed what was known
+	judged   float64       // the limit after the last dip
 	dipFrom  time.Duration
 	inDips   time.Duration // all that have ended
 	dipEnd   time.Duration
@@ -425,6 +427,9 @@ func (k *Knee) conclude(now time.Duration, f Flow) {
 		k.high, k.recent, k.verified, k.nextDip, k.agreed = part, part, false, now, 0
 	} else {
 		k.high.add(part, math.Exp(-part.count/(100+200*doubt)))
+	}
+	if k.limit < fell*k.judged { // the rate at it, too: what that dip was compared with was not what lasts
+		k.nextDip, k.judged = now, 0
 	}
 	k.note(part, surprise)
 	k.vouch()
