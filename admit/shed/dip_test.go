@@ -145,14 +145,16 @@ func TestNextDip(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		workers float64 // W by what the dip shows
+		known   float64 // W that was known
 		after   time.Duration
 	}{
-		{"the limit stays", 20, 80 * time.Second},
-		{"it rises", 25, 80 * time.Second},
-		{"it falls", 15, 2 * time.Second},
+		{"the limit stays", 20, 40, 80 * time.Second},
+		{"it rises", 25, 40, 80 * time.Second},
+		{"it falls", 15, 40, 2 * time.Second},
+		{"it falls by little to what was known", 18, 20, 80 * time.Second},
 	} {
 		k := NewKnee(1)
-		k.limit, k.dip, k.reached, k.turned, k.known, k.verified, k.workers = 30, 10, true, true, true, true, 40
+		k.limit, k.dip, k.reached, k.turned, k.known, k.verified, k.workers = 30, 10, true, true, true, true, c.known
 		k.moments, k.service, k.high = [3]float64{100, 10, 0.05}, 0.1, gauge{1000, 10 / c.workers * 10, 300 / c.workers * 100}
 		k.low, k.dipFrom, k.at = latency{count: 1000, seconds: 100}, time.Minute, time.Minute
 		k.now = gauge{1000, 10, 100}
