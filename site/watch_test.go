@@ -104,6 +104,24 @@ func TestWatchLate(t *testing.T) {
 	})
 }
 
+// TestWatchNamedByReload: a file that the call of changed names is known from there on, and not from the next look.
+func TestWatchNamedByReload(t *testing.T) {
+	first, second := filepath.Join(t.TempDir(), "first.yaml"), filepath.Join(t.TempDir(), "second.yaml")
+	write(t, first, "1")
+	write(t, second, "1")
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		files, calls := map[string]fs.FileInfo{first: nil}, 0
+		time.AfterFunc(time.Second/2, func() { write(t, first, "22") })
+		time.AfterFunc(5*time.Second/2, func() { write(t, second, "22") }) // it was named after two seconds
+		Watch(ctx, func() map[string]fs.FileInfo { return files }, time.Second, func() { files[second] = nil; calls++ })
+		if calls != 2 {
+			t.Errorf("%d calls, want two", calls)
+		}
+	})
+}
+
 // link points a name elsewhere in one step, as config maps do.
 func link(t *testing.T, to, name string) {
 	t.Helper()
