@@ -271,6 +271,55 @@ func TestLowerLimitShortensAnswers(t *testing.T) {
 	}
 }
 
+// TestSIsNotOfAHigherLimit: 430 a second were answered with 135 inside, as each takes 250 ms. A burst of failures made nine of it, and a tenth is answered.
+func TestSIsNotOfAHigherLimit(t *testing.T) {
+	k := NewKnee(1)
+	k.limit, k.known, k.workers, k.moments = 135, true, 86, [3]float64{100, 25, 7}
+	k.low, k.service = alike(800, 0.25), 0.25
+	k.high = gauge{count: 314, time: 0.73, area: 0.73 * 86}
+	k.recent, k.here = k.high, k.high
+	if k.set(9); k.here.count != 0 {
+		t.Errorf("%v answers of a higher limit count for how long they take at nine", k.here.count)
+	}
+	k.now = gauge{count: 10, time: 0.2, area: 10 * 0.175}
+	k.conclude(time.Minute, Flow{InFlight: 9, Waiting: 8, Endpoints: 1})
+	if s := k.low.mean(); s < 0.17 {
+		t.Errorf("S is %.3f s, want what answers take at nine, or more", s)
+	}
+	for range 40 { // what lasts does tell
+		k.dip, k.nextDip, k.limit = 0, time.Hour, 9
+		k.now = gauge{count: 100, time: 1, area: 9}
+		k.conclude(time.Minute, Flow{InFlight: 9, Waiting: 8, Endpoints: 1})
+	}
+	if s := k.low.mean(); s > 0.1 {
+		t.Errorf("each answer takes 90 ms with nine inside, and S is %.3f s", s)
+	}
+}
+
+// TestTakes: what answers take at the limit, by the rate of before and by what was seen since it is what it is.
+func TestTakes(t *testing.T) {
+	for _, c := range []struct {
+		here gauge
+		want float64
+	}{
+		{gauge{}, 0.4},
+		{gauge{10, 0.1, 0.5}, 0.4}, // the quick ones come first
+		{gauge{10, 0.1, 9}, 0.9},
+	} {
+		k := NewKnee(1)
+		k.high, k.here = gauge{100, 1, 40}, c.here
+		if got := k.takes(); math.Abs(got-c.want) > 1e-9 {
+			t.Errorf("%v: %v s, want %v", c.here, got, c.want)
+		}
+	}
+	k := NewKnee(1)
+	k.known, k.limit, k.high, k.recent, k.here = true, 40, gauge{1000, 10, 400}, gauge{1000, 10, 400}, gauge{1000, 10, 400}
+	k.now = gauge{1000, 100, 4000}
+	if k.conclude(time.Second, Flow{Endpoints: 1}); k.here != k.high || k.here.count != 1000 {
+		t.Errorf("after capacity changed %v answers of before count for how long they take", k.here.count)
+	}
+}
+
 // TestVouch: at a limit of 20 there were 100 answers a second, each of some 100 ms by itself.
 func TestVouch(t *testing.T) {
 	for _, c := range []struct {

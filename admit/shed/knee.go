@@ -105,9 +105,11 @@ type Knee struct {
 	left   float64   // clients that left meanwhile
 	recent gauge     // at the limit, lately
 	high   gauge     // at the limit
+	here   gauge     // of that, since the limit is what it is
 	fewer  gauge     // at another one, before it grew for the first time without…
 	fewest float64   // …so much more being answered as it grew: that limit
 	levels [32]level // what was answered at other limits
+	trial  trial     // of a higher one
 
 	lost, given float64 // lately: clients that left, and answers
 	pardon      float64 // of so many to come nothing is concluded: those who are inside will leave, whatever the limit is now
@@ -299,7 +301,7 @@ func (k *Knee) scale(endpoints int) {
 	k.endpoints = e
 	k.workers = max(k.workers*by, 1)
 	k.dip = 0
-	k.low, k.levels = latency{}, [32]level{}
+	k.low, k.levels, k.trial = latency{}, [32]level{}, trial{}
 	k.rebase()
 	k.set(k.limit * by)
 	k.high, k.fewer = gauge{}, gauge{}
@@ -315,12 +317,16 @@ func (k *Knee) set(n float64) {
 	// The rate of before stands where fewer still keep the endpoints busy, and each is inside for as long as fewer take. With what it was at the old limit, S came
 	// out as seconds once the limit rose again.
 	k.high.area = min(k.high.area, n*k.high.time)
+	k.here = gauge{}
 	if n > k.limit && k.known {
 		// The light ones of those who are let in now are answered first, and the heavy ones when all who come meanwhile have slowed them down: for a while far more
 		// seems to be answered, the limit grew for it, and so on. This is how much longer than others those take who are met inside.
 		k.skip *= max(1, (1+k.doubt())/2)
 	}
 	k.limit = n
+	if n <= k.trial.limit {
+		k.trial.limit = 0
+	}
 }
 
 // move begins to count anew. Answers that come until those who were inside are gone do not show yet what the limit does.
@@ -338,7 +344,7 @@ func (k *Knee) calm(win *Window, f Flow) {
 	if n == 0 {
 		return
 	}
-	k.fewer = gauge{}
+	k.fewer, k.trial.limit = gauge{}, 0
 	noise := k.noise()
 	took := win.Seconds
 	if k.low.count < beginsFew { // the quick ones are answered first: those who are still inside tell how long the others take
@@ -420,25 +426,30 @@ func (k *Knee) conclude(now time.Duration, f Flow) {
 	doubt := k.doubt()
 	k.recent.add(part, math.Exp(-part.count/max(20*doubt, 2*k.limit)))
 	k.free = min(1.02*k.free, free)
+	keep := math.Exp(-part.count / (100 + 200*doubt))
+	k.here.add(part, keep)
 	surprise := false
 	if k.high.count > 0 && apart(k.recent.rate(), k.high.rate(), doubt, k.recent.count, k.high.count) {
 		surprise = true
 		k.fewer = gauge{}
-		k.high, k.recent, k.verified, k.nextDip, k.agreed = part, part, false, now, 0
+		k.high, k.here, k.recent, k.verified, k.nextDip, k.agreed = part, part, part, false, now, 0
 	} else {
-		k.high.add(part, math.Exp(-part.count/(100+200*doubt)))
+		k.high.add(part, keep)
 	}
 	if k.limit < fell*k.judged { // the rate at it, too: what that dip was compared with was not what lasts
 		k.nextDip, k.judged = now, 0
 	}
 	k.note(part, surprise)
+	if k.tries(surprise, f) {
+		return
+	}
 	k.vouch()
 	k.recall()
 	if w := k.high.rate() * k.low.mean(); w > 0 && w < idleMost { // the least that can be inside keeps one place busy
 		k.low, k.known = latency{count: k.high.count, seconds: k.high.area}, false
 	}
-	if k.high.count >= k.limit && k.low.mean() > k.high.area/k.high.count { // nobody waits longer where fewer are: S was of another time. The first to be answered are the quick ones, and do not show it
-		k.low = latency{count: k.high.count, seconds: k.high.area}
+	if takes := k.takes(); k.high.count >= k.limit && k.low.mean() > takes { // nobody waits longer where fewer are: S was of another time. The first to be answered are the quick ones, and do not show it
+		k.low = latency{count: k.high.count, seconds: k.high.count * takes}
 	}
 	if w := k.high.rate() * k.low.mean(); w > 0 && (surprise || w < bent*k.limit && now >= k.nextDip) {
 		if k.known {
@@ -448,6 +459,12 @@ func (k *Knee) conclude(now time.Duration, f Flow) {
 		return
 	}
 	k.judge(now, f)
+}
+
+// takes is how many seconds answers take at the limit. What was answered at a higher one stands when it is lowered, but had it been too low ever since, then as little is answered as
+// there are places, and each takes longer than the old rate makes of it: S came out as a tenth of what it was, and two places of 99 were used for half a minute.
+func (k *Knee) takes() float64 {
+	return max(k.high.area/max(k.high.count, 1), k.here.area/max(k.here.count, 1))
 }
 
 // vouch bounds S by what became of a limit that grew: as many times as more was answered since then there can be more places than there was limit. Where all share, dips that

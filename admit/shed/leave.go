@@ -70,7 +70,7 @@ func (k *Knee) leave(f Flow) {
 	}
 	k.ceilingEnd = ceilings
 	k.high, k.recent, k.deeper = gauge{}, gauge{}, false
-	k.lost, k.given = 0, 0
+	k.lost, k.given, k.trial.limit = 0, 0, 0
 	k.set(to)
 	k.pardon = max(float64(f.InFlight)-k.limit, 0)
 	k.skip = max(k.skip, k.pardon)

@@ -42,3 +42,98 @@ func TestSurpriseForgetsLevels(t *testing.T) {
 		t.Errorf("%v answers at 8 and %v at 40, want 0 and 10", k.levels[rung(8)].count, k.levels[rung(40)].count)
 	}
 }
+
+// TestLevelsOfManyPlaces: what is known fades with new answers, but never so fast that eight for each place are not there at once.
+func TestLevelsOfManyPlaces(t *testing.T) {
+	k := NewKnee(1)
+	k.at, k.service, k.limit, k.moments = time.Hour, 0.4, 400, [3]float64{1000, 400, 1600} // doubt at its most
+	l := &k.levels[rung(400)]
+	for turn := range 30 {
+		k.note(gauge{400, 0.4, 160}, false)
+		if known := k.holds(l, k.doubt()); known != (turn >= 10) {
+			t.Fatalf("after %d turns known is %v", turn+1, known)
+		}
+	}
+}
+
+// TestTrial: twenty are inside and fifty a second are answered. With forty it once were more.
+func TestTrial(t *testing.T) {
+	part := func(limit, rate, answers float64) gauge {
+		return gauge{answers, answers / rate, answers / rate * limit}
+	}
+	prepare := func(places, once float64) *Knee {
+		k := NewKnee(1)
+		k.at, k.service, k.known, k.workers, k.limit = time.Hour, 0.2, true, 10, 20
+		k.moments, k.low = [3]float64{1000, 200, 40}, alike(100, 0.2)
+		k.levels[rung(places)] = level{part(places, once, 900), k.at}
+		return k
+	}
+	conclude := func(k *Knee, rate, answers float64) {
+		k.now, k.nextDip, k.verified = part(k.limit, rate, answers), time.Duration(math.MaxInt64), true
+		k.conclude(k.at, Flow{Endpoints: 1})
+	}
+	for _, c := range []struct {
+		name         string
+		places, once float64 // answers per second with so many
+		answers      float64 // since the limit is twenty
+		setup        func(*Knee)
+		limit        float64 // 0: none is tried
+	}{
+		{"twice as many", 40, 100, 600, nil, 40},
+		{"four times as many", 40, 200, 600, nil, 40},
+		{"no more than twice the limit is tried", 80, 200, 600, nil, 40},
+		{"as many", 40, 50, 600, nil, 0},
+		{"a third more, with twice as many inside", 40, 65, 600, nil, 0},
+		{"a few more, with a few more inside", 27, 59.5, 600, nil, 0},
+		{"twice as many, and one was in vain just now", 40, 100, 600, func(k *Knee) { k.trial.next = k.at + 1 }, 0},
+		{"twice as many, but clients leave", 40, 100, 600, func(k *Knee) { k.ceilingEnd = 5 }, 0},
+		{"eight times as many, of few answers", 40, 400, 600, func(k *Knee) { k.levels[rung(40)].gauge = part(40, 400, 300) }, 0},
+		{"eight times as many, an hour ago", 40, 400, 600, func(k *Knee) { k.levels[rung(40)].last = 0 }, 0},
+		{"eight times as many, and the limit has hardly been used yet", 40, 400, 19, nil, 0},
+		{"twice as many, by chance", 40, 100, 30, func(k *Knee) { k.moments[2] *= 8 }, 0},
+	} {
+		k := prepare(c.places, c.once)
+		if c.setup != nil {
+			c.setup(k)
+		}
+		if conclude(k, 50, c.answers); (k.trial.limit > 0) != (c.limit > 0) || c.limit > 0 && k.limit != c.limit {
+			t.Errorf("%s: the limit is %v, want %v; the trial's %v", c.name, k.limit, c.limit, k.trial.limit)
+		}
+	}
+
+	k := prepare(40, 100)
+	k.now = part(20, 50, 600)
+	if k.conclude(k.at, Flow{Endpoints: 1, Busy: 1}); k.trial.limit > 0 {
+		t.Error("a higher limit is tried though endpoints say that they have enough to do")
+	}
+
+	k = prepare(40, 100)
+	conclude(k, 50, 600)
+	if conclude(k, 100, 600); k.limit <= 40 || math.Abs(k.service-0.4) > 1e-9 || k.trial.limit != 0 {
+		t.Errorf("more is answered: the limit is %v with an S of %v, want more than 40 and 0.4", k.limit, k.service)
+	}
+
+	k = prepare(40, 100)
+	conclude(k, 50, 600)
+	k.at += time.Second
+	if conclude(k, 45, 600); k.limit != 20 || k.low.mean() != 0.2 || k.high.rate() != 50 || k.levels[rung(40)].count != 0 || k.trial.next != k.at+40*time.Second {
+		t.Errorf("no more is answered: the limit is %v, S %v, %v a second; %v answers are known of forty, and the next trial is %v later; want 20, 0.2, 50, 0 and 40s",
+			k.limit, k.low.mean(), k.high.rate(), k.levels[rung(40)].count, k.trial.next-k.at)
+	}
+
+	for name, happens := range map[string]func(*Knee){
+		"the limit falls":  func(k *Knee) { k.set(15) },
+		"a surprise":       func(k *Knee) { k.tries(true, Flow{}) },
+		"many leave":       func(k *Knee) { k.workers = 25; k.leave(Flow{InFlight: 40, Endpoints: 1}) },
+		"calm":             func(k *Knee) { k.calm(&Window{Total: 1, Seconds: 0.2}, Flow{InFlight: 1, Endpoints: 1}) },
+		"an endpoint more": func(k *Knee) { k.scale(2) },
+	} {
+		k := prepare(40, 100)
+		if conclude(k, 50, 600); k.trial.limit == 0 {
+			t.Fatal("no trial")
+		}
+		if happens(k); k.trial.limit != 0 {
+			t.Errorf("%s, and the trial goes on", name)
+		}
+	}
+}
