@@ -41,6 +41,7 @@ func TestWorldsThatWentWrong(t *testing.T) {
 		{101100, 0, 0.85, "six of them: the same"},
 		{3671, 0, 0.7, "S of the first answers was a fiftieth of what it is, and two of twenty places were used for half a minute of calm"},
 		{600592, 10, 0.85, "work became three times as slow, the limit of before followed the fewer answers down, and no dip showed it: ten of 49 places were used for good"},
+		{980478, 10, 0.8, "endpoints failed for a while: what was answered at 135 places was taken to be what nine took, S was a tenth of what it is, and two of 99 places were used for good"},
 	} {
 		w := Make(c.seed)
 		w.Jumps = 0
