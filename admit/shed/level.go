@@ -11,11 +11,11 @@ const (
 	levelNoise    = 8.0         // …and so many times their variance
 	levelLasts    = time.Minute // without new answers, or…
 	levelServices = 400.0       // …so many service times
+	levelMost     = 0.5         // of the limit is taken off at once, at the most: what was true at a level may not be any more, and is seen on the way
 	levelMore     = 0.2         // of a rate's logarithm: so much more must have been answered at a higher limit for that to be tried again…
 	levelSure     = 2.5         // …and so many standard deviations
 	trialMost     = 2.0         // times the limit
 	trialEvery    = 40.0        // times as long as one took, when it was in vain
-	levelMost     = 0.5         // of the limit is taken off at once, at the most: what was true at a level may not be any more, and is seen on the way
 )
 
 // level is what was answered at limits of about the same height.

@@ -43,7 +43,7 @@ func TestSurpriseForgetsLevels(t *testing.T) {
 	}
 }
 
-// TestLevelsOfManyPlaces: what is known fades with new answers, but never so fast that eight for each place are not there at once.
+// TestLevelsOfManyPlaces: what is known fades with new answers, but not so fast that eight for each of 400 places are never there. They are after eleven turns.
 func TestLevelsOfManyPlaces(t *testing.T) {
 	k := NewKnee(1)
 	k.at, k.service, k.limit, k.moments = time.Hour, 0.4, 400, [3]float64{1000, 400, 1600} // doubt at its most
@@ -56,7 +56,7 @@ func TestLevelsOfManyPlaces(t *testing.T) {
 	}
 }
 
-// TestTrial: twenty are inside and fifty a second are answered. With forty it once were more.
+// TestTrial: twenty are inside and fifty a second are answered. Once it was more, with more inside.
 func TestTrial(t *testing.T) {
 	part := func(limit, rate, answers float64) gauge {
 		return gauge{answers, answers / rate, answers / rate * limit}
