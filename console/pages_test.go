@@ -291,7 +291,18 @@ func silent(t *testing.T, b *browser.Browser, path string) {
 
 // Charts show their values under the pointer and for the arrow keys, and zoom.
 func TestChartsInBrowser(t *testing.T) {
-	s := serveReal(t, New(everything()))
+	d := everything()
+	waves := d.Ask
+	d.Ask = func(ctx context.Context, q Asked) (Answered, error) {
+		got, err := waves(ctx, q)
+		for _, s := range got.Series {
+			for i := range s.Points {
+				s.Points[i].Value = float64(i) // waves come by each value again: at some times of day the place looked at says what the latest says
+			}
+		}
+		return got, err
+	}
+	s := serveReal(t, New(d))
 	b := browser.Open(t)
 	b.Look("light", 1280)
 	b.Call("Page.navigate", map[string]any{"url": s.URL + "/dependencies"})
