@@ -168,8 +168,15 @@ func (d *demo) press() {
 	d.say("surge: six times as much comes for %.0f s, more than the endpoints can do; see http://%s/overload", demoSurging.Seconds(), d.admin)
 }
 
-// freeAddress is wanted, or when that is empty the first of some ports from first on that nobody has.
+// freeAddress is wanted, with a free port in place of 0, or when that is empty the first of some ports from first on that nobody has.
 func freeAddress(wanted, first string) (string, error) {
+	if strings.HasSuffix(wanted, ":0") { // the demo's traffic must know it before the node listens there
+		ln, err := net.Listen("tcp", wanted)
+		if err != nil {
+			return "", err
+		}
+		return ln.Addr().String(), ln.Close()
+	}
 	if wanted != "" {
 		return wanted, nil
 	}
