@@ -204,6 +204,39 @@ func TestKneeIsNotInTheWayOfCalm(t *testing.T) {
 	}
 }
 
+// TestKneeDoesNotGrowWithHarm: a surge fills ten places ever more, and nobody waits at the gate yet. What is used is no longer used without harm.
+func TestKneeDoesNotGrowWithHarm(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		took  func(n float64, i int) float64
+		grows bool
+	}{
+		{"all take longer", func(n float64, _ int) float64 { return 0.1 * line(n, 10) }, false},
+		{"there is room", func(float64, int) float64 { return 0.1 }, true},
+		{"a few take longer", func(n float64, i int) float64 { return 0.1 * []float64{1, line(n, 6)}[max(0, i%8-6)] }, true},
+	} {
+		k, now := NewKnee(1), time.Duration(0)
+		window := func(n float64) {
+			win := &Window{}
+			for i := range int(max(n, 10)) {
+				win.Add(int(n), c.took(n, i))
+			}
+			now += 100 * time.Millisecond
+			k.Look(now, win, Flow{InFlight: int(n), Endpoints: 1, Answers: int(win.Total), Area: n / 10})
+		}
+		for range 50 {
+			window(6)
+		}
+		was := k.limit
+		for n := 6.0; n < 28; n *= 1.25 {
+			window(n)
+		}
+		if k.limit > 3*was != c.grows {
+			t.Errorf("%s: the limit went from %v to %v", c.name, was, k.limit)
+		}
+	}
+}
+
 func TestKneeFollowsTheEndpoints(t *testing.T) {
 	k := NewKnee(4)
 	k.workers = 40

@@ -17,6 +17,7 @@ const (
 	freeSteady  = 0.050 // …and who waits at the gate for others of a fixed number: here or there is the same to them, and here costs more
 	bent        = 0.9   // a knee below this part of the limit is one; else there is no bend in sight…
 	grows       = 2.0   // …and the limit does by this
+	harmful     = 0.5   // by which the logarithms of answers grew, and more than chance makes them: what is used then is not used without harm
 	hasty       = 0.3   // what an answer counts for S that came while the limit grew: the quick ones come first
 	idleMost    = 0.4   // of one place would be used, were S right. Then nobody waits, and answers do not take longer than S
 	dipTo       = 0.65  // of the knee: below it even when it is taken for half as much again
@@ -391,10 +392,20 @@ func (k *Knee) calm(win *Window, f Flow) {
 		k.first = false
 		k.limit = max(firstPlaces*float64(k.endpoints), 2*win.Peak, min(k.limit, 2*float64(f.InFlight)))
 	}
-	if peak := win.Peak; !k.known && 2*peak > k.limit { // what is used without harm
+	if peak := win.Peak; !k.known && 2*peak > k.limit && !k.harms(win, inside) { // what is used without harm
 		k.limit = math.Ceil(2 * peak)
 		k.high, k.recent = gauge{}, gauge{}
 	}
+}
+
+// harms reports whether answers come later than they did with less to do: all of them, and not some. The limit must not grow with what is used then: in the first quarter of a second of a surge
+// it went from 40 to 230 before fifteen places, and it took more than half a second until anybody was let in again. If there is room after all, those who wait will show it.
+func (k *Knee) harms(win *Window, inside float64) bool {
+	if k.low.count < 8 || k.low.told < 1 || inside <= 1.3*k.usual+1 {
+		return false
+	}
+	n := float64(win.Total)
+	return win.Logs/n-k.low.typical() > max(harmful, math.Sqrt(2*math.Log1p(k.noise())/n))
 }
 
 // slower sets a limit when answers come late. Where S is well known there is no haste to measure it anew: a burst of long work passes by itself, and a dip in its midst
