@@ -29,6 +29,13 @@ const (
 	queueMost      = 10_000 // waiting exchanges at once: some 10 KB each
 )
 
+// Numbers of those who pass while more are inside than the limit is.
+const (
+	passShare = 0.5 // of the answers that come meanwhile may make room for them…
+	passMost  = 4.0 // …which is kept for no more of them at once…
+	passWaits = 0.5 // …once a critical one has waited for so many times as long as newcomers should
+)
+
 // Numbers of the switch for low requests. The queue orders classes anyway: the switch only spares low requests a wait that is in vain.
 const (
 	lowOffAfter  = time.Second            // standard ones were refused in some number for so long
@@ -70,6 +77,7 @@ type Core struct {
 	mark     time.Duration // when it was measured whether it grows; meaningful while somebody waits
 	waited   int           // how many did then
 	granted  int           // who got a place since then
+	passes   float64       // who may pass
 	grown    int           // for so many windows before then
 	dipped   time.Duration // how long dips had lasted then
 	held     int           // for so many it did not, and nobody was refused
@@ -95,6 +103,11 @@ func NewCore(cfg Config) *Core {
 func (c *Core) Look(now time.Duration, win *Window, f Flow) {
 	f.Waiting, f.Steady = c.queue.Len(), c.steady
 	c.knee.Look(now, win, f)
+	if f.InFlight > c.Limit() {
+		c.passes = min(c.passes+passShare*float64(f.Answers), passMost)
+	} else {
+		c.passes = 0
+	}
 	c.watch(now)
 }
 
@@ -199,6 +212,17 @@ func (c *Core) Next(now time.Duration) (*Waiter, Answer) {
 	}
 	c.granted++
 	return w, Enter
+}
+
+// Pass reports whether one more may enter though all places are taken, and counts it. A limit that is lowered, for good or for a dip, lets nobody in before enough were answered, and with many too
+// many inside that takes longer than anybody may wait: in the first second of a surge nearly all critical requests were refused, though they were a tenth of what was answered. So they are
+// let in for half of what is answered then, and it takes twice as long at the most.
+func (c *Core) Pass(now time.Duration) bool {
+	if c.passes < 1 || c.queue.OldestOf(now, exchange.Critical) <= time.Duration(passWaits*float64(c.BehindWait())) {
+		return false
+	}
+	c.passes--
+	return true
 }
 
 // Typical is when an exchange that was let in with n in flight should be answered, with half as much again for chance.

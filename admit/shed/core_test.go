@@ -60,6 +60,38 @@ func TestCoreRefusesNobodyByAGuess(t *testing.T) {
 	}
 }
 
+// TestCoreLetsCriticalPass: 60 are inside and 14 may be. A critical request comes with each answer, and waits for half of what the work takes; then one enters for each two answers.
+func TestCoreLetsCriticalPass(t *testing.T) {
+	for class, passes := range map[exchange.Class]bool{exchange.Critical: true, exchange.Standard: false} {
+		c, inside, answers, entered := told(), 60, 0, 0
+		for now := time.Duration(0); inside > c.Limit(); {
+			c.Arrive(now, &Waiter{Class: class}, false)
+			now += 5 * time.Millisecond
+			inside--
+			answers++
+			c.Look(now, nil, Flow{InFlight: inside, Waiting: c.Waiting(), Endpoints: 1, Answers: 1, Area: 0.3})
+			for inside > c.Limit() && c.Pass(now) {
+				if w, a := c.Next(now); w == nil || a != Enter {
+					t.Fatalf("after %v %v is told %d", now, w, a)
+				}
+				inside++
+				entered++
+			}
+			if now <= 50*time.Millisecond && entered > 0 || float64(entered) > passShare*float64(answers) {
+				t.Fatalf("%s: after %v %d entered for %d answers", class, now, entered, answers)
+			}
+		}
+		if got := entered > answers/3; got != passes {
+			t.Errorf("%s: %d entered for %d answers", class, entered, answers)
+		}
+		c.Look(time.Second, nil, Flow{InFlight: inside, Endpoints: 1, Answers: 10})
+		c.Arrive(time.Second, &Waiter{Class: class}, false)
+		if c.Pass(2 * time.Second) {
+			t.Errorf("%s: one passes though the limit is kept", class)
+		}
+	}
+}
+
 func TestCoreMindsDeadlines(t *testing.T) {
 	c := told()
 	if a, _ := c.Arrive(0, &Waiter{Deadline: 50 * time.Millisecond}, false); a != TooLate {

@@ -38,7 +38,7 @@ func (k *Knee) startDip(now time.Duration, w float64, f Flow) {
 	rate := max(k.high.rate(), 1e-9)
 	drain := (k.limit - to) / rate
 	turn := max(k.service, k.high.area/max(k.high.count, 1)) // S may be far off, or not known; who is inside takes that long
-	k.drained = now + seconds(1.5*drain+turn) + lookLeast
+	k.drained = now + seconds(1.5*drain/(1-passShare)+turn) + lookLeast
 	k.turnEnd = now + seconds(1.5*drain+oldTurns*turn) + lookLeast
 	k.dipEnd = now + seconds(drain+2*(to+k.need())*max(1, least/to)/rate) + lookLeast
 }

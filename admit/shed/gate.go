@@ -509,7 +509,7 @@ func (g *Gate) say() {
 func (g *Gate) grant(now time.Duration) {
 	for g.core.queue.Len() > 0 {
 		n := g.inFlight.Add(1)
-		if n > int64(g.core.Limit()) {
+		if n > int64(g.core.Limit()) && !g.core.Pass(now) {
 			g.inFlight.Add(-1)
 			return
 		}

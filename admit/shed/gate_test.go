@@ -124,6 +124,41 @@ func TestGateGivesCriticalTheNextPlace(t *testing.T) {
 	})
 }
 
+// TestGateLetsCriticalPass: 60 are inside as the limit falls to 14, and one of them is answered each 10 ms. Nobody would be let in for almost half a second; a critical request is after 50 ms, half of what the work takes.
+func TestGateLetsCriticalPass(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := known(on, Deps{}, 60, 100*time.Millisecond)
+		for i := range 60 {
+			go g.Serve(newExchange(exchange.Standard), answer(time.Duration(i+1)*10*time.Millisecond))
+		}
+		synctest.Wait()
+		g.mu.Lock()
+		g.core.Told(10, 0.1)
+		g.publish(g.now())
+		g.mu.Unlock()
+		began := time.Now()
+		waits := func(class exchange.Class) (entered chan time.Duration) {
+			entered = make(chan time.Duration, 1)
+			go g.Serve(newExchange(class), exchange.Then(func(x *exchange.Exchange) *exchange.Refusal {
+				entered <- time.Since(began)
+				return answer(10 * time.Millisecond).Do(x)
+			}))
+			return entered
+		}
+		standard, critical := waits(exchange.Standard), waits(exchange.Critical)
+		if got := <-critical; got < 50*time.Millisecond || got > 80*time.Millisecond {
+			t.Errorf("the critical one entered after %v", got)
+		}
+		if n := g.Status().InFlight; n < 50 || n > 60 {
+			t.Errorf("%d are in flight", n)
+		}
+		if got := <-standard; got < 300*time.Millisecond {
+			t.Errorf("the standard one entered after %v", got)
+		}
+		<-time.After(time.Second)
+	})
+}
+
 func TestGateKeepsThePlaceOfWhoLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := New("shop", on, Deps{})

@@ -315,16 +315,19 @@ func (l *lane) isHeavy(key uint64) bool {
 	return slices.ContainsFunc(l.heavy[:], func(h hitter) bool { return h.key == key && h.sure() })
 }
 
-// Oldest is for how long the longest waiting of a class c waits; 0 when none does. It looks at a few tenants only.
+// Oldest is for how long the longest waiting waits; 0 when nobody does. It looks at a few tenants of each class only.
 func (q *Queue) Oldest(now time.Duration) time.Duration {
+	return max(q.OldestOf(now, exchange.Critical), q.OldestOf(now, exchange.Standard), q.OldestOf(now, exchange.Low))
+}
+
+// OldestOf is Oldest among those of class c.
+func (q *Queue) OldestOf(now time.Duration, c exchange.Class) time.Duration {
 	oldest := time.Duration(0)
-	for i := range q.lanes {
-		for j, t := range q.lanes[i].heap {
-			if j == looks {
-				break
-			}
-			oldest = max(oldest, now-t.first.since)
+	for i, t := range q.lanes[c.Rank()].heap {
+		if i == looks {
+			break
 		}
+		oldest = max(oldest, now-t.first.since)
 	}
 	return oldest
 }

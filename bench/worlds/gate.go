@@ -66,7 +66,7 @@ func (p *play) refused(x *request) {
 
 // grant gives free places to those who wait.
 func (p *play) grant() {
-	for p.inFlight < p.limit() {
+	for p.inFlight < p.limit() || p.core.Pass(p.now) {
 		w, a := p.core.Next(p.now)
 		if w == nil {
 			return

@@ -36,7 +36,7 @@ func TestWorldsThatWentWrong(t *testing.T) {
 		{60164, 0, 0.85, "9 x 11 places, one heavy request in ten: those left over from before a dip took long, S grew with each dip, and the limit with it"},
 		{60480, 0, 0.9, "two fifths of 207 places in use from the first second on: the first answers, by chance, looked like a queue before nine, and most requests were refused"},
 		{61975, 0, 0.5, "eight processors, an overload from the first second on: 512 were inside, and nobody was answered in time for 40 s"},
-		{80718, 0, 0.8, "processors: what an answer took at a limit that was far too high was taken for S when a lower one rose"},
+		{80718, 0, 0.75, "processors: what an answer took at a limit that was far too high was taken for S when a lower one rose"},
 		{101891, 0, 0.85, "16 processors, one heavy request in ten: the limit grew to far more than W and stayed there"},
 		{101100, 0, 0.85, "six of them: the same"},
 		{3671, 0, 0.7, "S of the first answers was a fiftieth of what it is, and two of twenty places were used for half a minute of calm"},
@@ -51,6 +51,24 @@ func TestWorldsThatWentWrong(t *testing.T) {
 		if v := Judge(w, learns); v.Goodput < c.want {
 			t.Errorf("%v: %.2f of the good answers of a gate that is told the truth, want %v; once: %s", v.World, v.Goodput, c.want, c.fault)
 		}
+	}
+}
+
+// TestCriticalInASurge: twice as much as they can do comes to five endpoints of which the slowest takes twenty times as long as the quickest, as in `evenkeel demo`. Of the critical requests, a
+// twelfth of all, one in six was not good in the five seconds that follow: the limit had grown with what was used, and nobody was let in until it was kept again.
+func TestCriticalInASurge(t *testing.T) {
+	const calm, surge = 10 * time.Second, 5 * time.Second
+	sent, good := 0, 0
+	for _, dist := range []string{fixed, exp} {
+		for seed := range uint64(16) {
+			w := World{Seed: seed, Endpoints: 5, Workers: 3, Service: 10 * time.Millisecond, Uneven: []float64{1, 2, 3, 5, 20}, Dist: dist, Timeout: 5 * time.Second, Critical: 0.15, Low: 0.4, Tenants: 40,
+				Length: calm + surge, Steps: []Step{{Demand: 0.3}, {At: calm, Demand: 1.9}}}
+			r := run(&w, learns, 0)
+			sent, good = sent+r.CriticalSent, good+r.CriticalGood
+		}
+	}
+	if float64(good) < 0.975*float64(sent) {
+		t.Errorf("%d of %d critical requests were good, want 97.5 %%", good, sent)
 	}
 }
 
