@@ -84,10 +84,27 @@ func TestCoreLetsCriticalPass(t *testing.T) {
 		if got := entered > answers/3; got != passes {
 			t.Errorf("%s: %d entered for %d answers", class, entered, answers)
 		}
-		c.Look(time.Second, nil, Flow{InFlight: inside, Endpoints: 1, Answers: 10})
-		c.Arrive(time.Second, &Waiter{Class: class}, false)
-		if c.Pass(2 * time.Second) {
-			t.Errorf("%s: one passes though the limit is kept", class)
+	}
+}
+
+// TestCorePassesAreFew: as many answers come as might, with nobody waiting, and only a few may pass for them; none once the limit is kept.
+func TestCorePassesAreFew(t *testing.T) {
+	for kept, want := range map[bool]int{false: passMost, true: 0} {
+		c, inside := told(), 60
+		c.Look(0, nil, Flow{InFlight: inside, Endpoints: 1, Answers: 40})
+		if kept {
+			c.Look(0, nil, Flow{InFlight: c.Limit(), Endpoints: 1, Answers: 1})
+		}
+		passed := 0
+		for range int(2 * passMost) {
+			c.Arrive(0, &Waiter{Class: exchange.Critical}, false)
+		}
+		for c.Pass(80 * time.Millisecond) {
+			c.Next(80 * time.Millisecond)
+			passed++
+		}
+		if passed != want {
+			t.Errorf("%d pass, want %d; the limit is kept: %v", passed, want, kept)
 		}
 	}
 }
@@ -233,6 +250,32 @@ func TestKneeIsNotInTheWayOfCalm(t *testing.T) {
 		}
 		now += 100 * time.Millisecond
 		k.Look(now, win, Flow{InFlight: int(n), Answers: int(n) + 1, Area: n / 10, Endpoints: 1})
+	}
+}
+
+func TestHarms(t *testing.T) {
+	for _, c := range []struct {
+		name          string
+		known, noise  float64
+		answers, late float64
+		harms         bool
+	}{
+		{"twice as late", 100, 0.1, 20, 2, true},
+		{"a half later", 100, 0.1, 20, 1.5, false},
+		{"twice as late, of work by chance", 100, 3, 20, 2, true},
+		{"the same, of few", 100, 3, 4, 2, false},
+		{"nothing is known yet", 7, 0.1, 20, 2, false},
+	} {
+		k := NewKnee(1)
+		k.low = alike(c.known, 0.1)
+		k.moments = [3]float64{100, 10, c.noise}
+		win := &Window{}
+		for range int(c.answers) {
+			win.Add(1, 0.1*c.late)
+		}
+		if k.harms(win) != c.harms {
+			t.Errorf("%s: %v", c.name, !c.harms)
+		}
 	}
 }
 

@@ -392,7 +392,7 @@ func (k *Knee) calm(win *Window, f Flow) {
 		k.first = false
 		k.limit = max(firstPlaces*float64(k.endpoints), 2*win.Peak, min(k.limit, 2*float64(f.InFlight)))
 	}
-	if peak := win.Peak; !k.known && 2*peak > k.limit && !k.harms(win, inside) { // what is used without harm
+	if peak := win.Peak; !k.known && 2*peak > k.limit && !k.harms(win) { // what is used without harm
 		k.limit = math.Ceil(2 * peak)
 		k.high, k.recent = gauge{}, gauge{}
 	}
@@ -400,12 +400,9 @@ func (k *Knee) calm(win *Window, f Flow) {
 
 // harms reports whether answers come later than they did with less to do: all of them, and not some. The limit must not grow with what is used then: in the first quarter of a second of a surge
 // it went from 40 to 230 before fifteen places, and it took more than half a second until anybody was let in again. If there is room after all, those who wait will show it.
-func (k *Knee) harms(win *Window, inside float64) bool {
-	if k.low.count < 8 || k.low.told < 1 || inside <= 1.3*k.usual+1 {
-		return false
-	}
+func (k *Knee) harms(win *Window) bool {
 	n := float64(win.Total)
-	return win.Logs/n-k.low.typical() > max(harmful, math.Sqrt(2*math.Log1p(k.noise())/n))
+	return k.low.told >= 8 && win.Logs/n-k.low.typical() > max(harmful, math.Sqrt(2*math.Log1p(k.noise())/n))
 }
 
 // slower sets a limit when answers come late. Where S is well known there is no haste to measure it anew: a burst of long work passes by itself, and a dip in its midst

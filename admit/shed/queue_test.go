@@ -120,6 +120,19 @@ func TestQueueServesTheNewestWhenTheOldestIsStale(t *testing.T) {
 }
 
 // TestQueueKeepsItsBooks plays random calls against counts kept beside.
+func TestQueueOldest(t *testing.T) {
+	for _, class := range []exchange.Class{exchange.Critical, exchange.Standard, exchange.Low} {
+		q := NewQueue(0, 0)
+		for i, other := range []exchange.Class{exchange.Critical, exchange.Standard, exchange.Low} {
+			q.Push(&Waiter{Class: other, Tenant: 1}, time.Duration(5+i)*time.Second)
+		}
+		q.Push(&Waiter{Class: class, Tenant: 2}, time.Second)
+		if all, one := q.Oldest(10*time.Second), q.OldestOf(10*time.Second, class); all != 9*time.Second || one != all {
+			t.Errorf("the oldest is of class %s and waits for 9 s: %v and %v", class, all, one)
+		}
+	}
+}
+
 func TestQueueKeepsItsBooks(t *testing.T) {
 	for seed := range uint64(50) {
 		r := rand.New(rand.NewPCG(seed, 1))
