@@ -77,7 +77,7 @@ type Core struct {
 	mark     time.Duration // when it was measured whether it grows; meaningful while somebody waits
 	waited   int           // how many did then
 	granted  int           // who got a place since then
-	passes   float64       // who may pass
+	passes   float64       // how many may pass: room that answers made while too many were inside
 	grown    int           // for so many windows before then
 	dipped   time.Duration // how long dips had lasted then
 	held     int           // for so many it did not, and nobody was refused

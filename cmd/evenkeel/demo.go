@@ -94,7 +94,7 @@ func (d *demo) run() error {
 	}
 	s, err := site.Parse("demo", d.siteText())
 	if err != nil {
-		return fmt.Errorf("the demo's own site is wrong: %w", err)
+		return fmt.Errorf("the demo's site, which has --listen and --admin in it, is wrong: %w", err)
 	}
 	collect := node.Tune()
 	ready := make(chan struct{})
@@ -173,7 +173,7 @@ func freeAddress(wanted, first string) (string, error) {
 	if strings.HasSuffix(wanted, ":0") { // the demo's traffic must know it before the node listens there
 		ln, err := net.Listen("tcp", wanted)
 		if err != nil {
-			return "", err
+			return "", fmt.Errorf("no free port is found for %s: %w", wanted, err)
 		}
 		return ln.Addr().String(), ln.Close()
 	}
