@@ -428,6 +428,33 @@ func TestTakes(t *testing.T) {
 	}
 }
 
+// TestBusy: whoever answers a hundred a second with some inside all the time is one place at least.
+func TestBusy(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		s       float64
+		answers float64
+		want    float64
+		known   bool
+	}{
+		{"ten places", 0.1, 100, 0.1, true},
+		{"one", 0.01, 100, 0.01, true},
+		{"seven tenths of one", 0.007, 100, 0.01, true},
+		{"of few answers", 0.007, 30, 0.007, true},
+		{"a fifth: S is not known at all", 0.002, 100, 0.4, false},
+		{"nothing was known", 0, 100, 0, true},
+	} {
+		k := NewKnee(1)
+		k.known, k.high = true, gauge{c.answers, c.answers / 100, c.answers * 0.4}
+		if c.s > 0 {
+			k.low = latency{count: 50, seconds: 50 * c.s}
+		}
+		if k.busy(4); math.Abs(k.low.mean()-c.want) > 1e-9 || k.known != c.known {
+			t.Errorf("%s: S %.4f s, known %v; want %.4f, %v", c.name, k.low.mean(), k.known, c.want, c.known)
+		}
+	}
+}
+
 // TestVouch: at a limit of 20 there were 100 answers a second, each of some 100 ms by itself.
 func TestVouch(t *testing.T) {
 	for _, c := range []struct {

@@ -26,13 +26,14 @@ func later(was, is latency, noise float64) bool {
 }
 
 // settle learns what answers take in calm times, in the long run: S follows them within a hundred answers.
-func (k *Knee) settle(n, seconds, logs float64) {
+func (k *Knee) settle(n, seconds, squares, logs float64) {
 	count, keep := n, 1.0
 	if k.founded() {
 		keep = math.Exp(-k.period.time / max(baseLasts.Seconds(), baseServices*k.service))
 		count = k.base.count * (1 - keep)
 	}
 	k.base.add(count, count*seconds/n, count*logs/n, keep)
+	k.spread.add(count, count*seconds/n, count*squares/n, keep)
 	k.based = k.based*keep + k.period.time
 }
 
@@ -51,4 +52,10 @@ func (k *Knee) creep(f Flow) {
 }
 
 // rebase begins a new base: S was learned anew.
-func (k *Knee) rebase() { k.base, k.based, k.crept = latency{}, 0, false }
+func (k *Knee) rebase() { k.base, k.spread, k.based, k.crept = latency{}, sample{}, 0, false }
+
+// strange reports whether s is far longer than calm times tell S to be in the long run, and was seen where more were inside than there are places by that: it may be a queue. All at once asked eight
+// processors for ten times what they could do, one request in ten 25 times as heavy as the others; dips told of what was left from before them, each a longer S, and 64 stayed inside.
+func (k *Knee) strange(s, inside float64) bool {
+	return k.founded() && s > wrong*k.base.mean() && inside > k.high.rate()*k.base.mean()
+}

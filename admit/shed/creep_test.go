@@ -59,10 +59,97 @@ func TestBaseFades(t *testing.T) {
 		if i == 640 {
 			k.service = 0.02
 		}
-		k.settle(50, 50*k.service, 50*math.Log(k.service))
+		k.settle(50, 50*k.service, 50*k.service*k.service, 50*math.Log(k.service))
 	}
 	if got := k.base.mean(); math.Abs(got-0.0163) > 0.0002 {
 		t.Errorf("base of %.4f s, want 0.0163", got)
+	}
+}
+
+// calmed is a knee that knows S of 100 ms from two minutes of calm, in which answers scattered as noise says. At a limit of forty 100 a second are answered: by that S there are ten places.
+func calmed(noise float64) *Knee {
+	k := NewKnee(1)
+	k.limit, k.known, k.workers, k.service = 40, true, 10, 0.1
+	k.moments, k.high = [3]float64{100, 10, 1}, gauge{100, 1, 40}
+	k.base, k.low, k.based = alike(200, 0.1), alike(400, 0.1), 120
+	k.spread = sample{200, 20, 2 * (1 + noise)}
+	return k
+}
+
+// TestDipProves: a dip that shows an S of three times that of calm tells it only where fewer were inside than there are places by that of calm. If it was not, the next one is.
+func TestDipProves(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		dip, s float64 // places of the dip, and the seconds that its answers took
+		based  float64 // seconds of calm
+		proves bool
+	}{
+		{"above the knee of calm times", 20, 0.3, 120, true},
+		{"a little longer", 20, 0.13, 120, false},
+		{"below it", 6, 0.3, 120, false},
+		{"after three seconds of calm", 20, 0.3, 3, false},
+	} {
+		k := calmed(1)
+		k.based = c.based
+		k.dip, k.reached, k.turned, k.verified = c.dip, true, true, true
+		k.now = gauge{60, 60 * c.s / c.dip, 60 * c.s}
+		k.fresh = k.now
+		k.endDip(time.Minute, Flow{InFlight: int(c.dip), Endpoints: 1})
+		if k.proves != c.proves || c.proves && (k.low.mean() != 0.1 || k.nextDip != time.Minute) {
+			t.Errorf("%s: to prove %v, S %.3f s, the next dip at %v", c.name, k.proves, k.low.mean(), k.nextDip)
+		}
+		if !c.proves {
+			continue
+		}
+		k.limit, k.workers = 40, 40
+		if k.startDip(time.Minute, 36, Flow{InFlight: 40, Waiting: 8, Endpoints: 1}); k.dip != 6 { // 0.65 of ten places
+			t.Errorf("the next dip is to %v, want 6", k.dip)
+		}
+	}
+}
+
+// TestCalmCountsForSoMuch: dips showed nothing yet since something changed. S of 400 answers of calm then counts for eight variances, which are eight answers where work takes its time by chance.
+func TestCalmCountsForSoMuch(t *testing.T) {
+	for _, c := range []struct {
+		name            string
+		based           float64 // seconds of calm
+		verified        bool
+		before, answers float64 // S of before counts for so many of these
+	}{
+		{"nothing verified", 120, false, fades * 8, 12},
+		{"verified", 120, true, fades * 400, 12},
+		{"no calm", 0, false, 0, 12}, // what is known is of another time
+	} {
+		k := calmed(1)
+		k.based, k.dip, k.reached, k.turned, k.verified = c.based, 6, true, true, c.verified
+		k.now = gauge{12, 12 * 0.15 / 6, 12 * 0.15}
+		k.fresh = k.now
+		k.endDip(time.Minute, Flow{InFlight: 6, Endpoints: 1})
+		if want := (c.before*0.1 + c.answers*0.15) / (c.before + c.answers); math.Abs(k.low.mean()-want) > 1e-9 {
+			t.Errorf("%s: S %.4f s, want %.4f", c.name, k.low.mean(), want)
+		}
+	}
+}
+
+// TestCalmKnowsHowWorkScatters: where the heavy requests are not answered any more, what is left is alike.
+func TestCalmKnowsHowWorkScatters(t *testing.T) {
+	for based, want := range map[float64]float64{120: 2.25, 3: 0.1} {
+		k := calmed(4.5)
+		k.moments, k.based = [3]float64{100, 10, 0.1}, based
+		if got := k.doubt(); math.Abs(got-want) > 1e-9 {
+			t.Errorf("after %v s of calm doubt is %v, want %v", based, got, want)
+		}
+	}
+	k := NewKnee(1)
+	k.period.time, k.service = 1, 0.1
+	for range 20 {
+		k.settle(10, 1, 0.3, 10*math.Log(0.1))
+	}
+	if got := k.spread.variance(); math.Abs(got-2) > 1e-9 {
+		t.Errorf("answers of 0.1 s whose squares are 0.03 in the mean scatter by %v, want 2", got)
+	}
+	if k.rebase(); k.spread.count != 0 {
+		t.Error("how answers scattered outlives what they took")
 	}
 }
 

@@ -21,6 +21,9 @@ func (k *Knee) startDip(now time.Duration, w float64, f Flow) {
 	if k.known { // else w may be far off
 		least = min(least, headroom*max(w, k.workers))
 	}
+	if k.proves && k.founded() {
+		to, depth = min(to, dipTo*k.high.rate()*k.base.mean()), 0
+	}
 	to = max(math.Floor(min(max(to, least*depth), 0.75*k.limit)), 1, float64(k.endpoints))
 	k.nextDip = now + seconds(dipEvery*k.service)
 	if to > k.limit-0.5 { // there are as few as there can be: what is seen here is all that can be known of S
@@ -45,7 +48,7 @@ func (k *Knee) startDip(now time.Duration, w float64, f Flow) {
 
 // endDip learns from a dip.
 func (k *Knee) endDip(now time.Duration, f Flow) {
-	part, fresh, took, least := k.now, k.fresh, now-k.dipFrom, k.dip <= float64(k.endpoints)
+	part, fresh, took, inside, least := k.now, k.fresh, now-k.dipFrom, k.dip, k.dip <= float64(k.endpoints)
 	k.dip = 0
 	k.inDips += took
 	k.move(k.limit)
@@ -63,19 +66,23 @@ func (k *Knee) endDip(now time.Duration, f Flow) {
 	k.depth = max(0.9*k.depth, dipLeast)
 	s, bound := k.showed(part, fresh)
 	before := k.low.mean()
-	if !least && k.above(s, part) {
-		k.deeper, k.agreed, k.nextDip = true, 0, now
+	if k.proves = !least && k.strange(s, inside); k.proves || !least && k.above(s, part) {
+		k.deeper, k.agreed, k.nextDip = k.deeper || !k.proves, 0, now
 		k.judge(now, f)
 		return
 	}
 	// Nobody takes longer where fewer are: a deeper dip that shows more than the one before it has six answers, and is chance.
-	anew := s != before && (k.deeper && s < before || !k.verified) || before > 0 && apart(s, before, k.doubt(), part.count, k.low.count)
+	calm := k.founded()
+	if most := trusts * k.doubt(); calm && !k.verified && k.low.count > most { // something has changed, or there are just more of them. S of calm times counts for so many answers and no more
+		k.low = latency{count: most, seconds: most * before}
+	}
+	anew := s != before && (k.deeper && s < before || !k.verified && !calm) || before > 0 && apart(s, before, k.doubt(), part.count, k.low.count)
 	if anew || !least && s > wrong*before && k.idle(fresh) { // of a dip to one place there are six answers: believed, they cost two processors two thirds of what they could do
 		k.low = latency{}
 		k.rebase()
 	}
 	k.low.add(part.count, part.count*s, 0, fades)
-	k.verified = true
+	k.verified, k.learned = true, k.high.rate()
 	bends := bound || part.rate() < clearly*k.high.rate() || least
 	if k.deeper = !bends; bends {
 		k.alone.join(k.dipped)
@@ -129,6 +136,11 @@ func (k *Knee) above(s float64, part gauge) bool {
 		return false
 	}
 	longer, fewer := math.Log(s/known), math.Log(part.rate()/k.high.rate())
-	against := min(longer*longer/(1/k.low.count+1/part.count), aboveMost*k.doubt())
+	most := aboveMost * k.doubt()
+	if rate := k.high.rate(); k.learned > 0 { // as much is answered as then, or S may be another, too: it was by half as much as three times when work took three times as long
+		same := min(rate/k.learned, k.learned/rate)
+		most *= same * same
+	}
+	against := min(longer*longer/(1/k.low.count+1/part.count), most)
 	return against > k.doubt() && fewer*fewer/(1/part.count+1/k.high.count) < against
 }

@@ -111,6 +111,25 @@ func TestAbove(t *testing.T) {
 	}
 }
 
+// TestAboveForgets: S that is known speaks for a queue as long as about as much is answered as when it was learned.
+func TestAboveForgets(t *testing.T) {
+	for learned, above := range map[float64]bool{0: true, 100: true, 120: true, 40: false, 250: false} {
+		k := NewKnee(1)
+		k.moments, k.service = [3]float64{100, 5, 0.25}, 0.05
+		k.high, k.low, k.learned = gauge{60, 0.6, 24}, latency{count: 24, seconds: 24 * 0.05}, learned
+		if got := k.above(0.15, gauge{64, 0.8, 64 * 0.15}); got != above {
+			t.Errorf("100 a second are answered, and %v when S was learned: above %v", learned, got)
+		}
+	}
+	k := NewKnee(1)
+	k.limit, k.dip, k.reached, k.turned, k.verified = 40, 6, true, true, true
+	k.high, k.low = gauge{100, 1, 40}, latency{count: 100, seconds: 10}
+	k.now = gauge{60, 1, 6}
+	if k.endDip(time.Minute, Flow{InFlight: 6, Endpoints: 1}); k.learned != 100 {
+		t.Errorf("a dip told S while %v a second were answered, want 100", k.learned)
+	}
+}
+
 // TestDeeperDip: after a dip that was above the knee comes one to half as many, whatever the least part of the limit is. S that it shows is no longer than what was seen before.
 func TestDeeperDip(t *testing.T) {
 	k := NewKnee(1)

@@ -27,6 +27,7 @@ const (
 	agreeing    = 2     // dips that showed what was known before are enough to believe that nobody is stuck
 	freshLeast  = 4     // answers to those let in since a dip began bound what it showed
 	wrong       = 1.5   // times the S that is known a dip must show where nobody waits, for that not to be chance
+	trusts      = 8.0   // variances that S of calm times counts for at the most, in answers, when a dip shows another after something has changed
 	aboveMost   = 6.0   // variances that S that is known counts for, when a dip shows a longer one
 	inVain      = 3     // dips in a row that told nothing, as those inside take long: what came before them was too short for S, and all that is known is how long answers take
 	fades       = 0.85  // of what dips showed before remains after another one
@@ -118,6 +119,7 @@ type Knee struct {
 	low     latency    // at few in flight: in calm times and in dips
 	calmer  latency    // of those, lately, while nobody waits
 	base    latency    // of those, for minutes…
+	spread  sample     // …how far they scatter…
 	based   float64    // …so many seconds of calm
 	crept   bool       // S is that of base until a dip tells
 	known   bool       // W was measured
@@ -144,9 +146,11 @@ type Knee struct {
 	drained  time.Duration // until then those over the dip's limit should be gone
 	depth    float64       // the least part of the limit for a dip
 	nextDip  time.Duration
-	verified bool // something was measured at fewer since the last surprise
-	deeper   bool // the last dip was not below the knee
-	vain     int  // dips in a row that told nothing
+	verified bool    // something was measured at fewer since the last surprise
+	deeper   bool    // the last dip was not below the knee
+	proves   bool    // the next is to be below the knee of calm times
+	learned  float64 // the rate at the limit when a dip last told S
+	vain     int     // dips in a row that told nothing
 }
 
 // NewKnee starts with what is right for most.
@@ -168,7 +172,7 @@ func (k *Knee) Look(now time.Duration, win *Window, f Flow) {
 	if win != nil {
 		k.fill.add(now, win.First)
 		if k.sampling() {
-			k.dipped.add(win, 1)
+			k.dipped.add(float64(win.Total), win.Seconds, win.Squares, 1)
 		}
 		k.batch.join(win)
 	}
@@ -355,7 +359,7 @@ func (k *Knee) calm(win *Window, f Flow) {
 	inside := k.period.inside()
 	switch late, creeps := later(k.low, k.calmer, noise), k.creeps(noise); {
 	case !late && !creeps:
-		k.settle(n, took, win.Logs)
+		k.settle(n, took, win.Squares, win.Logs)
 	case inside <= float64(k.endpoints)+0.5: // there was nobody to wait for: the work takes longer
 		k.low = k.calmer
 		k.service = k.low.mean()
@@ -381,7 +385,7 @@ func (k *Knee) calm(win *Window, f Flow) {
 	} else if k.low.count < 8 || inside <= 1.3*k.usual+1 && (!k.known || inside < k.workers/2) {
 		// A queue that grows slowly looks like service that gets slower.
 		k.low.add(n, took, win.Logs, math.Exp(-n/(3*k.wanted())))
-		k.alone.add(win, math.Exp(-n/scattered))
+		k.alone.add(n, win.Seconds, win.Squares, math.Exp(-n/scattered))
 		k.service = k.low.mean()
 	}
 	k.usual += 0.05 * (inside - k.usual)
@@ -453,9 +457,7 @@ func (k *Knee) conclude(now time.Duration, f Flow) {
 	}
 	k.vouch()
 	k.recall()
-	if w := k.high.rate() * k.low.mean(); w > 0 && w < idleMost { // the least that can be inside keeps one place busy
-		k.low, k.known = latency{count: k.high.count, seconds: k.high.area}, false
-	}
+	k.busy(doubt)
 	if takes := k.takes(); k.high.count >= k.limit && k.low.mean() > takes { // nobody waits longer where fewer are: S was of another time. The first to be answered are the quick ones, and do not show it
 		k.low = latency{count: k.high.count, seconds: k.high.count * takes}
 	}
@@ -467,6 +469,18 @@ func (k *Knee) conclude(now time.Duration, f Flow) {
 		return
 	}
 	k.judge(now, f)
+}
+
+// busy bounds S from below: the least that can be inside keeps one place busy. Work became four times as long, there was room, and by the S of before it were seven tenths of a place: no dip had
+// answers enough to say otherwise, and two were inside for good where 26 could have been.
+func (k *Knee) busy(doubt float64) {
+	switch w := k.high.rate() * k.low.mean(); {
+	case w <= 0 || w >= 1:
+	case w < idleMost:
+		k.low, k.known = latency{count: k.high.count, seconds: k.high.area}, false
+	case k.high.count >= 8*doubt:
+		k.low = latency{count: k.low.count, seconds: k.low.count / k.high.rate()}
+	}
 }
 
 // takes is how many seconds answers take at the limit. What was answered at a higher one stands when it is lowered, but had it been too low ever since, then as little is answered as

@@ -13,7 +13,8 @@ const (
 	levelServices = 400.0       // …so many service times
 	levelMost     = 0.5         // of the limit is taken off at once, at the most: what was true at a level may not be any more, and is seen on the way
 	levelMore     = 0.2         // of a rate's logarithm: so much more must have been answered at a higher limit for that to be tried again…
-	levelSure     = 2.5         // …and so many standard deviations
+	levelSure     = 2.5         // …and so many standard deviations…
+	trialSure     = 1.25        // …half of which are enough in a trial: with twice the limit, and as many answers as make a conclusion, all of them would be more than twice as much
 	trialMost     = 2.0         // times the limit
 	trialEvery    = 40.0        // times as long as one took, when it was in vain
 )
@@ -99,25 +100,25 @@ func (k *Knee) tries(surprise bool, f Flow) bool {
 func (k *Knee) higher() float64 {
 	doubt := k.doubt()
 	for i := rung(k.limit) + 1; i < len(k.levels); i++ {
-		if l := &k.levels[i]; k.holds(l, doubt) && k.gains(k.here, l.gauge, doubt) {
+		if l := &k.levels[i]; k.holds(l, doubt) && k.gains(k.here, l.gauge, levelSure*math.Sqrt(doubt)) {
 			return l.inside()
 		}
 	}
 	return 0
 }
 
-// gains reports whether more was answered with more inside.
-func (k *Knee) gains(few, more gauge, doubt float64) bool {
+// gains reports whether more was answered with more inside. One answer less or more is so unsure.
+func (k *Knee) gains(few, more gauge, unsure float64) bool {
 	gain := math.Log(more.rate() / few.rate())
-	return gain > max(levelMore, math.Log(more.inside()/few.inside())/2, levelSure*math.Sqrt(doubt*(1/few.count+1/more.count)))
+	return gain > max(levelMore, math.Log(more.inside()/few.inside())/2, unsure*math.Sqrt(1/few.count+1/more.count))
 }
 
 // tried ends a trial. When more is answered indeed then nobody had waited at the limit of before, and S is what all took there; else what is known of higher limits is of another time.
 func (k *Knee) tried() bool {
 	t := &k.trial
-	doubt, from := k.doubt(), t.limit
+	from := t.limit
 	t.limit = 0
-	if k.gains(t.before, k.here, doubt) {
+	if k.gains(t.before, k.here, trialSure*math.Sqrt(k.doubt())) {
 		k.low = latency{count: t.before.count, seconds: t.before.area}
 		return false
 	}

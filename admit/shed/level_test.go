@@ -121,6 +121,13 @@ func TestTrial(t *testing.T) {
 			k.limit, k.low.mean(), k.high.rate(), k.levels[rung(40)].count, k.trial.next-k.at)
 	}
 
+	k = prepare(40, 200)
+	k.moments[2] *= 5 // doubt is 5: what 60 answers show is less than two and a half standard deviations
+	conclude(k, 50, 600)
+	if conclude(k, 80, 60); k.low.mean() != 0.4 {
+		t.Errorf("six tenths more are answered with twice as many, by 60 answers: S is %v, want 0.4", k.low.mean())
+	}
+
 	for name, happens := range map[string]func(*Knee){
 		"the limit falls":  func(k *Knee) { k.set(15) },
 		"a surprise":       func(k *Knee) { k.tries(true, Flow{}) },

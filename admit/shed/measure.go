@@ -107,7 +107,7 @@ func (k *Knee) noise() float64 { return k.variance(math.Inf(1)) }
 // doubt is the variance of the number of answers for each one that is due: noise, but relative to S, for an answer that queued at the endpoints scatters
 // as one that did not and takes longer. Where some are worked on before others who came earlier, queues make answers scatter that do not by themselves: two places of
 // fixed work looked as unsure as work can be, and it took five seconds and three dips to know them. Nor is it far less than answers scattered that found no queue: where work is
-// of very different lengths, the heavy requests are those whose clients leave first, and the light answers that remain looked as sure as a clock.
+// of very different lengths, the heavy requests are those whose clients leave first, and the light answers that remain looked as sure as a clock. What minutes of calm showed does not fade with those that remain.
 func (k *Knee) doubt() float64 {
 	v := k.noise()
 	if k.service > 0 {
@@ -115,6 +115,9 @@ func (k *Knee) doubt() float64 {
 	}
 	if alone := k.alone.variance(); alone > 0 {
 		v = max(min(v, noiseQueued*alone), noiseHidden*alone)
+	}
+	if k.founded() {
+		v = max(v, noiseHidden*k.spread.variance())
 	}
 	return v
 }
@@ -137,14 +140,11 @@ func (k *Knee) wanted() float64 { return 10 + 25*k.doubt() }
 // sample is how far some answers scatter.
 type sample struct{ count, seconds, squares float64 }
 
-func (m *sample) add(win *Window, keep float64) {
-	m.count, m.seconds, m.squares = m.count*keep+float64(win.Total), m.seconds*keep+win.Seconds, m.squares*keep+win.Squares
+func (m *sample) add(count, seconds, squares, keep float64) {
+	m.count, m.seconds, m.squares = m.count*keep+count, m.seconds*keep+seconds, m.squares*keep+squares
 }
 
-func (m *sample) join(o sample) {
-	keep := math.Exp(-o.count / scattered)
-	m.count, m.seconds, m.squares = m.count*keep+o.count, m.seconds*keep+o.seconds, m.squares*keep+o.squares
-}
+func (m *sample) join(o sample) { m.add(o.count, o.seconds, o.squares, math.Exp(-o.count/scattered)) }
 
 // variance is that of answers in units of the square of their mean; 0: not known.
 func (m *sample) variance() float64 {
