@@ -453,6 +453,12 @@ func TestBusy(t *testing.T) {
 			t.Errorf("%s: S %.4f s, known %v; want %.4f, %v", c.name, k.low.mean(), k.known, c.want, c.known)
 		}
 	}
+	k := NewKnee(1)
+	k.limit, k.known, k.verified, k.nextDip, k.service, k.moments = 2, true, true, time.Hour, 0.007, [3]float64{100, 1, 0.01}
+	k.low, k.high, k.now = latency{count: 50, seconds: 50 * 0.007}, gauge{100, 1, 2}, gauge{100, 1, 2}
+	if k.conclude(time.Minute, Flow{InFlight: 2, Waiting: 8, Endpoints: 1}); math.Abs(k.service-0.01) > 1e-9 {
+		t.Errorf("two are inside and a hundred a second answered: S %.4f s, want 0.01", k.service)
+	}
 }
 
 // TestVouch: at a limit of 20 there were 100 answers a second, each of some 100 ms by itself.

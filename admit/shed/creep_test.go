@@ -95,8 +95,8 @@ func TestDipProves(t *testing.T) {
 		k.now = gauge{60, 60 * c.s / c.dip, 60 * c.s}
 		k.fresh = k.now
 		k.endDip(time.Minute, Flow{InFlight: int(c.dip), Endpoints: 1})
-		if k.proves != c.proves || c.proves && (k.low.mean() != 0.1 || k.nextDip != time.Minute) {
-			t.Errorf("%s: to prove %v, S %.3f s, the next dip at %v", c.name, k.proves, k.low.mean(), k.nextDip)
+		if k.proves != c.proves || c.proves && (k.low.mean() != 0.1 || k.nextDip != time.Minute || k.deeper) {
+			t.Errorf("%s: to prove %v, S %.3f s, the next dip at %v, half as deep again %v", c.name, k.proves, k.low.mean(), k.nextDip, k.deeper)
 		}
 		if !c.proves {
 			continue
