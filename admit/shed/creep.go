@@ -54,8 +54,8 @@ func (k *Knee) creep(f Flow) {
 // rebase begins a new base: S was learned anew.
 func (k *Knee) rebase() { k.base, k.spread, k.based, k.crept = latency{}, sample{}, 0, false }
 
-// strange reports whether s is far longer than calm times tell S to be in the long run, and was seen where more were inside than there are places by that: it may be a queue. All at once asked eight
-// processors for ten times what they could do, one request in ten 25 times as heavy as the others; dips told of what was left from before them, each a longer S, and 64 stayed inside.
+// strange reports whether s is far longer than calm times tell S to be in the long run, and was seen where more were inside than there are places by that: it may be a queue. Twice as much as they can do
+// came to 46 processors, one request in ten 25 times as heavy as the others: dips from far above W told of what was left from before them, S went from 0.7 to 3.6 s within two minutes, and hundreds stayed inside.
 func (k *Knee) strange(s, inside float64) bool {
 	return k.founded() && s > wrong*k.base.mean() && inside > k.high.rate()*k.base.mean()
 }

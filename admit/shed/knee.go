@@ -471,8 +471,8 @@ func (k *Knee) conclude(now time.Duration, f Flow) {
 	k.judge(now, f)
 }
 
-// busy bounds S from below: the least that can be inside keeps one place busy. Work became four times as long, there was room, and by the S of before it were seven tenths of a place: no dip had
-// answers enough to say otherwise, and two were inside for good where 26 could have been.
+// busy bounds S from below: the least that can be inside keeps one place busy. An S that makes less of it is too short, and a dip to one place has
+// too few answers to say so: where work had become slower, seven tenths of a place were believed in, and the limit stayed at two.
 func (k *Knee) busy(doubt float64) {
 	switch w := k.high.rate() * k.low.mean(); {
 	case w <= 0 || w >= 1:

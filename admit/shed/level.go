@@ -107,7 +107,7 @@ func (k *Knee) higher() float64 {
 	return 0
 }
 
-// gains reports whether more was answered with more inside. One answer less or more is so unsure.
+// gains reports whether more was answered with more inside, by more than chance: unsure is as many standard deviations of one answer as that takes.
 func (k *Knee) gains(few, more gauge, unsure float64) bool {
 	gain := math.Log(more.rate() / few.rate())
 	return gain > max(levelMore, math.Log(more.inside()/few.inside())/2, unsure*math.Sqrt(1/few.count+1/more.count))

@@ -43,8 +43,8 @@ func TestWorldsThatWentWrong(t *testing.T) {
 		{600592, 10, 0.85, "work became three times as slow, the limit of before followed the fewer answers down, and no dip showed it: ten of 49 places were used for good"},
 		{980478, 10, 0.8, "endpoints failed for a while: what was answered at 135 places was taken to be what nine took, S was a tenth of what it is, and two of 99 places were used for good"},
 		{990940, 10, 0.85, "work became two and a half times as slow: an S of before spoke against each dip, and three of 33 places were used for good"},
-		{990135, 10, 0.75, "processors, one heavy request in ten: after a minute of calm S was seven times as long by each dip from far above W, and hardly any answer was in time for five minutes"},
-		{990043, 10, 0.85, "processors, heavy-tailed: one third of a calm that followed an overload was refused"},
+		{990135, 10, 0.75, "processors, one heavy request in ten: after a minute of calm dips from far above W made S five times as long, and hardly any answer was in time for most of four minutes"},
+		{990043, 10, 0.85, "heavy-tailed work at processors took ten times as long for five seconds, and hardly any answer was in time in the half minute of calm after it"},
 	} {
 		w := Make(c.seed)
 		w.Jumps = 0
