@@ -12,6 +12,7 @@ const (
 	nobody      = 0.3      // …or, with fewer answers than this for each client that left…
 	givesLeast  = 0.125    // …to this one: where all share the processor, nobody is answered until nearly all are gone…
 	givesAll    = 1.0 / 32 // …and no lower than this part of what it was before the first time: an endpoint that goes on for clients who left needs time, not a lower limit
+	keepsS      = 50.0     // answers that told S, for it not to be forgotten then
 	ceilings    = 20       // conclusions for which the limit stays below half of what it was then
 )
 
@@ -60,7 +61,9 @@ func (k *Knee) leave(f Flow) {
 		k.free /= 2 // it is minded
 		to = k.roomy(k.workers, k.Capacity(), 0)
 	default:
-		k.low, k.known, k.crept, k.moments = latency{}, false, false, [3]float64{}
+		if k.known = false; k.low.count < keepsS {
+			k.low, k.crept, k.moments = latency{}, false, [3]float64{}
+		}
 		if k.ceilingEnd > 0 { // who works for those who left may need some time
 			to = max(to, k.ceiling*givesAll/gives)
 		}

@@ -1,0 +1,127 @@
+package shed
+
+import (
+	"math"
+	"testing"
+	"time"
+)
+
+// bursts tells the knee of turns bursts of n answers, so many of the first of which came before it begins to count, and returns the least and the most rate of its counts.
+func bursts(k *Knee, n, turns, before int, turn float64) (least, most float64) {
+	least = math.Inf(1)
+	for b := range turns {
+		for i := range n {
+			if b == 0 && i < before {
+				continue
+			}
+			part := gauge{count: 1}
+			if i == 0 {
+				part.time, part.area = turn, turn*k.limit
+			}
+			if k.count(part, gauge{}, 0); k.counted() {
+				part, _ := k.take()
+				least, most = min(least, part.rate()), max(most, part.rate())
+			}
+		}
+	}
+	return least, most
+}
+
+// TestBursts: wherever in a burst a count begins, the rate is right where places always take the same time.
+func TestBursts(t *testing.T) {
+	const s = 0.1
+	for _, c := range []struct {
+		name  string
+		n     int     // of a burst
+		turn  float64 // from one burst to the next
+		limit float64
+	}{
+		{"the limit is above what there is", 40, s, 56},
+		{"twice as high", 40, s, 80},
+		{"below it", 30, s, 30},
+		{"all share", 56, 1.4 * s, 56},
+		{"few share", 7, 1.4 * s, 7},
+	} {
+		for _, before := range []int{0, 1, c.n / 3, c.n - 1} {
+			k := NewKnee(1)
+			k.known, k.service, k.limit, k.workers = true, s, c.limit, 40
+			k.moments = [3]float64{100, 100 * s, 0.01 * 100 * s * s}
+			k.restart()
+			least, most := bursts(k, c.n, 60, before, c.turn)
+			if want := float64(c.n) / c.turn; least < 0.95*want || most > 1.05*want {
+				t.Errorf("%s, %d of %d before: rates from %.0f to %.0f, want %.0f", c.name, before, c.n, least, most, want)
+			}
+		}
+	}
+}
+
+// TestEdges: what a count is where it is not blurred, and what of it is left to the next one.
+func TestEdges(t *testing.T) {
+	k := NewKnee(1)
+	k.known, k.service, k.limit, k.moments = true, 0.1, 10, [3]float64{100, 10, 10 * 100 * 0.01} // they scatter
+	k.restart()
+	for range 100 {
+		k.count(gauge{1, 0.01, 0.1}, gauge{}, 0)
+	}
+	if !k.counted() {
+		t.Fatal("a hundred answers are no count")
+	}
+	if part, _ := k.take(); part.count != 100 || k.now.count != 0 {
+		t.Errorf("%v of a hundred answers that scatter counted, and %v left; want all, and none", part.count, k.now.count)
+	}
+	k.moments[2] = 0.01 * 100 * 0.01
+	k.restart()
+	n := 0
+	for !k.counted() {
+		if n++; n > 100 {
+			t.Fatal("no end")
+		}
+		k.count(gauge{1, 0.01, 0.1}, gauge{}, 0.5)
+	}
+	part, left := k.take()
+	if math.Abs(part.rate()-100) > 1e-6 || math.Abs(part.inside()-10) > 1e-6 || math.Abs(left-part.time*50) > 0.51 {
+		t.Errorf("count of %v answers, %v inside, %v left; want 100 a second, 10, half as many as answers", part.rate(), part.inside(), left)
+	}
+	if math.Abs(part.time+k.now.time-float64(n)*0.01) > 1e-9 || k.now.time < 0.1-1e-9 || math.Abs(k.edges.head-k.now.count*k.now.count/2*0.01) > 0.06 {
+		t.Errorf("of %d answers %v s counted and %v s are left, head %v", n, part.time, k.now.time, k.edges.head)
+	}
+	k.edges.from, k.service = 0.05, 0.2
+	if k.take(); k.now.count != 0 || k.edges.turn != 0.2 {
+		t.Errorf("S is twice as long, and %v answers stay counted, with an S of %v", k.now.count, k.edges.turn)
+	}
+}
+
+// TestSeenKnee: eight tenths of the limit are a knee. Well known it moves the limit and no more; else the limit grows, as there may be none.
+func TestSeenKnee(t *testing.T) {
+	for _, c := range []struct {
+		answers     float64 // that told S
+		known       bool
+		least, most float64 // the limit afterwards
+		keeps       bool    // what was answered at the limit
+	}{
+		{200, true, 116, 149, true},
+		{50, true, 150, 400, false},
+		{200, false, 150, 400, false},
+	} {
+		k := NewKnee(1)
+		k.limit, k.known, k.verified, k.nextDip = 100, c.known, true, time.Hour
+		k.moments = [3]float64{100, 10, 4 * 100 * 0.01} // a variance of 4: S is known well by 110 answers
+		k.service, k.low, k.high = 0.1, latency{count: c.answers, seconds: c.answers * 0.1}, gauge{1000, 1.25, 125}
+		k.judge(time.Minute, Flow{InFlight: 100, Waiting: 10, Endpoints: 1})
+		if k.limit < c.least || k.limit > c.most || (k.high.count > 0) != c.keeps {
+			t.Errorf("%+v: limit %v, %v answers kept", c, k.limit, k.high.count)
+		}
+	}
+}
+
+// TestLeaversLeaveS: many clients leave. An S that 50 answers told stands, and one of fewer does not.
+func TestLeaversLeaveS(t *testing.T) {
+	for _, told := range []float64{49, 50} {
+		k := NewKnee(1)
+		k.limit, k.known, k.workers, k.low = 100, true, 100, latency{count: told, seconds: told * 0.1}
+		k.leave(Flow{InFlight: 100, Waiting: 10, Endpoints: 1})
+		if kept := k.low.count > 0; kept != (told >= keepsS) || k.known || k.limit >= 100 {
+			t.Errorf("%v answers told S: kept %v, knee known %v, limit %v", told, kept, k.known, k.limit)
+		}
+	}
+}
