@@ -13,8 +13,8 @@ const (
 // was, each of these was a surprise and brought a dip, and an eighth of what the server could do was lost for good. The mean of all that are counted over one S from each
 // moment is right, wherever in a burst the count begins or ends, as the answers of each place come one S apart.
 //
-// Where all share a processor it is the answers to all who are inside that come together, each n of them. Hence a count is of the limit, or of a whole number of times the limit,
-// and begins where the last one ended, before that was blurred.
+// Where all share a processor it is the answers to all who are inside that come together, as many as the limit each time. Hence a count begins where the last one had as many as it needed, and not where
+// it ended after that was blurred: one and a half bursts looked like half as many again.
 type edges struct {
 	turn  float64 // S, in seconds; 0: not known, and nothing is blurred
 	from  float64 // seconds of the count when its end began; 0: it has not
@@ -54,7 +54,7 @@ func (k *Knee) counted() bool {
 		e.from = 0
 		return k.Ready()
 	}
-	if e.from == 0 && k.now.count+k.left >= max(1, math.Round(k.need()/k.limit))*k.limit {
+	if e.from == 0 && k.Ready() {
 		e.from, e.tail, e.since, e.left = k.now.time, 0, gauge{}, 0
 	}
 	return e.from > 0 && k.now.time >= e.from+e.turn

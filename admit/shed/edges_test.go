@@ -85,28 +85,63 @@ func TestEdges(t *testing.T) {
 	if math.Abs(part.time+k.now.time-float64(n)*0.01) > 1e-9 || k.now.time < 0.1-1e-9 || math.Abs(k.edges.head-k.now.count*k.now.count/2*0.01) > 0.06 {
 		t.Errorf("of %d answers %v s counted and %v s are left, head %v", n, part.time, k.now.time, k.edges.head)
 	}
+	for _, c := range []func(){
+		func() { k.moments[2] = 10 * 100 * 0.01 }, // they scatter after all
+		func() { k.known = false },                // whether there is room is not known: haste
+	} {
+		k.known, k.moments[2] = true, 0.01*100*0.01
+		k.restart()
+		for range 20 {
+			if k.count(gauge{1, 0.01, 0.1}, gauge{1, 0.01, 0.1}, 0); k.counted() || k.edges.from > 0 {
+				break
+			}
+		}
+		for range 5 {
+			k.count(gauge{1, 0.01, 0.1}, gauge{}, 0)
+		}
+		all := k.now.count
+		c()
+		if full := k.counted(); full != k.Ready() || k.edges.from != 0 {
+			t.Errorf("%v of %v answers: full %v", all, k.need(), full)
+		}
+		k.known, k.moments[2] = true, 0.01*100*0.01
+		for range 100 {
+			if k.count(gauge{1, 0.01, 0.1}, gauge{}, 0); k.counted() {
+				break
+			}
+		}
+		if part, _ := k.take(); math.Abs(part.rate()-100) > 1e-6 {
+			t.Errorf("counted again: %v a second, want 100", part.rate())
+		}
+	}
+	if k.restart(); k.fresh.count != 0 {
+		t.Errorf("%v answers of before a new count are fresh", k.fresh.count)
+	}
+	k.count(gauge{1, 0.1, 1}, gauge{}, 0)
 	k.edges.from, k.service = 0.05, 0.2
 	if k.take(); k.now.count != 0 || k.edges.turn != 0.2 {
 		t.Errorf("S is twice as long, and %v answers stay counted, with an S of %v", k.now.count, k.edges.turn)
 	}
 }
 
-// TestSeenKnee: eight tenths of the limit are a knee. Well known it moves the limit and no more; else the limit grows, as there may be none.
+// TestSeenKnee: eight tenths of the limit are a knee. Well known it moves the limit and no more; else, or where it is as good as the limit, the limit grows, as there may be none.
 func TestSeenKnee(t *testing.T) {
 	for _, c := range []struct {
+		part        float64 // of the limit that the knee is
 		answers     float64 // that told S
 		known       bool
 		least, most float64 // the limit afterwards
 		keeps       bool    // what was answered at the limit
 	}{
-		{200, true, 116, 149, true},
-		{50, true, 150, 400, false},
-		{200, false, 150, 400, false},
+		{0.8, 200, true, 116, 149, true},
+		{0.8, 50, true, 150, 400, false},
+		{0.8, 200, false, 150, 400, false},
+		{0.95, 200, true, 150, 400, false},
 	} {
 		k := NewKnee(1)
 		k.limit, k.known, k.verified, k.nextDip = 100, c.known, true, time.Hour
 		k.moments = [3]float64{100, 10, 4 * 100 * 0.01} // a variance of 4: S is known well by 110 answers
-		k.service, k.low, k.high = 0.1, latency{count: c.answers, seconds: c.answers * 0.1}, gauge{1000, 1.25, 125}
+		k.service, k.low, k.high = 0.1, latency{count: c.answers, seconds: c.answers * 0.1}, gauge{1000, 1 / c.part, 100 / c.part}
 		k.judge(time.Minute, Flow{InFlight: 100, Waiting: 10, Endpoints: 1})
 		if k.limit < c.least || k.limit > c.most || (k.high.count > 0) != c.keeps {
 			t.Errorf("%+v: limit %v, %v answers kept", c, k.limit, k.high.count)

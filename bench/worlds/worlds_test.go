@@ -92,6 +92,23 @@ func TestSlowOverload(t *testing.T) {
 	}
 }
 
+// TestSteadyOverload: a hundred places with more to do than they can, for half a minute. It does not cost what is learned of them, also where they become free together.
+func TestSteadyOverload(t *testing.T) {
+	for dist, want := range map[string]float64{fixed: 0.97, exp: 0.97, mixed: 0.95} {
+		sum, n := 0.0, 0.0
+		for _, demand := range []float64{1.1, 2, 5} {
+			for seed := range uint64(2) {
+				w := World{Seed: seed, Endpoints: 1, Workers: 100, Service: 100 * time.Millisecond, Dist: dist, Timeout: time.Second, Critical: 0.4, Low: 0.3, Tenants: 5,
+					Length: 30 * time.Second, Steps: []Step{{Demand: 0.7}, {At: 4 * time.Second, Demand: demand}}}
+				sum, n = sum+Judge(w, learns).Goodput, n+1
+			}
+		}
+		if sum < want*n {
+			t.Errorf("%s: %.3f of the good answers of a gate that is told the truth, want %.2f", dist, sum/n, want)
+		}
+	}
+}
+
 // TestSlowWork: work gets three times as slow within a minute, and there are enough places for it. It looks as a slow overload does at first.
 func TestSlowWork(t *testing.T) {
 	steps := []Step{{Demand: 0.25}}
