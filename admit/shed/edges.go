@@ -47,7 +47,7 @@ func (k *Knee) restart() {
 	k.now, k.fresh, k.left, k.edges = gauge{}, gauge{}, 0, edges{turn: k.service}
 }
 
-// counted reports whether a count is complete.
+// counted reports whether a count is complete. Where answers scatter, bursts do not last; and before a knee is known a count that takes one S less is worth more than one that is right.
 func (k *Knee) counted() bool {
 	e := &k.edges
 	if !k.known || e.turn <= 0 || k.doubt() > regular {

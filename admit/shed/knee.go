@@ -105,7 +105,7 @@ type Knee struct {
 	now    gauge     // since the last conclusion
 	fresh  gauge     // of that, of those let in since the dip began
 	left   float64   // clients that left meanwhile
-	edges  edges     // of the count
+	edges  edges     // of what is counted, which bursts must not falsify
 	recent gauge     // at the limit, lately
 	high   gauge     // at the limit
 	here   gauge     // of that, since the limit is what it is
