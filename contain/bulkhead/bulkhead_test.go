@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -229,6 +230,32 @@ func TestKeyed(t *testing.T) {
 	}
 	if k.Refused() == 0 {
 		t.Error("no refusal was counted")
+	}
+}
+
+// However many of one key come at once, they never have more than half.
+func TestKeyedAtOnce(t *testing.T) {
+	const places, workers = 40, 8
+	for range 500 {
+		k := NewKeyed(0.1, places)
+		start := make(chan struct{})
+		var in atomic.Int64
+		var wg sync.WaitGroup
+		for range workers {
+			wg.Go(func() {
+				<-start
+				for range 5 {
+					if _, ok := k.Enter([]byte("greedy")); ok {
+						in.Add(1)
+					}
+				}
+			})
+		}
+		close(start)
+		wg.Wait()
+		if in.Load() > places/2 {
+			t.Fatalf("alone it got %d of %d places, want half at the most", in.Load(), places)
+		}
 	}
 }
 

@@ -40,8 +40,12 @@ type Seat [2]uint32
 func (k *Keyed) Enter(key []byte) (Seat, bool) {
 	h := maphash.Bytes(k.seed, key)
 	s := Seat{uint32(h) % keyedLen, uint32(h>>32) % keyedLen}
-	n := min(k.rows[0][s[0]].Add(1), k.rows[1][s[1]].Add(1))
-	used, places := k.used.Add(1), k.places.Load()
+	// Each counts itself everywhere before it looks, or of many at once two would get the last place.
+	a, b := &k.rows[0][s[0]], &k.rows[1][s[1]]
+	k.used.Add(1)
+	a.Add(1)
+	b.Add(1)
+	n, used, places := min(a.Load(), b.Load()), k.used.Load(), k.places.Load()
 	due := max(int64(math.Float64frombits(k.share.Load())*float64(places)), 1)
 	if int64(n) <= due || int64(n) <= places-used+1 {
 		return s, true
