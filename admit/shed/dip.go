@@ -71,6 +71,9 @@ func (k *Knee) endDip(now time.Duration, f Flow) {
 		k.judge(now, f)
 		return
 	}
+	if before > 0 && s > before {
+		s = k.leavers.haunted(s, before)
+	}
 	// Nobody takes longer where fewer are: a deeper dip that shows more than the one before it has six answers, and is chance.
 	calm := k.founded()
 	if most := trusts * k.doubt(); calm && !k.verified && k.low.count > most { // something has changed, or there are just more of them. S of calm times counts for so many answers and no more

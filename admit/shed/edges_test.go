@@ -160,3 +160,81 @@ func TestLeaversLeaveS(t *testing.T) {
 		}
 	}
 }
+
+// TestLeavesInTurns: those who leave right after the limit fell for others were let in before it did.
+func TestLeavesInTurns(t *testing.T) {
+	k := NewKnee(1)
+	k.limit, k.known, k.workers = 100, true, 100
+	gone := Flow{InFlight: 100, Waiting: 10, Endpoints: 1, Left: 40, Stayed: 40}
+	for range 50 {
+		k.leavers.note(gone)
+	}
+	if !k.leaves(gone) {
+		t.Fatal("forty of a hundred left, each after a second, and the limit need not fall")
+	}
+	k.leave(gone)
+	k.pardon, k.at = 0, 499*time.Millisecond
+	if k.leaves(gone) {
+		t.Error("the limit falls again, half a second after it did for clients that stayed for one")
+	}
+	if k.at += time.Millisecond; !k.leaves(gone) {
+		t.Error("half a second later clients still leave, and the limit does not fall again")
+	}
+}
+
+// TestHaunted: a dip shows an S half as long again.
+func TestHaunted(t *testing.T) {
+	for _, c := range []struct {
+		left int // of a hundred
+		want float64
+	}{{0, 0.15}, {9, 0.15}, {12, 0.12}, {60, 0.12}} {
+		var l leavers
+		for range 10 {
+			l.note(Flow{Answers: 100 - c.left, Left: c.left, Stayed: float64(c.left)})
+		}
+		if s := l.haunted(0.15, 0.1); math.Abs(s-c.want) > 1e-9 {
+			t.Errorf("%d of 100 leave: S is %v, want %v", c.left, s, c.want)
+		}
+		if s := l.haunted(0.11, 0.1); s != 0.11 {
+			t.Errorf("%d of 100 leave, and a dip shows a tenth more: S is %v, want that", c.left, s)
+		}
+		for range 10 {
+			l.note(Flow{Answers: 100})
+		}
+		if s := l.haunted(0.15, 0.1); s != 0.15 {
+			t.Errorf("a thousand answers later, S is %v, want 0.15", s)
+		}
+	}
+}
+
+// TestDipDoubtsWhileClientsLeave: a dip of which the answers take twice as long as is known, with and without clients that leave.
+func TestDipDoubtsWhileClientsLeave(t *testing.T) {
+	for left, want := range map[int]float64{0: 0.2, 30: 0.12} {
+		k := NewKnee(1)
+		k.limit, k.known, k.workers, k.service, k.moments = 20, true, 10, 0.1, [3]float64{1000, 100, 1}
+		k.low, k.high, k.verified = latency{count: 10, seconds: 1}, gauge{1000, 10, 200}, true
+		for range 20 {
+			k.leavers.note(Flow{Answers: 100 - left, Left: left, Stayed: float64(left)})
+		}
+		k.dip, k.reached, k.turned = 6, true, true
+		k.now = gauge{60, 2, 12}
+		k.endDip(time.Minute, Flow{InFlight: 6, Waiting: 5, Endpoints: 1})
+		if s := k.low.mean(); math.Abs(s-want) > 0.005 {
+			t.Errorf("%d of 100 leave: S is %.3f, want %v", left, s, want)
+		}
+	}
+}
+
+// TestFewQuickOnesKeepS: the first answers after the limit fell take less than S. Few of them are of light work; many show that S was of another time.
+func TestFewQuickOnesKeepS(t *testing.T) {
+	for answers, kept := range map[float64]bool{29: true, 1000: false} {
+		k := NewKnee(1)
+		k.limit, k.known, k.workers, k.service, k.moments = 14, true, 14, 0.09, [3]float64{1000, 90, 36} // doubt is more than four
+		k.low, k.verified, k.nextDip = latency{count: 200, seconds: 18}, true, time.Hour
+		k.now = gauge{answers, answers * 0.065 / 14, answers * 0.065}
+		k.conclude(time.Minute, Flow{InFlight: 14, Waiting: 5, Endpoints: 1})
+		if s := k.low.mean(); (s > 0.08) != kept {
+			t.Errorf("after %v answers S is %.3f, kept should be %v", answers, s, kept)
+		}
+	}
+}

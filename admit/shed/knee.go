@@ -112,9 +112,11 @@ type Knee struct {
 	fewer  gauge     // at another one, before it grew for the first time without…
 	fewest float64   // …so much more being answered as it grew: that limit
 	levels [32]level // what was answered at other limits
+	rest   level     // and in calm times
 	trial  trial     // of a higher one
 
 	lost, given float64 // lately: clients that left, and answers
+	leavers     leavers // in the longer run
 	pardon      float64 // of so many to come nothing is concluded: those who are inside will leave, whatever the limit is now
 
 	low     latency    // at few in flight: in calm times and in dips
@@ -178,6 +180,7 @@ func (k *Knee) Look(now time.Duration, win *Window, f Flow) {
 		k.batch.join(win)
 	}
 	k.gone(f)
+	k.leavers.note(f)
 	if win != nil && now >= k.study {
 		win = &k.batch
 		k.scatter(win)
@@ -306,7 +309,7 @@ func (k *Knee) scale(endpoints int) {
 	k.endpoints = e
 	k.workers = max(k.workers*by, 1)
 	k.dip = 0
-	k.low, k.levels, k.trial = latency{}, [32]level{}, trial{}
+	k.low, k.levels, k.rest, k.trial = latency{}, [32]level{}, level{}, trial{}
 	k.rebase()
 	k.set(k.limit * by)
 	k.high, k.fewer = gauge{}, gauge{}
@@ -350,6 +353,7 @@ func (k *Knee) calm(win *Window, f Flow) {
 		return
 	}
 	k.fewer, k.trial.limit = gauge{}, 0
+	k.rest.note(k.period, k.at, k.doubt())
 	noise := k.noise()
 	took := win.Seconds
 	if k.low.count < beginsFew { // the quick ones are answered first: those who are still inside tell how long the others take
@@ -457,7 +461,8 @@ func (k *Knee) conclude(now time.Duration, f Flow) {
 	k.vouch()
 	k.recall()
 	k.busy(doubt)
-	if takes := k.takes(); k.high.count >= k.limit && k.low.mean() > takes { // nobody waits longer where fewer are: S was of another time. The first to be answered are the quick ones, and do not show it
+	if takes := k.takes(); k.high.count >= k.limit && k.low.count >= 1 && math.Log(k.low.mean()/takes) > math.Sqrt(doubt*(1/k.high.count+1/k.low.count)) {
+		// Nobody waits longer where fewer are: S was of another time, if it is no chance. The first to be answered, as the limit has just fallen, are the quick ones.
 		k.low = latency{count: k.high.count, seconds: k.high.count * takes}
 	}
 	if w := k.high.rate() * k.low.mean(); w > 0 && (surprise || w < bent*k.limit && now >= k.nextDip) {

@@ -56,6 +56,20 @@ func TestLevelsOfManyPlaces(t *testing.T) {
 	}
 }
 
+// TestCalmIsALevel: what is answered while nobody waits is known after eleven turns of those who are inside.
+func TestCalmIsALevel(t *testing.T) {
+	k := NewKnee(1)
+	k.service, k.low = 0.1, alike(100, 0.1)
+	for turn := range 12 {
+		k.at += 100 * time.Millisecond
+		k.period = gauge{60, 0.1, 6}
+		k.calm(&Window{Total: 60, Seconds: 6, Logs: 60 * math.Log(0.1), Squares: 0.6}, Flow{InFlight: 60, Endpoints: 1})
+		if known := k.holds(&k.rest, k.doubt()); known != (turn >= 10) {
+			t.Fatalf("after %d turns known is %v, of %v answers with %v inside", turn+1, known, k.rest.count, k.rest.inside())
+		}
+	}
+}
+
 // TestTrial: twenty are inside and fifty a second are answered. Once it was more, with more inside.
 func TestTrial(t *testing.T) {
 	part := func(limit, rate, answers float64) gauge {
@@ -91,12 +105,23 @@ func TestTrial(t *testing.T) {
 		{"eight times as many, an hour ago", 40, 400, 600, func(k *Knee) { k.levels[rung(40)].last = 0 }, 0},
 		{"eight times as many, and the limit has hardly been used yet", 40, 400, 19, nil, 0},
 		{"twice as many, by chance", 40, 100, 30, func(k *Knee) { k.moments[2] *= 8 }, 0},
+		{"twice as many in calm times", 80, 50, 600, func(k *Knee) { k.rest = level{part(30, 100, 900), k.at} }, 30},
+		{"twice as many in calm times, before a surprise", 80, 50, 600, func(k *Knee) { k.rest = level{part(30, 100, 900), k.at}; k.note(gauge{}, true) }, 30},
+		{"twice as many in calm times, with fewer inside", 80, 50, 600, func(k *Knee) { k.rest = level{part(5, 100, 900), k.at} }, 0},
+		{"twice as many in calm times, of few answers", 80, 50, 600, func(k *Knee) { k.rest = level{part(30, 100, 200), k.at} }, 0},
+		{"twice as many in calm times, an hour ago", 80, 50, 600, func(k *Knee) { k.rest = level{part(30, 100, 900), 0} }, 0},
+		{"twice as many in calm times, and an endpoint went since then", 80, 50, 600, func(k *Knee) {
+			k.rest = level{part(30, 100, 900), k.at}
+			k.endpoints = 2
+			k.scale(1)
+			k.limit, k.moments, k.low = 20, [3]float64{1000, 200, 40}, alike(100, 0.2)
+		}, 0},
 	} {
 		k := prepare(c.places, c.once)
 		if c.setup != nil {
 			c.setup(k)
 		}
-		if conclude(k, 50, c.answers); (k.trial.limit > 0) != (c.limit > 0) || c.limit > 0 && k.limit != c.limit {
+		if conclude(k, 50, c.answers); (k.trial.limit > 0) != (c.limit > 0) || c.limit > 0 && k.limit != c.limit || k.limit < 10 {
 			t.Errorf("%s: the limit is %v, want %v; the trial's %v", c.name, k.limit, c.limit, k.trial.limit)
 		}
 	}

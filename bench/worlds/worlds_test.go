@@ -109,6 +109,24 @@ func TestSteadyOverload(t *testing.T) {
 	}
 }
 
+// TestSteadySharing: the same where all share the processors, one request in ten is 25 times as heavy as the others, and endpoints go on for clients that left: what they still have to do
+// must neither make work look longer than it is, nor few who are inside look like too many.
+func TestSteadySharing(t *testing.T) {
+	for workers, want := range map[int]float64{5: 0.75, 20: 0.87, 100: 0.76} {
+		sum, n := 0.0, 0.0
+		for _, demand := range []float64{2, 5} {
+			for seed := range uint64(8) {
+				w := slow(seed, workers, Step{Demand: 0.7}, Step{At: 4 * time.Second, Demand: demand})
+				w.Service, w.Length = 100*time.Millisecond, 30*time.Second
+				sum, n = sum+Judge(w, learns).Goodput, n+1
+			}
+		}
+		if sum < want*n {
+			t.Errorf("%d processors: %.3f of the good answers of a gate that is told the truth, want %.2f", workers, sum/n, want)
+		}
+	}
+}
+
 // TestSlowWork: work gets three times as slow within a minute, and there are enough places for it. It looks as a slow overload does at first.
 func TestSlowWork(t *testing.T) {
 	steps := []Step{{Demand: 0.25}}
