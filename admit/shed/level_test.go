@@ -105,13 +105,14 @@ func TestTrial(t *testing.T) {
 		{"eight times as many, an hour ago", 40, 400, 600, func(k *Knee) { k.levels[rung(40)].last = 0 }, 0},
 		{"eight times as many, and the limit has hardly been used yet", 40, 400, 19, nil, 0},
 		{"twice as many, by chance", 40, 100, 30, func(k *Knee) { k.moments[2] *= 8 }, 0},
-		{"twice as many in calm times", 80, 50, 600, func(k *Knee) { k.rest = level{part(30, 100, 900), k.at} }, 30},
-		{"twice as many in calm times, before a surprise", 80, 50, 600, func(k *Knee) { k.rest = level{part(30, 100, 900), k.at}; k.note(gauge{}, true) }, 30},
+		{"twice as many in calm times", 80, 50, 600, func(k *Knee) { k.rest = level{part(70, 100, 900), k.at} }, 40},
+		{"twice as many in calm times, before a surprise", 80, 50, 600, func(k *Knee) { k.rest = level{part(70, 100, 900), k.at}; k.note(gauge{}, true) }, 40},
 		{"twice as many in calm times, with fewer inside", 80, 50, 600, func(k *Knee) { k.rest = level{part(5, 100, 900), k.at} }, 0},
-		{"twice as many in calm times, of few answers", 80, 50, 600, func(k *Knee) { k.rest = level{part(30, 100, 200), k.at} }, 0},
-		{"twice as many in calm times, an hour ago", 80, 50, 600, func(k *Knee) { k.rest = level{part(30, 100, 900), 0} }, 0},
+		{"twice as many in calm times, with not quite three times as many inside", 80, 50, 600, func(k *Knee) { k.rest = level{part(59, 100, 900), k.at} }, 0},
+		{"twice as many in calm times, of few answers", 80, 50, 600, func(k *Knee) { k.rest = level{part(70, 100, 500), k.at} }, 0},
+		{"twice as many in calm times, an hour ago", 80, 50, 600, func(k *Knee) { k.rest = level{part(70, 100, 900), 0} }, 0},
 		{"twice as many in calm times, and an endpoint went since then", 80, 50, 600, func(k *Knee) {
-			k.rest = level{part(30, 100, 900), k.at}
+			k.rest = level{part(70, 100, 900), k.at}
 			k.endpoints = 2
 			k.scale(1)
 			k.limit, k.moments, k.low = 20, [3]float64{1000, 200, 40}, alike(100, 0.2)
