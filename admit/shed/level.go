@@ -14,7 +14,7 @@ const (
 	levelMost     = 0.5         // of the limit is taken off at once, at the most: what was true at a level may not be any more, and is seen on the way
 	levelMore     = 0.2         // of a rate's logarithm: so much more must have been answered at a higher limit for that to be tried again…
 	levelSure     = 2.5         // …and so many standard deviations…
-	levelFar      = 3.0         // times the limit were inside in calm times, or capacity may just have fallen: of five places that became two, more were in use than that one time in 13, for one in 37
+	levelFar      = 3.0         // times the limit must have been inside in calm times: with fewer, capacity may just have fallen. When five places became two, calm times made the limit grow again and again
 	trialSure     = 1.25        // …half of which are enough in a trial: with twice the limit, and as many answers as make a conclusion, all of them would be more than twice as much
 	trialMost     = 2.0         // times the limit
 	trialEvery    = 40.0        // times as long as one took, when it was in vain
