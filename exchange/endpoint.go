@@ -20,10 +20,13 @@ type Endpoint struct {
 	Link any
 	// Seat is what the pool keeps for this endpoint. Only package pool looks inside.
 	Seat any
+	// Strays counts, for all endpoints of the pool together, the exchanges that Strand found; nil: nobody wants to know.
+	Strays *atomic.Int64
 
-	beat    atomic.Uint32 // the pool's clock for what follows; 0: nobody wants to know
+	beat    atomic.Uint32 // the pool's clock for what follows; 0: nobody counts
 	awaited [BeatsKept]atomic.Int32
 	ancient atomic.Int32
+	cut     atomic.Uint32 // exchanges of beats before it are strays
 }
 
 // BeatsKept is for how many of the pool's beats it is known how many exchanges wait since then; those that wait longer are
@@ -32,7 +35,7 @@ const BeatsKept = 64
 
 // Await notes that x waits for its answer head from now on. The pool calls it as it picks the endpoint.
 func (e *Endpoint) Await(x *Exchange) {
-	x.Beat = e.beat.Load()
+	x.Beat, x.Stray = e.beat.Load(), false
 	if x.Beat != 0 {
 		e.awaited[x.Beat%BeatsKept].Add(1)
 	}
@@ -45,22 +48,52 @@ func (e *Endpoint) Heard(x *Exchange) {
 		return
 	}
 	x.Beat = 0
-	if e.beat.Load()-beat < BeatsKept {
+	switch {
+	case beat < e.cut.Load():
+		x.Stray = true
+		e.stray(-1)
+	case e.beat.Load()-beat < BeatsKept:
 		e.awaited[beat%BeatsKept].Add(-1)
-	} else {
+	default:
 		e.ancient.Add(-1)
 	}
 }
 
 // Tick begins another beat. Only the pool calls it, one call at a time. A Heard that comes just as its beat gets too old is taken from
-// the new one and made up for when that grows old itself.
+// the new one and made up for when that grows old itself, and one that comes just as it becomes a stray likewise.
 func (e *Endpoint) Tick() {
 	next := e.beat.Load() + 1
 	if next == 0 {
 		next = BeatsKept // wrapped after 13 years
+		e.cut.Store(0)
 	}
-	e.ancient.Add(e.awaited[next%BeatsKept].Swap(0))
+	if n := e.awaited[next%BeatsKept].Swap(0); next-BeatsKept < e.cut.Load() && next > BeatsKept {
+		e.stray(n)
+	} else {
+		e.ancient.Add(n)
+	}
 	e.beat.Store(next)
+}
+
+// Strand makes strays of all that wait now: the endpoint is out of service, and whoever waits for it takes nothing of what the others can do, even when
+// the endpoint is back. Only the pool calls it, not while it calls Tick.
+func (e *Endpoint) Strand() {
+	e.Tick()
+	now := e.beat.Load()
+	e.cut.Store(now) // first: whoever is heard meanwhile is a stray already, and found below
+	sum := e.ancient.Swap(0)
+	for i := range e.awaited {
+		if uint32(i) != now%BeatsKept {
+			sum += e.awaited[i].Swap(0)
+		}
+	}
+	e.stray(sum)
+}
+
+func (e *Endpoint) stray(n int32) {
+	if e.Strays != nil {
+		e.Strays.Add(int64(n))
+	}
 }
 
 // Overdue is how many exchanges have waited for at least n whole beats, n from 0 to BeatsKept.

@@ -130,6 +130,7 @@ type Exchange struct {
 	// NoRetry says in the answer that trying again is of no use (retry, deadline).
 	NoRetry   bool
 	Beat      uint32 // since when this attempt waits for its answer, by Endpoint.Await; 0: it does not (pick)
+	Stray     bool   // the endpoint was taken out of service before its answer head came, by Endpoint.Heard (pool)
 	SetCookie []byte // value of a Set-Cookie field for the answer, nil for none (pick: affinity)
 	Screened  bool   // a rule let it through unscreened (rules: allow)
 	// RetryAfter goes before that of the refusal, when it is known for this very exchange; 0: it is not.
@@ -349,6 +350,6 @@ func (x *Exchange) Reset() {
 	x.Place, x.Rank, x.Era, x.Begun, x.Berth = 0, 0, 0, time.Time{}, Berth{}
 	x.Trace, x.Cached = Trace{}, ""
 	x.Tried, x.Judge, x.Caller, x.Again, x.Anew, x.NoRetry = [MaxTried]*Endpoint{}, nil, 0, false, false, false
-	x.Deadline, x.Endpoint, x.Attempt, x.Beat, x.Replayable, x.Kept, x.SetCookie = time.Time{}, nil, 0, 0, false, false, nil
+	x.Deadline, x.Endpoint, x.Attempt, x.Beat, x.Stray, x.Replayable, x.Kept, x.SetCookie = time.Time{}, nil, 0, 0, false, false, false, nil
 	x.Result, x.Outcome, x.Work, x.Costs = Result{}, Outcome{}, 0, [MaxCosts]Cost{}
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/even-keel/evenkeel/exchange"
 	"github.com/even-keel/evenkeel/site"
+	"github.com/even-keel/evenkeel/wire"
 )
 
 // An answer that breaks off is a failure, whatever its status: an endpoint that resets every body must not look the best of all.
@@ -85,5 +86,53 @@ func TestHeldOpenComesBackWithoutRequests(t *testing.T) {
 	f.p.Done(&exchange.Exchange{}, &m.Endpoint, exchange.Result{})
 	if m.breaker() != BreakerClosed {
 		t.Errorf("its breaker is %s after a good connection, want closed", m.breaker())
+	}
+}
+
+// Who waits for an endpoint as it leaves service is told apart, however it leaves, and when it is back too.
+func TestStraysOfAPool(t *testing.T) {
+	for name, leave := range map[string]func(f *fleet, m *member){
+		"held open": func(f *fleet, m *member) {
+			if err := f.p.SetBreaker(m.Address, BreakerOpen, f.now.Add(time.Minute)); err != nil {
+				t.Fatal(err)
+			}
+			f.now = f.now.Add(time.Minute)
+			f.p.look(f.now)
+		},
+		"no member any more": func(f *fleet, m *member) {
+			cfg := *f.p.cfg
+			cfg.Endpoints = cfg.Endpoints[1:]
+			if err := f.p.Update(&cfg); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		f := newFleet(t, site.MethodRoundRobin, 2, 5, 3, fixed(time.Millisecond))
+		at := map[string][]*exchange.Exchange{}
+		for range 10 {
+			x := &exchange.Exchange{Request: &wire.Request{}}
+			e, r := f.p.Pick(x)
+			if r != nil {
+				t.Fatal(r)
+			}
+			x.Endpoint = e
+			at[e.Address] = append(at[e.Address], x)
+		}
+		m := f.p.members[0]
+		leave(f, m)
+		if n := f.p.Strays(); n != 5 {
+			t.Errorf("%s: %d strays, want 5", name, n)
+		}
+		for address, list := range at {
+			for _, x := range list {
+				f.p.Done(x, x.Endpoint, exchange.Result{Kind: exchange.Cancelled})
+				if x.Stray != (address == m.Address) {
+					t.Errorf("%s: stray is %v at %s", name, x.Stray, address)
+				}
+			}
+		}
+		if n := f.p.Strays(); n != 0 {
+			t.Errorf("%s: %d strays in the end", name, n)
+		}
 	}
 }

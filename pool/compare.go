@@ -54,9 +54,10 @@ func (p *Pool) compare(now time.Time) time.Duration {
 	}
 	for _, m := range p.members {
 		s := &m.standing
-		s.fails.see(now, int(m.badRow.Load()))
+		s.fails.see(now, int(m.badRow.Load()), false)
 		if s.slowAt != 0 {
-			s.slow.see(now, s.slowRow(now, int(m.ledger.slowRow.Load()), p.overdue(m, beat)))
+			row, goesOn := s.slowRow(now, int(m.ledger.slowRow.Load()), p.overdue(m, beat))
+			s.slow.see(now, row, goesOn)
 		}
 	}
 	doubted := 0.0
@@ -174,7 +175,12 @@ func (p *Pool) judge(m *member, now time.Time) finding {
 		}
 		slow := s.judgeSlow(now, p.without(near, m, m.compares()), func(from time.Time) bool {
 			return p.witnessed(m, func(o *member) bool {
-				return o.zone != m.zone || o.priority != m.priority || o.standing.slow.row < doubtRow+1 && o.standing.slow.good.After(from)
+				if o.zone != m.zone || o.priority != m.priority {
+					return true
+				}
+				// Where all that may be inside hang at m, nobody comes to the others, and nobody waits for them.
+				idle := s.slow.goesOn && o.Overdue(0) == 0 && !sticky(p.cfg)
+				return o.standing.slow.row < doubtRow+1 && (idle || o.standing.slow.good.After(from))
 			})
 		})
 		if slow.grade > got.grade {

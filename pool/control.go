@@ -61,7 +61,7 @@ func (p *Pool) kick() {
 // picked any more, unless the pool is in panic. The lock is held.
 func (p *Pool) settle(m *member, now time.Time) {
 	if !m.healthy() && (!p.snap.Load().panics || !m.allowed()) {
-		m.skip.Store(true)
+		m.retire()
 		m.Gone.Store(true)
 	}
 	p.weigh(m, now)

@@ -59,8 +59,16 @@ func newMember(pool string, e site.Endpoint) *member {
 	m.id = identity(pool, e.Address)
 	m.admin = StateUp
 	m.skip.Store(true)
+	m.Tick()
 	m.setFactor(1, 1)
 	return m
+}
+
+// retire takes m out of the picks. The pool's lock is held.
+func (m *member) retire() {
+	if !m.skip.Swap(true) {
+		m.Strand()
+	}
 }
 
 // identity is the opaque name of an endpoint: 64 bits of HMAC-SHA256, the same after restarts and on every node.

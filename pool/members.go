@@ -114,7 +114,7 @@ func (p *Pool) merge(now time.Time) {
 func (p *Pool) join(m *member, e site.Endpoint, now time.Time) *member {
 	if m == nil {
 		m = newMember(p.name, e)
-		m.probed = p.probes()
+		m.probed, m.Strays = p.probes(), &p.strays
 		p.byName[e.Address] = m
 		if p.deps.Attach != nil {
 			p.deps.Attach(&m.Endpoint)
@@ -152,7 +152,7 @@ func (p *Pool) leave(m *member, now time.Time) {
 	p.unwatch(m)
 	m.left, m.drained, m.drainFrom = true, false, now
 	m.why = "no longer a member"
-	m.skip.Store(true)
+	m.retire()
 	m.Gone.Store(true)
 	m.shown, m.since = m.state(now), now
 	p.leaving = append(p.leaving, m)

@@ -68,19 +68,22 @@ type standing struct {
 
 // trait is one way to be worse than the others.
 type trait struct {
-	row  int       // bad answers in a row until now
-	grew time.Time // when the row last grew
-	from time.Time // the row began after this
-	good time.Time // when an answer without the trait last was seen
+	row    int       // bad answers in a row until now
+	grew   time.Time // when the row last grew, or went on
+	goesOn bool      // exchanges of the row wait still
+	from   time.Time // the row began after this
+	good   time.Time // when an answer without the trait last was seen
 
 	seen  time.Time // the others have been well since then while the row grew; zero: they are not
 	base  int       // what the row was then: the end of a common fault leaves rows behind that tell nothing
 	since time.Time // the window holds enough to eject since then; zero: it does not
 }
 
-// see takes the row in as it is at now.
-func (t *trait) see(now time.Time, row int) {
-	if row > t.row {
+// see takes the row in as it is at now. It goes on where exchanges of it wait still: 23 of a limit of 23 hung at one of three endpoints, so that none could
+// come after them, and the row of 23 was forgotten for not growing.
+func (t *trait) see(now time.Time, row int, goesOn bool) {
+	t.goesOn = goesOn
+	if row > t.row || goesOn {
 		t.grew = now
 	}
 	if row < t.row || row < doubtRow {
@@ -323,12 +326,12 @@ func (s *standing) judgeSlow(now time.Time, others *peers, witnessed func(from t
 	return finding{got, true, fmt.Sprintf("answers are slow: typically %v, the others' %v", short(w.median()), short(s.typical))}
 }
 
-// slowRow is the row of slow answers, and of waiting exchanges when no fast answer came for as long as they wait.
-func (s *standing) slowRow(now time.Time, row, waiting int) int {
+// slowRow is the row of slow answers, and of waiting exchanges when no fast answer came for as long as they wait. It goes on while there are such.
+func (s *standing) slowRow(now time.Time, row, waiting int) (all int, goesOn bool) {
 	if now.Sub(s.slow.good) < s.slowAt {
-		return row
+		return row, false
 	}
-	return row + waiting
+	return row + waiting, waiting > 0
 }
 
 // short rounds a time for people.

@@ -2,6 +2,7 @@ package pool
 
 import (
 	"math"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/even-keel/evenkeel/exchange"
 	"github.com/even-keel/evenkeel/probe"
 	"github.com/even-keel/evenkeel/site"
+	"github.com/even-keel/evenkeel/wire"
 )
 
 func TestOutlierTrialBringsItBack(t *testing.T) {
@@ -209,6 +211,49 @@ func TestUnlikely(t *testing.T) {
 	} {
 		if got := unlikely(c.k, c.n, c.p, c.alpha); got != c.want {
 			t.Errorf("unlikely(%v of %v, %v, %v) = %v", c.k, c.n, c.p, c.alpha, got)
+		}
+	}
+}
+
+// All that may be inside hang at one endpoint, so that nobody comes after them: neither to it, nor to the others.
+func TestOutlierHoldsAllPlaces(t *testing.T) {
+	for _, method := range []string{site.MethodRoundRobin, site.MethodLeastRequests} {
+		f := newFleet(t, method, 3, 50, 3, func(r *rand.Rand) time.Duration {
+			if r.IntN(50) == 0 {
+				return 500 * time.Millisecond // so that it takes three seconds until an endpoint is ejected: longer than rows that do not grow are remembered
+			}
+			return 5 * time.Millisecond
+		})
+		f.run(t, 100, 5*time.Second)
+		sick := f.nth(1)
+		sick.service = fixed(time.Hour)
+		f.run(t, 1000, 30*time.Millisecond)
+		f.until(f.now.Add(5 * time.Second))
+		if n := f.count("endpoint_ejected"); n != 1 {
+			t.Errorf("%s: %d ejections though requests hang\n%s", method, n, f.log.String())
+		}
+		// Nothing is answered after it began.
+		f = newFleet(t, method, 3, 50, 3, fixed(5*time.Millisecond))
+		f.run(t, 100, 5*time.Second)
+		x := &exchange.Exchange{Request: &wire.Request{}}
+		for m, n := f.p.members[1], 0; n < 6; n++ {
+			m.InFlight.Add(1)
+			m.Await(x)
+		}
+		f.until(f.now.Add(2 * time.Second))
+		if n := f.count("endpoint_ejected"); n != 1 {
+			t.Errorf("%s: %d ejections though all that is inside hangs at one\n%s", method, n, f.log.String())
+		}
+		// They may all be long.
+		g := newFleet(t, method, 3, 50, 3, fixed(5*time.Millisecond))
+		g.run(t, 100, 5*time.Second)
+		for i := range 3 {
+			g.nth(i).service = fixed(time.Hour)
+		}
+		g.run(t, 1000, 30*time.Millisecond)
+		g.until(g.now.Add(10 * time.Second))
+		if n := g.count("endpoint_ejected"); n != 0 {
+			t.Errorf("%s: %d ejections though all endpoints hang\n%s", method, n, g.log.String())
 		}
 	}
 }

@@ -56,12 +56,13 @@ type Pool struct {
 	clock func() time.Time
 	base  time.Time
 
-	snap  atomic.Pointer[snapshot]
-	dice  [diceCount]die
-	total atomic.Int64 // in flight in all endpoints, kept for the hash method only
-	turns [lastSlot + 1]atomic.Uint64
-	hot   quantile
-	ready atomic.Bool
+	snap   atomic.Pointer[snapshot]
+	dice   [diceCount]die
+	total  atomic.Int64 // in flight in all endpoints, kept for the hash method only
+	strays atomic.Int64 // exchanges that wait for endpoints which were taken out of service meanwhile
+	turns  [lastSlot + 1]atomic.Uint64
+	hot    quantile
+	ready  atomic.Bool
 
 	asleep   atomic.Bool   // nobody looks: the next pick must wake Run
 	reported atomic.Bool   // some endpoint tells its utilisation
@@ -201,9 +202,9 @@ func (p *Pool) Pick(x *exchange.Exchange) (*exchange.Endpoint, *exchange.Refusal
 
 func (p *Pool) take(x *exchange.Exchange, s *snapshot, m *member) {
 	x.Rank = int32(m.InFlight.Add(1))
-	if s.compare && x.Request != nil {
+	if x.Request != nil {
 		m.Await(x)
-		if p.asleep.Load() && p.asleep.CompareAndSwap(true, false) {
+		if s.compare && p.asleep.Load() && p.asleep.CompareAndSwap(true, false) {
 			p.kick()
 		}
 	}
@@ -229,8 +230,10 @@ func (p *Pool) Done(x *exchange.Exchange, e *exchange.Endpoint, r exchange.Resul
 	if bad {
 		m.failures.Add(1)
 	}
-	if s.compare && x.Request != nil {
+	if x.Request != nil {
 		m.Heard(x)
+	}
+	if s.compare && x.Request != nil {
 		if m.note(&r) {
 			p.hurry()
 		}

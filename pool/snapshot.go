@@ -221,7 +221,11 @@ func (p *Pool) rebuild(now time.Time) {
 	for _, m := range p.members {
 		// Weight 0 means no new picks; what the endpoint has may stay.
 		gone := !used[m] && (m.weight > 0 || !m.healthy())
-		m.skip.Store(!used[m])
+		if used[m] {
+			m.skip.Store(false)
+		} else {
+			m.retire()
+		}
 		m.Gone.Store(gone)
 		p.weigh(m, now)
 	}

@@ -68,6 +68,10 @@ type VerdictStatus struct {
 // InService is how many endpoints are picked now. It takes no lock.
 func (p *Pool) InService() int { return p.snap.Load().inUse }
 
+// Strays is how many exchanges wait for an answer of endpoints that were taken out of service since they were sent there: they take nothing of what the others can
+// do. It takes no lock.
+func (p *Pool) Strays() int { return int(max(p.strays.Load(), 0)) }
+
 // Status returns what the pool knows. It costs some µs per endpoint and takes the lock of the pool for as long.
 func (p *Pool) Status() Status {
 	p.mu.Lock()
