@@ -54,6 +54,7 @@ type PoolLoad struct {
 	Limit             float64              `json:"limit"`               // requests at once that the shedder found right
 	Max               int                  `json:"max"`                 // its hard bound
 	InFlight          int                  `json:"in_flight"`           // admitted and not yet answered
+	Strays            int                  `json:"strays"`              // not among these: they wait for endpoints that were taken out of service meanwhile
 	Waiting           int                  `json:"waiting"`             // for a place
 	QueueMS           float64              `json:"queue_ms"`            // how long the one that waits longest has waited
 	ServiceMS         float64              `json:"service_ms"`          // how long endpoints take

@@ -12,6 +12,7 @@ import (
 var (
 	descShedLimit    = desc("shed_limit", "Requests at once that the shedder found right for the pool.", "pool")
 	descShedFlight   = desc("shed_in_flight", "Requests that the shedder admitted and whose answers have not begun.", "pool")
+	descShedStrays   = desc("shed_strays", "Requests that wait for an endpoint which was taken out of service meanwhile. They take no place of the others.", "pool")
 	descShedWaiting  = desc("shed_waiting", "Requests that wait for a place.", "pool")
 	descShedQueue    = desc("shed_queue_seconds", "How long the request that waits longest has waited.", "pool")
 	descShedCapacity = desc("shed_capacity", "Requests per second that the endpoints were found to do; 0: not known yet.", "pool")
@@ -72,6 +73,7 @@ func (n *Node) protections(pools map[string]*runningPool) console.Overload {
 func (s sink) shed(pool string, p console.PoolLoad) {
 	s.gauge(descShedLimit, p.Limit, pool)
 	s.gauge(descShedFlight, float64(p.InFlight), pool)
+	s.gauge(descShedStrays, float64(p.Strays), pool)
 	s.gauge(descShedWaiting, float64(p.Waiting), pool)
 	s.gauge(descShedQueue, p.QueueMS/1000, pool)
 	s.gauge(descShedCapacity, p.CapacityPerSecond, pool)

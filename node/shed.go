@@ -22,8 +22,11 @@ func (s *shedding) Serve(x *exchange.Exchange, next *exchange.Next) *exchange.Re
 	return next.Do(x)
 }
 
-// serving is a pool that tells how many of its endpoints are in service.
-type serving interface{ InService() int }
+// serving is a pool that tells how many of its endpoints are in service, and how many exchanges wait for others.
+type serving interface {
+	InService() int
+	Strays() int
+}
 
 // gate finds or makes the gate of a pool, with the settings of cfg; nil: the pool is not protected. Gates outlive reloads: what they
 // learned of the endpoints is still true.
@@ -41,7 +44,7 @@ func (n *Node) gate(s *site.Site, name string, p poolPart) *shed.Gate {
 	deps := shed.Deps{Gone: proxy.Gone, Max: cfg.Connections.Max, IPv6: s.Identify.IPv6Prefix,
 		Event: func(kind, text string) { n.events.add(time.Now(), kind, text) }}
 	if in, is := p.(serving); is {
-		deps.Endpoints = in.InService
+		deps.Endpoints, deps.Strays = in.InService, in.Strays
 	}
 	if n.gates == nil {
 		n.gates = map[string]*shed.Gate{}

@@ -176,7 +176,7 @@ func (n *Node) viewShed(pool string) console.PoolLoad {
 	}
 	st := g.Status()
 	v := console.PoolLoad{
-		Mode: st.Mode, Limit: st.Limit, Max: st.Max, InFlight: st.InFlight, Waiting: st.Waiting, QueueMS: st.QueueMS, ServiceMS: st.ServiceMS,
+		Mode: st.Mode, Limit: st.Limit, Max: st.Max, InFlight: st.InFlight, Strays: st.Strays, Waiting: st.Waiting, QueueMS: st.QueueMS, ServiceMS: st.ServiceMS,
 		CapacityPerSecond: st.CapacityPerSecond, Behind: st.Behind, LowOff: st.LowOff,
 	}
 	for _, c := range st.Classes {

@@ -34,6 +34,11 @@ const (
 	passShare = 0.5 // of the answers that come meanwhile may make room for them…
 	passMost  = 4.0 // …which is kept for no more of them at once…
 	passWaits = 0.5 // …once a critical one has waited for so many times as long as newcomers should
+
+	silence      = 10.0                   // service times without any answer, while all places are taken, after which one more may enter…
+	silenceLeast = 250 * time.Millisecond // …and then another…
+	silenceMost  = 10 * time.Second
+	silentMost   = 4.0 // …as long as there are no more inside than so many times the limit
 )
 
 // Numbers of the switch for low requests. The queue orders classes anyway: the switch only spares low requests a wait that is in vain.
@@ -78,6 +83,9 @@ type Core struct {
 	waited   int           // how many did then
 	granted  int           // who got a place since then
 	passes   float64       // how many may pass: room that answers made while too many were inside
+	inside   float64       // as of the last look
+	filled   bool          // all places were taken then
+	heard    time.Duration // an answer came, or not all were taken
 	grown    int           // for so many windows before then
 	dipped   time.Duration // how long dips had lasted then
 	held     int           // for so many it did not, and nobody was refused
@@ -103,6 +111,11 @@ func NewCore(cfg Config) *Core {
 func (c *Core) Look(now time.Duration, win *Window, f Flow) {
 	f.Waiting, f.Steady = c.queue.Len(), c.steady
 	c.knee.Look(now, win, f)
+	filled := f.InFlight >= c.Limit()
+	if f.Answers > 0 || !filled || !c.filled {
+		c.heard = now
+	}
+	c.inside, c.filled = float64(f.InFlight), filled
 	if f.InFlight > c.Limit() {
 		c.passes = min(c.passes+passShare*float64(f.Answers), passMost)
 	} else {
@@ -217,12 +230,26 @@ func (c *Core) Next(now time.Duration) (*Waiter, Answer) {
 // Pass reports whether one more may enter though all places are taken, and counts it. A limit that is lowered, for good or for a dip, lets nobody in before enough were answered, and with many too
 // many inside that takes longer than anybody may wait: in the first second of a surge nearly all critical requests were refused, though they were a tenth of what was answered. So they are
 // let in for half of what is answered then, and it takes twice as long at the most.
+//
+// Where nothing is answered at all, whatever is inside hangs, perhaps at one endpoint of many, which nobody finds out if nobody comes to the others: one enters now and then.
 func (c *Core) Pass(now time.Duration) bool {
+	if at := c.silent(); at > 0 && now >= at {
+		c.heard = now
+		return true
+	}
 	if c.passes < 1 || c.queue.OldestOf(now, exchange.Critical) <= time.Duration(passWaits*float64(c.BehindWait())) {
 		return false
 	}
 	c.passes--
 	return true
+}
+
+// silent is when the silence has lasted for long enough that one more enters; 0: there is none, or too many are inside.
+func (c *Core) silent() time.Duration {
+	if !c.filled || c.inside >= silentMost*float64(c.Limit()) {
+		return 0
+	}
+	return c.heard + clamp(seconds(silence*c.knee.service), silenceLeast, silenceMost)
 }
 
 // Typical is when an exchange that was let in with n in flight should be answered, with half as much again for chance.
@@ -234,7 +261,13 @@ func (c *Core) Typical(n int) time.Duration {
 func (c *Core) Era() uint32 { return c.knee.dips }
 
 // Opens is when more may be inside though nothing was answered yet; 0: never.
-func (c *Core) Opens(now time.Duration) time.Duration { return c.knee.Opens(now) }
+func (c *Core) Opens(now time.Duration) time.Duration {
+	at := c.knee.Opens(now)
+	if more := c.silent(); more > 0 && (at == 0 || more < at) {
+		return more
+	}
+	return at
+}
 
 // Studies reports whether the next look wants to know what answers showed.
 func (c *Core) Studies(now time.Duration) bool { return c.knee.Studies(now) }

@@ -39,6 +39,7 @@ var (
 // Deps is what a gate needs of its surroundings. Functions may be called by any goroutine.
 type Deps struct {
 	Endpoints func() int                    // in service now; nil: 1
+	Strays    func() int                    // exchanges at endpoints that are not, or were not at a time since they came there; nil: 0
 	Gone      func(*exchange.Exchange) bool // whether the client has left; nil: nobody knows. Asked once, before a waiter is admitted
 	Event     func(kind, text string)       // gets shed_low_off and shed_low_on; nil allowed
 	IPv6      int                           // bits of an IPv6 address that make one client; 0: 64
@@ -58,7 +59,8 @@ type Gate struct {
 	waiting  atomic.Int32
 	off      atomic.Uint32 // a bit for each class that is off
 	behind   atomic.Bool   // as of the last look
-	inFlight atomic.Int64  // with ghosts
+	inFlight atomic.Int64  // with ghosts and strays
+	strays   atomic.Int64  // as of the last look: the limit is higher by them
 	recent   atomic.Int64  // when a place was last given back, on the gate's clock
 	looked   atomic.Int64  // the last look, on the same
 	tells    atomic.Int64  // the rank above which the first answers are kept
@@ -132,6 +134,9 @@ func New(pool string, cfg site.Shed, deps Deps) *Gate {
 	if deps.Endpoints == nil {
 		deps.Endpoints = func() int { return 1 }
 	}
+	if deps.Strays == nil {
+		deps.Strays = func() int { return 0 }
+	}
 	n := 1
 	for n < min(runtime.GOMAXPROCS(0), shardsMax) {
 		n *= 2
@@ -203,6 +208,10 @@ func (g *Gate) enter(x *exchange.Exchange) *exchange.Refusal {
 // Answered implements exchange.Holder: the endpoint has done its work, and the place is free.
 func (g *Gate) Answered(x *exchange.Exchange, long bool) {
 	x.Held = nil
+	if x.Stray {
+		g.strayed()
+		return
+	}
 	took, works := x.Result.Latency, true
 	if s := x.Result.Status; s >= 500 || s == 429 || took <= 0 || !x.Replayable {
 		took, works = g.doubtful(x)
@@ -216,7 +225,7 @@ func (g *Gate) Answered(x *exchange.Exchange, long bool) {
 		if old {
 			g.toOld.Add(1)
 		}
-		g.note(x, took, (int64(x.Place)+n+1)/2)
+		g.note(x, took, (int64(x.Place)+max(n-g.strays.Load(), 1)+1)/2)
 	}
 	if x.Result.Utilisation > 0 {
 		g.hear(x.Result.Utilisation)
@@ -342,6 +351,10 @@ func (g *Gate) hear(busy float32) {
 //go:noinline
 func (g *Gate) unanswered(x *exchange.Exchange) {
 	x.Held = nil
+	if x.Stray {
+		g.strayed()
+		return
+	}
 	now := g.now()
 	g.ends(x.Era, now)
 	if k := x.Result.Kind; x.Endpoint == nil || k != exchange.Cancelled && k != exchange.TimedOut {
@@ -400,7 +413,9 @@ func (g *Gate) lookLocked(now time.Duration) {
 	if int64(now) < g.nextLook.Load() {
 		return
 	}
-	inside, old := g.inFlight.Load(), max(g.old.Load(), 0)
+	strays := int64(g.deps.Strays())
+	g.strays.Store(strays)
+	inside, old := max(g.inFlight.Load()-strays, 0), max(g.old.Load(), 0)
 	past := int64(now) - g.looked.Swap(int64(now))
 	area, oldArea, answers := inside*past, old*past+g.oldArea.Swap(0), uint64(0)
 	for i := range g.shards {
@@ -463,11 +478,11 @@ func (g *Gate) publish(now time.Duration) {
 	if c.cfg.Max == 0 && g.deps.Max > 0 {
 		c.cfg.Max = g.deps.Max * max(1, c.knee.endpoints)
 	}
-	g.limit.Store(int64(c.Limit()))
+	g.limit.Store(g.room(g.strays.Load()))
 	g.tells.Store(int64(c.Tells()))
 	if era := c.Era(); era != g.era.Load() {
 		g.era.Store(era)
-		g.old.Store(g.inFlight.Load())
+		g.old.Store(max(g.inFlight.Load()-g.strays.Load(), 0))
 	}
 	g.bound.Store(int64(c.bound()))
 	var off uint32
@@ -509,7 +524,7 @@ func (g *Gate) say() {
 func (g *Gate) grant(now time.Duration) {
 	for g.core.queue.Len() > 0 {
 		n := g.inFlight.Add(1)
-		if n > int64(g.core.Limit()) && !g.core.Pass(now) {
+		if n > g.room(int64(g.deps.Strays())) && !g.core.Pass(now) {
 			g.inFlight.Add(-1)
 			return
 		}

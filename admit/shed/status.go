@@ -12,7 +12,8 @@ type Status struct {
 	Mode              string               `json:"mode"`      // on or dry_run
 	Limit             float64              `json:"limit"`     // exchanges that may be in flight now
 	Max               int                  `json:"max"`       // the limit never passes this; 0: not bounded
-	InFlight          int                  `json:"in_flight"` // waiting for their answer to begin
+	InFlight          int                  `json:"in_flight"` // waiting for their answer to begin, without…
+	Strays            int                  `json:"strays"`    // …those whose endpoint was taken out of service since they were sent there
 	Waiting           int                  `json:"waiting"`
 	QueueMS           float64              `json:"queue_ms"`            // for how long the longest waiting has waited
 	ServiceMS         float64              `json:"service_ms"`          // an answer takes this when nothing queues at the endpoints; 0: not known yet
@@ -43,7 +44,7 @@ func (g *Gate) Status() Status {
 	defer g.mu.Unlock()
 	c := g.core
 	c.watch(now)
-	s := Status{Pool: g.pool, Mode: set.Mode, Limit: float64(c.Limit()), Max: c.cfg.Max, InFlight: int(max(g.inFlight.Load(), 0)),
+	s := Status{Pool: g.pool, Mode: set.Mode, Limit: float64(c.Limit()), Max: c.cfg.Max, InFlight: int(max(g.inFlight.Load()-int64(g.deps.Strays()), 0)), Strays: g.deps.Strays(),
 		Waiting: c.queue.Len(), QueueMS: milliseconds(c.queue.Oldest(now)), ServiceMS: c.knee.service * 1000,
 		CapacityPerSecond: c.knee.Capacity(), Behind: c.behind, LowOff: c.lowOff}
 	for _, class := range ranked {

@@ -59,7 +59,7 @@ func (g *Gate) ask(x *exchange.Exchange, ask *Waiter) (*waiting, *exchange.Refus
 	g.lookLocked(now) // when no answers come, nobody else does
 	g.grant(now)
 	place := g.inFlight.Add(1)
-	free := place <= int64(g.core.Limit())
+	free := place <= g.room(int64(g.deps.Strays()))
 	if !free {
 		g.inFlight.Add(-1)
 	}
@@ -92,7 +92,7 @@ func (g *Gate) ask(x *exchange.Exchange, ask *Waiter) (*waiting, *exchange.Refus
 
 // admit notes that x has its place.
 func (g *Gate) admit(x *exchange.Exchange, place int64, era uint32) {
-	x.Held, x.Place, x.Era = g, int32(place), era
+	x.Held, x.Place, x.Era = g, int32(max(place-g.strays.Load(), 1)), era
 	g.shards[x.Shard&uint32(len(g.shards)-1)].admitted[x.Class].Add(1)
 }
 

@@ -1,0 +1,26 @@
+package shed
+
+// strayMost is how many times the limit may be inside as strays, so that what hangs stays bounded where endpoints come back again and again only to hang.
+const strayMost = 4
+
+// room is how many may be inside together with those whose endpoint was taken out of service before it answered. These take nothing of what the others can do, and one
+// that hangs does not answer them: with six of them before two good endpoints and a limit of five, everybody was refused until they gave up. The
+// bound that the site file sets holds for all. The lock is held.
+func (g *Gate) room(strays int64) int64 {
+	n := int64(g.core.Limit())
+	n += min(strays, strayMost*n)
+	if most := g.set.Load().Max; most > 0 {
+		n = min(n, int64(most))
+	}
+	return n
+}
+
+// strayed gives back the place of a stray, whose answer or end says nothing of the endpoints in service.
+//
+//go:noinline
+func (g *Gate) strayed() {
+	g.inFlight.Add(-1)
+	g.left()
+	g.nextLook.Store(0) // the limit was higher by it
+	g.look(g.now())
+}
