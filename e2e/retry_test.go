@@ -377,7 +377,7 @@ func TestHedge(t *testing.T) {
 	}
 }
 
-// TestTrialIsInsured: an endpoint that hangs costs those nothing whose requests try out whether it is well again.
+// TestTrialIsInsured: an endpoint that hangs costs those nothing whose requests try out whether it is well again, though far more still wait for it than may be inside.
 func TestTrialIsInsured(t *testing.T) {
 	var hangs atomic.Bool
 	asked, released := new(heard), make(chan struct{})
@@ -408,7 +408,14 @@ pools: {service: {endpoints: [%q, %q, %q], method: round_robin, probe: {off: tru
 		if time.Now().After(end) {
 			t.Fatalf("an endpoint that hangs is not ejected:\n%s", state())
 		}
-		waiting.Go(func() { f.ask(t, f.request(t, "GET", "/", nil)) })
+		for range 10 {
+			waiting.Go(func() { f.ask(t, f.request(t, "GET", "/", nil)) })
+		}
+	}
+	for end := time.Now().Add(patience); !strings.Contains(state(), `"waiting": 0,`); <-time.After(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("requests wait, though two endpoints are well:\n%s", state())
+		}
 	}
 	asked.take()
 	for tried, end := 0, time.Now().Add(patience); tried < 2; {

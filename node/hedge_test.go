@@ -84,6 +84,15 @@ func TestHedgeIsBounded(t *testing.T) {
 	}) {
 		t.Error("a request is hedged without budget")
 	}
+	if !hedge(plain+"\nEvenkeel-Attempt: 2", func(x *exchange.Exchange) {
+		x.Endpoint.Insure.Store(int64(time.Millisecond))
+		x.Route.Overloaded = func() bool { return true }
+		for range 10 {
+			x.Judge.(*retrying).routes[0].pool.budget.Take(time.Now())
+		}
+	}) {
+		t.Error("who tries out an endpoint is not insured during an overload without budget")
+	}
 	if got := retry.Hedge.String(); got != "hedge" {
 		t.Errorf("hedges are called %q", got)
 	}

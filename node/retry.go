@@ -74,25 +74,34 @@ func (t *retrying) Again(x *exchange.Exchange) bool {
 	return true
 }
 
-// Hedge implements exchange.Judge: it takes a second attempt from the budget and picks its endpoint.
+// Hedge implements exchange.Judge: it takes a second attempt from the budget and picks its endpoint. Who tries out an endpoint for the pool is insured whatever
+// the budget and the load are: there is one at a time for an endpoint on trial, and a tenth of its share for one in doubt. As a trial comes when the pool
+// has just lost an endpoint, it often was overloaded, and the client waited for a minute.
 func (t *retrying) Hedge(x *exchange.Exchange) bool {
 	r, first, now := t.routes[x.Route.Index], x.Endpoint, t.now()
-	if o := x.Route.Overloaded; o != nil && o() || requestOf(x).Caller > 1 || !x.Deadline.IsZero() && r.pool.late(x.Deadline.Sub(now)) {
+	insured := first.Insure.Load() > 0
+	if o := x.Route.Overloaded; !insured && (o != nil && o() || requestOf(x).Caller > 1) || !x.Deadline.IsZero() && r.pool.late(x.Deadline.Sub(now)) {
 		return false
 	}
-	if !r.pool.take(now) {
+	paid := r.pool.take(now)
+	if !paid && !insured {
 		r.pool.denied[retry.Spent].Add(1)
 		return false
 	}
+	giveBack := func() {
+		if paid {
+			r.pool.budget.Return()
+		}
+	}
 	e, refusal := x.Route.Pool.Pick(x)
 	if refusal != nil {
-		r.pool.budget.Return()
+		giveBack()
 		return false
 	}
 	if e == first { // there is no other
 		x.Route.Pool.Done(x, e, exchange.Result{Kind: exchange.Cancelled})
 		x.Trace.Forget()
-		r.pool.budget.Return()
+		giveBack()
 		return false
 	}
 	x.Endpoint = e
