@@ -185,10 +185,17 @@ func (e *endpoint) assign(now time.Time, times float64) time.Time {
 	return e.free[first]
 }
 
+// came notes a request.
+func (e *endpoint) came(now time.Time) {
+	e.mu.Lock()
+	e.arrived = append(e.arrived, now)
+	e.mu.Unlock()
+}
+
 func (e *endpoint) enter(now time.Time) {
+	e.came(now)
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.arrived = append(e.arrived, now)
 	e.flight++
 	e.most = max(e.most, e.flight)
 }
@@ -205,7 +212,10 @@ func (e *endpoint) leave(due time.Time) {
 // ServeHTTP implements http.Handler.
 func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	kind := e.fault.now()
-	if kind == mute { // on a connection from before
+	if kind == mute { // on a connection from before: what comes on others nobody reads or counts
+		if r.URL.Path != "/healthz" {
+			e.came(time.Now())
+		}
 		<-r.Context().Done()
 		return
 	}
