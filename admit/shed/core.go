@@ -272,6 +272,9 @@ func (c *Core) Opens(now time.Duration) time.Duration {
 // Studies reports whether the next look wants to know what answers showed.
 func (c *Core) Studies(now time.Duration) bool { return c.knee.Studies(now) }
 
+// Batches reports whether the next look wants to know how answers compare with what their kinds take.
+func (c *Core) Batches(now time.Duration) bool { return now >= c.knee.study }
+
 // Tells is the rank above which the first answers are to be told of one by one.
 func (c *Core) Tells() int {
 	if c.knee.done {

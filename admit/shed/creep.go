@@ -29,13 +29,16 @@ func later(was, is latency, noise float64) bool {
 func (k *Knee) settle(n, seconds, squares, logs float64) {
 	count, keep := n, 1.0
 	if k.founded() {
-		keep = math.Exp(-k.period.time / max(baseLasts.Seconds(), baseServices*k.service))
+		keep = math.Exp(-k.period.time / k.baseLasts())
 		count = k.base.count * (1 - keep)
 	}
 	k.base.add(count, count*seconds/n, count*logs/n, keep)
 	k.spread.add(count, count*seconds/n, count*squares/n, keep)
 	k.based = k.based*keep + k.period.time
 }
+
+// baseLasts is in how many seconds what calm times showed fades.
+func (k *Knee) baseLasts() float64 { return max(baseLasts.Seconds(), baseServices*k.service) }
 
 // founded reports whether the base was seen for long enough.
 func (k *Knee) founded() bool { return k.base.count >= beginsFew && k.based > baseLeast*k.base.mean() }
@@ -52,10 +55,30 @@ func (k *Knee) creep(f Flow) {
 }
 
 // rebase begins a new base: S was learned anew.
-func (k *Knee) rebase() { k.base, k.spread, k.based, k.crept = latency{}, sample{}, 0, false }
+func (k *Knee) rebase() {
+	k.base, k.spread, k.based, k.crept = latency{}, sample{}, 0, false
+	k.bases++
+}
 
 // strange reports whether s is far longer than calm times tell S to be in the long run, and was seen where more were inside than there are places by that: it may be a queue. Twice as much as they can do
 // came to 46 processors, one request in ten 25 times as heavy as the others: dips from far above W told of what was left from before them, S went from 0.7 to 3.6 s within two minutes, and hundreds stayed inside.
-func (k *Knee) strange(s, inside float64) bool {
-	return k.founded() && s > wrong*k.base.mean() && inside > k.high.rate()*k.base.mean()
+func (k *Knee) strange(s, inside float64, part gauge) bool {
+	return k.founded() && s > wrong*k.base.mean() && inside > k.high.rate()*k.base.mean() && !k.fewerIn(part)
+}
+
+// fewerIn reports whether less was answered in a dip than at the limit, by a standard deviation: then it was below the knee.
+func (k *Knee) fewerIn(part gauge) bool {
+	return math.Log(part.rate()/k.high.rate()) < -math.Sqrt(k.doubt()*(1/part.count+1/k.high.count))
+}
+
+// alike reports whether answers take longer though each takes what its kind takes in calm times: then S is another because other things are asked for.
+func (k *Knee) alike(win *Window) bool {
+	return win.Sorted && k.low.told >= 8 && k.calmer.mean() > kindsMore*k.low.mean() && k.calmer.typical()-k.low.typical() < kindsAlike
+}
+
+// harms reports whether answers come later than they did with less to do: all of them, and not some. The limit must not grow with what is used then: in the first quarter of a second of a surge
+// it went from 40 to 230 before fifteen places, and it took more than half a second until anybody was let in again. If there is room after all, those who wait will show it.
+func (k *Knee) harms(win *Window) bool {
+	n := float64(win.Total)
+	return k.low.told >= 8 && win.Logs/n-k.low.typical() > max(harmful, math.Sqrt(2*math.Log1p(k.noise())/n))
 }

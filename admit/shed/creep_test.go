@@ -76,7 +76,7 @@ func calmed(noise float64) *Knee {
 	return k
 }
 
-// TestDipProves: a dip that shows an S of three times that of calm tells it only where fewer were inside than there are places by that of calm. If it was not, the next one is.
+// TestDipProves: a dip that shows an S of twice that of calm tells it only where fewer were inside than there are places by that of calm, or less was answered than at the limit. If it was not, the next one is.
 func TestDipProves(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -84,10 +84,11 @@ func TestDipProves(t *testing.T) {
 		based  float64 // seconds of calm
 		proves bool
 	}{
-		{"above the knee of calm times", 20, 0.3, 120, true},
+		{"above the knee of calm times", 20, 0.2, 120, true},
+		{"less is answered", 20, 0.3, 120, false},
 		{"a little longer", 20, 0.13, 120, false},
 		{"below it", 6, 0.3, 120, false},
-		{"after three seconds of calm", 20, 0.3, 3, false},
+		{"after three seconds of calm", 20, 0.2, 3, false},
 	} {
 		k := calmed(1)
 		k.based = c.based
@@ -104,6 +105,44 @@ func TestDipProves(t *testing.T) {
 		k.limit, k.workers = 40, 40
 		if k.startDip(time.Minute, 36, Flow{InFlight: 40, Waiting: 8, Endpoints: 1}); k.dip != 6 { // 0.65 of ten places
 			t.Errorf("the next dip is to %v, want 6", k.dip)
+		}
+	}
+}
+
+// TestDipOfAnotherMix: answers of calm became slower, and a dip shows an S of twice that of before with six tenths of the answers. Where S of before is what is in question it does not speak against that.
+func TestDipOfAnotherMix(t *testing.T) {
+	for _, crept := range []bool{true, false} {
+		k := calmed(8)
+		k.dip, k.reached, k.turned, k.verified, k.crept = 12, true, true, true, crept
+		k.now = gauge{60, 60.0 / 59, 12 * 60.0 / 59}
+		k.fresh = k.now
+		k.endDip(time.Minute, Flow{InFlight: 12, Endpoints: 1})
+		if learned := k.low.mean() > 0.1; learned != crept {
+			t.Errorf("calm times in question %v: S %.3f s", crept, k.low.mean())
+		}
+	}
+}
+
+// TestCalmOfAnotherMix: three times as many are inside as usual, and answers take longer. S follows where each takes what its kind takes, and not where nobody knows, or all are slower.
+func TestCalmOfAnotherMix(t *testing.T) {
+	for _, c := range []struct {
+		name           string
+		sorted         bool
+		seconds, times float64 // what answers take in the mean, and times what their kinds do
+		follows        bool
+	}{
+		{"another mix", true, 0.14, 1, true},
+		{"kinds are not known", false, 0.14, 1, false},
+		{"all are slower", true, 0.14, 1.3, false},
+		{"the same mix", true, 0.11, 1, false},
+	} {
+		k := calmed(1)
+		k.known, k.usual, k.at = false, 2, time.Minute
+		k.low = alike(100, 0.1)
+		k.period = gauge{60, 6, 36}
+		k.calm(&Window{Total: 60, Seconds: 60 * c.seconds, Logs: 60 * math.Log(0.1*c.times), Squares: 60 * c.seconds * c.seconds, Sorted: c.sorted}, Flow{InFlight: 6, Endpoints: 1})
+		if follows := k.low.count != 100; follows != c.follows {
+			t.Errorf("%s: S follows %v: %.3f s", c.name, follows, k.low.mean())
 		}
 	}
 }

@@ -48,7 +48,7 @@ func (k *Knee) startDip(now time.Duration, w float64, f Flow) {
 
 // endDip learns from a dip.
 func (k *Knee) endDip(now time.Duration, f Flow) {
-	part, fresh, took, inside, least := k.now, k.fresh, now-k.dipFrom, k.dip, k.dip <= float64(k.endpoints)
+	part, fresh, took, inside, least, crept := k.now, k.fresh, now-k.dipFrom, k.dip, k.dip <= float64(k.endpoints), k.crept
 	k.dip = 0
 	k.inDips += took
 	k.move(k.limit)
@@ -66,7 +66,7 @@ func (k *Knee) endDip(now time.Duration, f Flow) {
 	k.depth = max(0.9*k.depth, dipLeast)
 	s, bound := k.showed(part, fresh)
 	before := k.low.mean()
-	if k.proves = !least && k.strange(s, inside); k.proves || !least && k.above(s, part) {
+	if k.proves = !least && k.strange(s, inside, part); k.proves || !least && !(crept && k.fewerIn(part)) && k.above(s, part) {
 		k.deeper, k.agreed, k.nextDip = k.deeper || !k.proves, 0, now
 		k.judge(now, f)
 		return

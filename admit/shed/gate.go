@@ -87,6 +87,7 @@ type Gate struct {
 	core    *Core
 	win     Window
 	answers uint64 // the same
+	kinds   kinds
 	ghosts  []ghost
 	mean    float64 // seconds of an answer, lately
 }
@@ -104,11 +105,17 @@ type shard struct {
 	timed    atomic.Uint64 // of these, since the last study, those whose time is the endpoint's alone
 	micros   atomic.Uint64 // their time together, in µs
 	squares  atomic.Uint64 // of their times, in units of 1<<squareShift µs
-	logs     atomic.Uint64 // the binary logarithms of their times in µs, in units of 1/(1<<logShift)
 	peak     atomic.Int64  // most in flight at one of them
 	area     atomic.Int64  // ns since the last look at which places were given back, less those at which they were taken
 	admitted [3]atomic.Uint64
+	kinds    *[kindsMost]kindCount
 	_        [48]byte
+}
+
+// kindCount counts answers of one kind.
+type kindCount struct {
+	count atomic.Uint64 // since the last study
+	logs  atomic.Uint64 // the binary logarithms of their times in µs, in units of 1/(1<<logShift)
 }
 
 const (
@@ -142,6 +149,9 @@ func New(pool string, cfg site.Shed, deps Deps) *Gate {
 		n *= 2
 	}
 	g := &Gate{pool: pool, deps: deps, epoch: time.Now(), shards: make([]shard, n)}
+	for i := range g.shards {
+		g.shards[i].kinds = new([kindsMost]kindCount)
+	}
 	g.core = NewCore(Config{Endpoints: deps.Endpoints()})
 	g.longest.Store(int64(time.Hour))
 	g.waiters.New = func() any { return &waiting{Waiter: Waiter{wake: make(chan verdict, 1)}} }
@@ -255,7 +265,9 @@ func (g *Gate) note(x *exchange.Exchange, took time.Duration, n int64) {
 	s.timed.Add(1)
 	s.micros.Add(us)
 	s.squares.Add((us >> squareShift) * (us >> squareShift))
-	s.logs.Add(log(us))
+	kind := &s.kinds[kindOf(x)]
+	kind.count.Add(1)
+	kind.logs.Add(log(uint64(took / time.Microsecond))) // one of an hour is no more than twenty times a short one
 	for peak := s.peak.Load(); n > peak && !s.peak.CompareAndSwap(peak, n); peak = s.peak.Load() {
 	}
 }
@@ -430,7 +442,14 @@ func (g *Gate) lookLocked(now time.Duration) {
 	g.lay(now)
 	if g.core.Studies(now) {
 		g.collect()
+		study := g.core.Batches(now)
+		if study {
+			g.sort()
+		}
 		g.core.Look(now, &g.win, f)
+		if study {
+			g.kinds.learn(now, g.core)
+		}
 		g.win = Window{}
 		g.pushback.Store(0)
 		g.busy.Store(0)
@@ -447,7 +466,6 @@ func (g *Gate) collect() {
 		one := &g.shards[i]
 		n := int64(one.timed.Swap(0))
 		g.win.Total += n
-		g.win.Logs += float64(one.logs.Swap(0))/(1<<logShift)*math.Ln2 - float64(n)*math.Log(1e6)
 		g.win.Seconds += float64(one.micros.Swap(0)) / 1e6
 		g.win.Squares += float64(one.squares.Swap(0)) * (1 << (2 * squareShift)) / 1e12
 		g.win.Peak = max(g.win.Peak, float64(one.peak.Swap(0)))

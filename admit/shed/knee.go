@@ -125,6 +125,9 @@ type Knee struct {
 	spread  sample     // …how far they scatter…
 	based   float64    // …so many seconds of calm
 	crept   bool       // S is that of base until a dip tells
+	bases   int        // that began
+	sound   bool       // the last study found answers of calm times that are not late
+	learns  bool       // and S from them
 	known   bool       // W was measured
 	usual   float64    // how many are inside in calm times
 	batch   Window     // since the last study
@@ -188,7 +191,7 @@ func (k *Knee) Look(now time.Duration, win *Window, f Flow) {
 		if !k.waited {
 			k.missed = 0
 		}
-		k.quiet = !k.waited && k.dip == 0 && k.period.inside() < used*k.limit
+		k.sound, k.learns, k.quiet = false, false, !k.waited && k.dip == 0 && k.period.inside() < used*k.limit
 		if k.quiet && k.period.time > 0 {
 			k.calm(win, f)
 			k.restart()
@@ -363,6 +366,7 @@ func (k *Knee) calm(win *Window, f Flow) {
 	inside := k.period.inside()
 	switch late, creeps := later(k.low, k.calmer, noise), k.creeps(noise); {
 	case !late && !creeps:
+		k.sound = true
 		k.settle(n, took, win.Squares, win.Logs)
 	case inside <= float64(k.endpoints)+0.5: // there was nobody to wait for: the work takes longer
 		k.low = k.calmer
@@ -386,8 +390,9 @@ func (k *Knee) calm(win *Window, f Flow) {
 		k.known = k.known && !idle
 		k.low = k.calmer // some take longer, others do not: that is work and no queue
 		k.service = k.low.mean()
-	} else if k.low.count < 8 || inside <= 1.3*k.usual+1 && (!k.known || inside < k.workers/2) {
+	} else if k.low.count < 8 || inside <= 1.3*k.usual+1 && (!k.known || inside < k.workers/2) || k.alike(win) {
 		// A queue that grows slowly looks like service that gets slower.
+		k.learns = true
 		k.low.add(n, took, win.Logs, math.Exp(-n/(3*k.wanted())))
 		k.alone.add(n, win.Seconds, win.Squares, math.Exp(-n/scattered))
 		k.service = k.low.mean()
@@ -404,13 +409,6 @@ func (k *Knee) calm(win *Window, f Flow) {
 		k.limit = math.Ceil(2 * peak)
 		k.high, k.recent = gauge{}, gauge{}
 	}
-}
-
-// harms reports whether answers come later than they did with less to do: all of them, and not some. The limit must not grow with what is used then: in the first quarter of a second of a surge
-// it went from 40 to 230 before fifteen places, and it took more than half a second until anybody was let in again. If there is room after all, those who wait will show it.
-func (k *Knee) harms(win *Window) bool {
-	n := float64(win.Total)
-	return k.low.told >= 8 && win.Logs/n-k.low.typical() > max(harmful, math.Sqrt(2*math.Log1p(k.noise())/n))
 }
 
 // slower sets a limit when answers come late. Where S is well known there is no haste to measure it anew: a burst of long work passes by itself, and a dip in its midst

@@ -6,7 +6,8 @@ import "math"
 type Window struct {
 	Total            int64
 	Seconds, Squares float64 // of their latencies: all together, and their squares
-	Logs             float64 // the natural logarithms of their latencies in seconds, all together
+	Logs             float64 // the natural logarithms of their latencies in seconds, all together…
+	Sorted           bool    // …each compared with what its kind takes in calm times
 	Peak             float64 // most in flight at one of them
 	First            []First // the first answers, while they tell something
 }
@@ -26,6 +27,7 @@ func (w *Window) join(o *Window) {
 	w.Seconds += o.Seconds
 	w.Squares += o.Squares
 	w.Logs += o.Logs
+	w.Sorted = w.Sorted || o.Sorted
 	w.Peak = max(w.Peak, o.Peak)
 }
 
