@@ -268,7 +268,9 @@ func (p *play) happen(e event) {
 }
 
 // rate is how many requests come per second.
-func (p *play) rate() float64 { return p.demand + p.world.Critical*p.world.Capacity() }
+func (p *play) rate() float64 {
+	return p.demand + p.world.Critical*p.world.Capacity() + p.world.Others.rate(p.now)
+}
 
 // capacity is what the servers could answer now, per second.
 func (p *play) capacity() float64 { return p.world.Capacity() * p.workers / p.slow }
@@ -276,7 +278,7 @@ func (p *play) capacity() float64 { return p.world.Capacity() * p.workers / p.sl
 func (p *play) step(s Step) {
 	w := p.world
 	if s.Demand > 0 {
-		p.demand = max(s.Demand-w.Critical, 0.05) * w.Capacity()
+		p.demand = max(s.Demand-w.Critical, min(0.05, s.Demand)) * w.Capacity()
 	}
 	if s.Workers > 0 {
 		p.workers = 0
@@ -307,6 +309,9 @@ func (p *play) arrive() {
 	w := p.world
 	x := &request{came: p.now, size: w.draw(p.serial)}
 	p.serial++
+	if more := w.Others.rate(p.now); more > 0 && p.rand.Float64() < more/p.rate() {
+		x.size = w.Others.Times
+	}
 	lot := p.rand.Float64() * p.rate()
 	switch {
 	case lot < w.Critical*w.Capacity():

@@ -39,7 +39,23 @@ type World struct {
 	Cold      bool    // it may begin with an overload of which nothing is known yet; else with calm
 	Length    time.Duration
 	Steps     []Step
+	Others    Others
 	longer    float64 // than it was made
+}
+
+// Others are requests for something else, which come by and by.
+type Others struct {
+	Most       float64 // requests per second, in the end; 0: none
+	From, Over time.Duration
+	Times      float64 // as much work as the mean of all else
+}
+
+// rate is how many of them come per second.
+func (o *Others) rate(now time.Duration) float64 {
+	if now <= o.From {
+		return 0
+	}
+	return o.Most * min(1, float64(now-o.From)/float64(max(o.Over, 1)))
 }
 
 // Step is a change at a time.
