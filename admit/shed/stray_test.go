@@ -1,6 +1,7 @@
 package shed
 
 import (
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -91,10 +92,13 @@ func TestGateEndsASilence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := known(on, Deps{}, 10, 50*time.Millisecond)
 		g.core.knee.hold = 0
+		var mu sync.Mutex
 		var entered []time.Duration
 		began, release := time.Now(), make(chan bool)
 		hang := exchange.Then(func(x *exchange.Exchange) *exchange.Refusal {
+			mu.Lock()
 			entered = append(entered, time.Since(began))
+			mu.Unlock()
 			<-release
 			return nil
 		})
@@ -107,6 +111,7 @@ func TestGateEndsASilence(t *testing.T) {
 			go g.Serve(x, hang)
 			<-time.After(100 * time.Millisecond)
 		}
+		synctest.Wait()
 		late := entered[14:]
 		if len(late) != 3*14 {
 			t.Errorf("%d entered later, want three times the limit, and not four", len(late))
