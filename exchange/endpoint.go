@@ -47,10 +47,9 @@ func (e *Endpoint) Heard(x *Exchange) {
 	if beat == 0 {
 		return
 	}
-	x.Beat = 0
+	x.Beat, x.Stray = 0, beat < e.cut.Load()
 	switch {
-	case beat < e.cut.Load():
-		x.Stray = true
+	case x.Stray:
 		e.stray(-1)
 	case e.beat.Load()-beat < BeatsKept:
 		e.awaited[beat%BeatsKept].Add(-1)

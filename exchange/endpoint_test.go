@@ -41,9 +41,12 @@ func TestStrays(t *testing.T) {
 	if n, m := strays.Load(), e.Overdue(0); n != 0 || m != 0 {
 		t.Errorf("%d strays and %d that wait when all were heard", n, m)
 	}
-	e.Await(&list[0])
-	if list[0].Stray {
+	if e.Await(&list[0]); list[0].Stray {
 		t.Error("who tries again is a stray still")
+	}
+	list[0].Stray = true // at another endpoint, beside which this one was asked
+	if e.Heard(&list[0]); list[0].Stray {
+		t.Error("who is answered here is a stray of elsewhere")
 	}
 }
 

@@ -37,11 +37,6 @@ func (s *kindSum) add(o kindSum, keep float64) {
 	s.count, s.logs = s.count*keep+o.count, s.logs*keep+o.logs
 }
 
-// add takes in one answer of a kind.
-func (k *kinds) add(kind int, seconds float64) {
-	k.places[kind].batch.add(kindSum{1, math.Log(max(seconds, 1e-6))}, 1)
-}
-
 // compare tells win how the answers since the last study compare with their kinds: as if all were of one kind. Of those whose kind is not known nothing is told. Where there is only one
 // kind it is compared with nothing: a queue that grows slowly would become what is usual.
 func (k *kinds) compare(win *Window) {

@@ -42,9 +42,9 @@ func (g *Gate) Status() Status {
 	set := g.set.Load()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	c := g.core
+	c, strays := g.core, g.deps.Strays()
 	c.watch(now)
-	s := Status{Pool: g.pool, Mode: set.Mode, Limit: float64(c.Limit()), Max: c.cfg.Max, InFlight: int(max(g.inFlight.Load()-int64(g.deps.Strays()), 0)), Strays: g.deps.Strays(),
+	s := Status{Pool: g.pool, Mode: set.Mode, Limit: float64(c.Limit()), Max: c.cfg.Max, InFlight: int(max(g.inFlight.Load()-int64(strays), 0)), Strays: strays,
 		Waiting: c.queue.Len(), QueueMS: milliseconds(c.queue.Oldest(now)), ServiceMS: c.knee.service * 1000,
 		CapacityPerSecond: c.knee.Capacity(), Behind: c.behind, LowOff: c.lowOff}
 	for _, class := range ranked {

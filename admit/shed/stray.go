@@ -1,6 +1,7 @@
 package shed
 
-// strayMost is how many times the limit may be inside as strays, so that what hangs stays bounded where endpoints come back again and again only to hang.
+// strayMost is up to how many times the limit strays take no room. With more, as where endpoints come back again and again only to hang, one for each endpoint in service may be inside beside them: what
+// hangs grows slowly then, and the others still answer. To refuse all would not end a single stray, and the limit may fall far below what hung at once.
 const strayMost = 4
 
 // room is how many may be inside together with those whose endpoint was taken out of service before it answered. These take nothing of what the others can do, and one
@@ -8,7 +9,10 @@ const strayMost = 4
 // bound that the site file sets holds for all. The lock is held.
 func (g *Gate) room(strays int64) int64 {
 	n := int64(g.core.Limit())
-	n += min(strays, strayMost*n)
+	if strays > strayMost*n {
+		n = min(n, int64(max(g.core.knee.endpoints, 1)))
+	}
+	n += strays
 	if most := g.set.Load().Max; most > 0 {
 		n = min(n, int64(most))
 	}

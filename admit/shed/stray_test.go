@@ -70,14 +70,14 @@ func TestGateDoesNotCountStrays(t *testing.T) {
 }
 
 func TestRoom(t *testing.T) {
-	g := known(on, Deps{}, 10, 50*time.Millisecond) // a limit of 14…
-	g.core.knee.hold = 0                            // …which holds at once
+	g := known(on, Deps{Endpoints: func() int { return 2 }}, 10, 50*time.Millisecond) // a limit of 14…
+	g.core.knee.hold = 0                                                              // …which holds at once
 	hard := on
 	hard.Max = 20
 	for _, c := range []struct {
 		max          bool
 		strays, want int64
-	}{{false, 0, 14}, {false, 3, 17}, {false, 56, 70}, {false, 1000, 70}, {true, 3, 17}, {true, 30, 20}} {
+	}{{false, 0, 14}, {false, 3, 17}, {false, 56, 70}, {false, 57, 59}, {false, 1000, 1002}, {true, 3, 17}, {true, 30, 20}} {
 		if c.max {
 			g.Update(hard)
 		}
