@@ -20,6 +20,8 @@ type Endpoint struct {
 	Link any
 	// Seat is what the pool keeps for this endpoint. Only package pool looks inside.
 	Seat any
+	// Usual is what the shedder keeps for this endpoint: what its answers take in calm times. Only package admit/shed looks inside.
+	Usual atomic.Value
 	// Strays counts, for all endpoints of the pool together, the exchanges that Strand found; nil: nobody wants to know.
 	Strays *atomic.Int64
 

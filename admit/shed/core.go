@@ -283,6 +283,9 @@ func (c *Core) Tells() int {
 	return c.knee.fill.above
 }
 
+// Quick is what is to be noted of quick answers: whether those that come now show which are, and the count that others are of.
+func (c *Core) Quick() (learn bool, count uint32) { return c.knee.learns, c.knee.quick.count }
+
 // Again is when to look again.
 func (c *Core) Again(now time.Duration) time.Duration { return c.knee.Again(now) }
 

@@ -54,6 +54,21 @@ func (k *Knee) creep(f Flow) {
 	k.verified, k.crept = false, true
 }
 
+// slower sets a limit when answers come late. Where S is well known there is no haste to measure it anew: a burst of long work passes by itself, and a dip in its midst
+// made hundreds wait, and refused one in thirty of a minute that needed no refusing.
+func (k *Knee) slower(f Flow) {
+	if k.verified = k.low.count >= beginsFew; k.verified {
+		k.nextDip = k.at + seconds(dipEvery*k.service)
+	}
+	rate, inside := max(k.period.rate(), k.pace.rate()), max(k.period.inside(), float64(f.InFlight))
+	to := k.roomy(rate*k.low.mean(), rate, math.Sqrt(k.doubt()/k.low.count))
+	if float64(f.InFlight)-k.before < 0.25*k.period.count+4 {
+		to = max(to, inside) // all who come are answered, it only takes them longer. A limit that holds will tell
+	}
+	k.set(to)
+	k.calmer, k.stays = latency{}, gauge{}
+}
+
 // rebase begins a new base: S was learned anew.
 func (k *Knee) rebase() {
 	k.base, k.spread, k.based, k.crept = latency{}, sample{}, 0, false
@@ -71,9 +86,11 @@ func (k *Knee) fewerIn(part gauge) bool {
 	return math.Log(part.rate()/k.high.rate()) < -math.Sqrt(k.doubt()*(1/part.count+1/k.high.count))
 }
 
-// alike reports whether answers take longer though each takes what its kind takes in calm times: then S is another because other things are asked for.
+// alike reports whether answers take longer though most kinds take what they do in calm times: then S is another because other things are asked for, or some take longer. Those who take long
+// are answered last: who is inside tells of them first.
 func (k *Knee) alike(win *Window) bool {
-	return win.Sorted && k.low.told >= 8 && k.calmer.mean() > kindsMore*k.low.mean() && k.calmer.typical()-k.low.typical() < kindsAlike
+	lately := max(k.calmer.mean(), k.stays.area/max(k.stays.count, 1))
+	return win.Sorted && k.low.told >= 8 && lately > kindsMore*k.low.mean() && k.calmer.typical()-k.low.typical() < kindsAlike
 }
 
 // harms reports whether answers come later than they did with less to do: all of them, and not some. The limit must not grow with what is used then: in the first quarter of a second of a surge

@@ -123,26 +123,31 @@ func TestDipOfAnotherMix(t *testing.T) {
 	}
 }
 
-// TestCalmOfAnotherMix: three times as many are inside as usual, and answers take longer. S follows where each takes what its kind takes, and not where nobody knows, or all are slower.
+// TestCalmOfAnotherMix: three times as many are inside as usual, and answers take longer, or those inside do. S follows where each takes what its kind takes, and not where nobody knows, or all are slower.
 func TestCalmOfAnotherMix(t *testing.T) {
 	for _, c := range []struct {
-		name           string
-		sorted         bool
-		seconds, times float64 // what answers take in the mean, and times what their kinds do
-		follows        bool
+		name                  string
+		sorted                bool
+		seconds, stays, times float64 // what answers take in the mean, how long those inside are there, and times what their kinds take
+		follows               bool
 	}{
-		{"another mix", true, 0.14, 1, true},
-		{"kinds are not known", false, 0.14, 1, false},
-		{"all are slower", true, 0.14, 1.3, false},
-		{"the same mix", true, 0.11, 1, false},
+		{"another mix", true, 0.14, 0.14, 1, true},
+		{"kinds are not known", false, 0.14, 0.14, 1, false},
+		{"all are slower", true, 0.14, 0.14, 1.3, false},
+		{"the same mix", true, 0.11, 0.11, 1, false},
+		{"those who take long are not answered yet", true, 0.1, 0.3, 1, true},
+		{"nor are they, and nobody knows kinds", false, 0.1, 0.3, 1, false},
 	} {
 		k := calmed(1)
 		k.known, k.usual, k.at = false, 2, time.Minute
 		k.low = alike(100, 0.1)
-		k.period = gauge{60, 6, 36}
+		k.period = gauge{60, 10 * c.stays, 60 * c.stays}
 		k.calm(&Window{Total: 60, Seconds: 60 * c.seconds, Logs: 60 * math.Log(0.1*c.times), Squares: 60 * c.seconds * c.seconds, Sorted: c.sorted}, Flow{InFlight: 6, Endpoints: 1})
 		if follows := k.low.count != 100; follows != c.follows {
 			t.Errorf("%s: S follows %v: %.3f s", c.name, follows, k.low.mean())
+		}
+		if longest := max(c.seconds, c.stays); c.follows && !(k.low.mean() > (0.1+longest)/2) {
+			t.Errorf("%s: S is %.3f s after 60 answers of %.2f", c.name, k.low.mean(), longest)
 		}
 	}
 }

@@ -191,7 +191,7 @@ func (k *Knee) begins(now time.Duration, f Flow) {
 		w = max(w*e, float64(len(k.fill.list))*s/took) // so many answers came meanwhile
 		k.workers, k.service, k.known, k.verified = max(w, 1), s, true, true
 		k.low = latency{count: told, seconds: s * told}
-		k.calmer, k.high, k.recent = latency{}, gauge{}, gauge{}
+		k.calmer, k.stays, k.high, k.recent = latency{}, gauge{}, gauge{}, gauge{}
 		k.set(k.roomy(w, w/s, unsure))
 		k.skip = max(k.skip, float64(f.InFlight))
 		return

@@ -64,6 +64,7 @@ type Gate struct {
 	recent   atomic.Int64  // when a place was last given back, on the gate's clock
 	looked   atomic.Int64  // the last look, on the same
 	tells    atomic.Int64  // the rank above which the first answers are kept
+	notes    atomic.Uint64 // what is noted of quick answers
 	era      atomic.Uint32 // the core's
 	_        [64]byte
 	old      atomic.Int64 // in flight since before the era; one too many or too few where it began just then
@@ -88,6 +89,7 @@ type Gate struct {
 	win     Window
 	answers uint64 // the same
 	kinds   kinds
+	met     []*exchange.Endpoint // that answered, and what is usual there is known or will be
 	ghosts  []ghost
 	mean    float64 // seconds of an answer, lately
 }
@@ -254,7 +256,7 @@ func (g *Gate) lookSoon(now time.Duration) {
 // note counts one answer, with n in flight meanwhile. took is 0 when it was not the endpoint's time alone.
 func (g *Gate) note(x *exchange.Exchange, took time.Duration, n int64) {
 	s := &g.shards[x.Shard&uint32(len(g.shards)-1)]
-	s.answers.Add(1)
+	answers := s.answers.Add(1)
 	if took <= 0 {
 		return
 	}
@@ -268,6 +270,9 @@ func (g *Gate) note(x *exchange.Exchange, took time.Duration, n int64) {
 	kind := &s.kinds[kindOf(x)]
 	kind.count.Add(1)
 	kind.logs.Add(log(uint64(took / time.Microsecond))) // one of an hour is no more than twenty times a short one
+	if notes := g.notes.Load(); notes&notesAll != 0 || notes&notesLearn != 0 && answers%learnEvery == 0 {
+		g.noteQuick(x, took, notes)
+	}
 	for peak := s.peak.Load(); n > peak && !s.peak.CompareAndSwap(peak, n); peak = s.peak.Load() {
 	}
 }
@@ -445,6 +450,7 @@ func (g *Gate) lookLocked(now time.Duration) {
 		study := g.core.Batches(now)
 		if study {
 			g.sort()
+			g.signs(float64(inside))
 		}
 		g.core.Look(now, &g.win, f)
 		if study {
@@ -498,6 +504,7 @@ func (g *Gate) publish(now time.Duration) {
 	}
 	g.limit.Store(g.room(g.strays.Load()))
 	g.tells.Store(int64(c.Tells()))
+	g.notes.Store(c.notes())
 	if era := c.Era(); era != g.era.Load() {
 		g.era.Store(era)
 		g.old.Store(max(g.inFlight.Load()-g.strays.Load(), 0))

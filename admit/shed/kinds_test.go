@@ -86,7 +86,9 @@ func TestKinds(t *testing.T) {
 		{"the same", [3]int{30, 30}, usual, 0},
 		{"more long ones", [3]int{10, 90}, usual, 0},
 		{"all take twice as long", [3]int{30, 30}, [3]float64{0.01, 0.4}, math.Ln2},
-		{"one kind in four does", [3]int{75, 25}, [3]float64{0.005, 0.4}, math.Ln2 / 4},
+		{"one kind in four does", [3]int{75, 25}, [3]float64{0.005, 0.4}, 0},
+		{"three in four do", [3]int{75, 25}, [3]float64{0.01, 0.2}, math.Ln2},
+		{"one of two kinds does", [3]int{30, 30}, [3]float64{0.01, 0.2}, 0},
 		{"one that nobody knows", [3]int{50, 0, 50}, usual, 0},
 	} {
 		if got := sorted(k, s.counts, s.seconds); math.Abs(got-ref-s.want) > 1e-6 {

@@ -121,6 +121,8 @@ type Knee struct {
 
 	low     latency    // at few in flight: in calm times and in dips
 	calmer  latency    // of those, lately, while nobody waits
+	stays   gauge      // who was inside meanwhile
+	quick   quickly    // what quick answers show
 	base    latency    // of those, for minutes…
 	spread  sample     // …how far they scatter…
 	based   float64    // …so many seconds of calm
@@ -185,19 +187,7 @@ func (k *Knee) Look(now time.Duration, win *Window, f Flow) {
 	k.gone(f)
 	k.leavers.note(f)
 	if win != nil && now >= k.study {
-		win = &k.batch
-		k.scatter(win)
-		k.study = now + clamp(seconds(k.service), lookLeast, lookMost)
-		if !k.waited {
-			k.missed = 0
-		}
-		k.sound, k.learns, k.quiet = false, false, !k.waited && k.dip == 0 && k.period.inside() < used*k.limit
-		if k.quiet && k.period.time > 0 {
-			k.calm(win, f)
-			k.restart()
-		}
-		k.period, k.waited, k.before = gauge{}, false, float64(f.InFlight)
-		k.batch = Window{}
+		k.review(win, f)
 	}
 	k.quiet = k.quiet && f.Waiting == 0
 	if full := k.full && !k.quiet || float64(f.InFlight) >= used*k.limit; full != k.full {
@@ -216,7 +206,9 @@ func (k *Knee) Look(now time.Duration, win *Window, f Flow) {
 		k.restart()
 		k.dipEnd = max(k.dipEnd, now+seconds(2*k.need()/max(k.high.rate(), 1e-9)))
 	case k.skip > 0:
-		k.skip -= part.count + float64(f.Left)
+		if k.skip -= part.count + float64(f.Left); k.skip <= 0 {
+			k.quick.begin()
+		}
 	default:
 		k.count(part, fresh, float64(f.Left))
 		if k.dip > 0 && k.Ready() {
@@ -236,6 +228,24 @@ func (k *Knee) Look(now time.Duration, win *Window, f Flow) {
 	if k.dip > 0 && (now >= k.dipEnd && (k.turned || now >= k.turnEnd) || now >= k.drained && !k.reached || k.quiet) {
 		k.endDip(now, f)
 	}
+}
+
+// review takes in what answers showed since it last did.
+func (k *Knee) review(win *Window, f Flow) {
+	k.quick.heard, k.quick.share = win.Heard, win.Quick
+	win = &k.batch
+	k.scatter(win)
+	k.study = k.at + clamp(seconds(k.service), lookLeast, lookMost)
+	if !k.waited {
+		k.missed = 0
+	}
+	k.sound, k.learns, k.quiet = false, false, !k.waited && k.dip == 0 && k.period.inside() < used*k.limit
+	if k.quiet && k.period.time > 0 {
+		k.calm(win, f)
+		k.restart()
+	}
+	k.period, k.waited, k.before = gauge{}, false, float64(f.InFlight)
+	k.batch = Window{}
 }
 
 // Studies reports whether the next look wants to know what answers showed.
@@ -343,6 +353,7 @@ func (k *Knee) set(n float64) {
 // move begins to count anew. Answers that come until those who were inside are gone do not show yet what the limit does.
 func (k *Knee) move(to float64) {
 	k.restart()
+	k.quick.begin()
 	k.skip = to
 	if !k.known {
 		k.skip = min(to, coldMost)
@@ -362,12 +373,15 @@ func (k *Knee) calm(win *Window, f Flow) {
 	if k.low.count < beginsFew { // the quick ones are answered first: those who are still inside tell how long the others take
 		took = max(took, k.period.area)
 	}
-	k.calmer.add(n, took, win.Logs, math.Exp(-n/max(10, 20*noise)))
+	keep := math.Exp(-n / max(10, 20*noise))
+	k.calmer.add(n, took, win.Logs, keep)
+	k.stays.add(gauge{n, k.period.time, k.period.area}, keep)
 	inside := k.period.inside()
 	switch late, creeps := later(k.low, k.calmer, noise), k.creeps(noise); {
 	case !late && !creeps:
 		k.sound = true
 		k.settle(n, took, win.Squares, win.Logs)
+		k.quick.used = false
 	case inside <= float64(k.endpoints)+0.5: // there was nobody to wait for: the work takes longer
 		k.low = k.calmer
 		k.service = k.low.mean()
@@ -381,6 +395,9 @@ func (k *Knee) calm(win *Window, f Flow) {
 	}
 	if k.usual == 0 {
 		k.usual = inside
+	}
+	if k.alike(win) {
+		took = max(took, n*k.stays.area/k.stays.count)
 	}
 	if lately, before := k.calmer.mean(), k.low.mean(); k.low.count >= 8 && lately > 1.5*before && apart(lately, before, noise, k.calmer.count, k.low.count) {
 		idle := k.period.rate()*before < idleMost // then it is no queue: S is wrong, as that of the first answers can be
@@ -396,6 +413,7 @@ func (k *Knee) calm(win *Window, f Flow) {
 		k.low.add(n, took, win.Logs, math.Exp(-n/(3*k.wanted())))
 		k.alone.add(n, win.Seconds, win.Squares, math.Exp(-n/scattered))
 		k.service = k.low.mean()
+		k.quick.service = k.service
 	}
 	k.usual += 0.05 * (inside - k.usual)
 	if k.moments[0] < firstFew && k.first {
@@ -409,21 +427,6 @@ func (k *Knee) calm(win *Window, f Flow) {
 		k.limit = math.Ceil(2 * peak)
 		k.high, k.recent = gauge{}, gauge{}
 	}
-}
-
-// slower sets a limit when answers come late. Where S is well known there is no haste to measure it anew: a burst of long work passes by itself, and a dip in its midst
-// made hundreds wait, and refused one in thirty of a minute that needed no refusing.
-func (k *Knee) slower(f Flow) {
-	if k.verified = k.low.count >= beginsFew; k.verified {
-		k.nextDip = k.at + seconds(dipEvery*k.service)
-	}
-	rate, inside := max(k.period.rate(), k.pace.rate()), max(k.period.inside(), float64(f.InFlight))
-	to := k.roomy(rate*k.low.mean(), rate, math.Sqrt(k.doubt()/k.low.count))
-	if float64(f.InFlight)-k.before < 0.25*k.period.count+4 {
-		to = max(to, inside) // all who come are answered, it only takes them longer. A limit that holds will tell
-	}
-	k.set(to)
-	k.calmer = latency{}
 }
 
 // conclude learns from what was counted at the limit.
@@ -462,6 +465,9 @@ func (k *Knee) conclude(now time.Duration, f Flow) {
 	if takes := k.takes(); k.high.count >= k.limit && k.low.count >= 1 && math.Log(k.low.mean()/takes) > math.Sqrt(doubt*(1/k.high.count+1/k.low.count)) {
 		// Nobody waits longer where fewer are: S was of another time, if it is no chance. The first to be answered, as the limit has just fallen, are the quick ones.
 		k.low = latency{count: k.high.count, seconds: k.high.count * takes}
+	}
+	if k.heavier() { // or it may be seen soon
+		return
 	}
 	if w := k.high.rate() * k.low.mean(); w > 0 && (surprise || w < bent*k.limit && now >= k.nextDip) {
 		if k.known {

@@ -148,6 +148,8 @@ func (p *play) note(x *request, n int, took time.Duration) {
 		s = min(s, outlier*p.mean+0.001)
 	}
 	p.win.Add(n, s)
+	learn, count := p.core.Quick()
+	x.server.quick.Note(s, learn, count)
 	if x.rank > p.core.Tells() {
 		p.win.First = append(p.win.First, shed.First{Endpoint: x.server, Rank: x.rank, Seconds: s})
 	}
@@ -222,6 +224,9 @@ func (p *play) look() {
 			}
 			p.mean += part * (p.win.Seconds/n - p.mean)
 		}
+		if p.core.Batches(p.now) {
+			p.signs()
+		}
 		p.core.Look(p.now, &p.win, f)
 		p.win = shed.Window{}
 	}
@@ -242,4 +247,14 @@ func (p *play) tell(every time.Duration, last *Result) {
 		InFlight: p.inFlight, Waiting: p.core.Waiting(), True: int(float64(p.world.Workers*p.world.Endpoints)*p.workers + 0.5),
 	})
 	last.Good, last.Refused = p.Good, p.Refused
+}
+
+// signs tells win what quick answers show.
+func (p *play) signs() {
+	_, count := p.core.Quick()
+	var all shed.Signs
+	for _, one := range p.servers {
+		all.Add(&one.quick, count, float64(one.inside))
+	}
+	p.win.Heard, p.win.Quick = all.Tell()
 }

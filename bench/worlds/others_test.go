@@ -30,3 +30,31 @@ func TestOthers(t *testing.T) {
 		}
 	}
 }
+
+// TestAnotherMix: from one moment to the next others come as well whose requests are far heavier, before sixty places that can do with them, or nearly; nothing tells which they are. This many are refused, as
+// the share of all. Without what quick answers tell it was up to 0.56, for half a minute.
+func TestAnotherMix(t *testing.T) {
+	for _, c := range []struct {
+		most, times float64 // per second, and times the work of the first
+		dist        string
+		sharing     bool
+		over        time.Duration
+		refused     float64
+	}{
+		{150, 10, exp, false, 1, 0.01}, {150, 10, fixed, false, 1, 0.07}, {150, 10, heavy, false, 1, 0.08}, {150, 10, exp, true, 1, 0.01}, {60, 20, exp, true, 1, 0.01},
+		{150, 10, exp, false, 5 * time.Second, 0.01}, {19, 80, exp, false, 1, 0.08}, {20, 70, mixed, false, 1, 0.06},
+		{300, 6, exp, false, 1, 0.15}, // 1.04 of what can be done; who is told the truth refuses 0.04
+	} {
+		refused, sent := 0, 0
+		for seed := range uint64(10) {
+			w := World{Seed: seed + 1, Endpoints: 3, Workers: 20, Service: seconds(0.03), Dist: c.dist, Sharing: c.sharing, Timeout: 5 * time.Second, Tenants: 10, Length: 30 * time.Second,
+				Others: Others{Most: c.most, From: 10 * time.Second, Over: c.over, Times: c.times}}
+			w.Steps = []Step{{Demand: 281 / w.Capacity()}}
+			r := run(&w, learns, 0)
+			refused, sent = refused+r.Refused, sent+r.Sent
+		}
+		if got := float64(refused) / float64(sent); sent < 80_000 || got > c.refused {
+			t.Errorf("%+v: %.3f of %d were refused", c, got, sent)
+		}
+	}
+}

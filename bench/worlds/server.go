@@ -2,11 +2,13 @@ package worlds
 
 import (
 	"container/heap"
+	"github.com/even-keel/evenkeel/admit/shed"
 	"time"
 )
 
 // server is one endpoint. It works for clients that have left, too.
 type server struct {
+	quick   shed.Quick
 	workers float64
 	service float64 // seconds, in the mean
 	sharing bool
