@@ -283,8 +283,11 @@ func (c *Core) Tells() int {
 	return c.knee.fill.above
 }
 
-// Quick is what is to be noted of quick answers: whether those that come now show which are, and the count that others are of.
-func (c *Core) Quick() (learn bool, count uint32) { return c.knee.learns, c.knee.quick.count }
+// Quick is what is to be noted of quick answers: whether those that come now show which are, and the count that those belong to who entered with so many inside. Others of whom met no queue, if
+// there is one: half a second after a surge began all were as quick as ever, as they had come before it.
+func (c *Core) Quick() (learn bool, count uint32, inside int) {
+	return c.knee.learns, c.knee.quick.count, int(used * c.knee.limit)
+}
 
 // Again is when to look again.
 func (c *Core) Again(now time.Duration) time.Duration { return c.knee.Again(now) }

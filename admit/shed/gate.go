@@ -65,6 +65,7 @@ type Gate struct {
 	looked   atomic.Int64  // the last look, on the same
 	tells    atomic.Int64  // the rank above which the first answers are kept
 	notes    atomic.Uint64 // what is noted of quick answers
+	crowd    atomic.Int64  // how many were inside as they entered who count for them
 	era      atomic.Uint32 // the core's
 	_        [64]byte
 	old      atomic.Int64 // in flight since before the era; one too many or too few where it began just then
@@ -504,6 +505,8 @@ func (g *Gate) publish(now time.Duration) {
 	}
 	g.limit.Store(g.room(g.strays.Load()))
 	g.tells.Store(int64(c.Tells()))
+	_, _, crowd := c.Quick()
+	g.crowd.Store(int64(crowd))
 	g.notes.Store(c.notes())
 	if era := c.Era(); era != g.era.Load() {
 		g.era.Store(era)

@@ -32,11 +32,11 @@ type Quick struct {
 	heard, found atomic.Uint32 // answers, and quick ones
 }
 
-// Note notes one answer, which took so many seconds, for the count. learn: it tells what is quick.
-func (q *Quick) Note(seconds float64, learn bool, count uint32) {
+// Note notes one answer, which took so many seconds. learn: it tells what is quick. counts: it belongs to this count.
+func (q *Quick) Note(seconds float64, learn, counts bool, count uint32) {
 	most, known := math.Float64frombits(q.most.Load()), q.known.Load()
 	quick := seconds <= most
-	if known >= quickKnown {
+	if counts && known >= quickKnown {
 		if q.count.Load() != count {
 			q.heard.Store(0)
 			q.found.Store(0)
@@ -129,7 +129,7 @@ const learnEvery = 4
 
 // notes is what is to be noted from now on.
 func (c *Core) notes() uint64 {
-	learn, count := c.Quick()
+	learn, count, _ := c.Quick()
 	n := uint64(count) << notesShift
 	if learn {
 		n |= notesLearn
@@ -160,7 +160,7 @@ func (g *Gate) noteQuick(x *exchange.Exchange, took time.Duration, notes uint64)
 	if u == nil || u.of != g {
 		u = g.meet(x.Endpoint)
 	}
-	u.Note(took.Seconds(), notes&notesLearn != 0, uint32(notes>>notesShift))
+	u.Note(took.Seconds(), notes&notesLearn != 0, int64(x.Place) >= g.crowd.Load(), uint32(notes>>notesShift))
 }
 
 // meet begins to keep something for an endpoint, and ends it for those that are gone, or the oldest when too many are not.
@@ -187,7 +187,7 @@ func (g *Gate) meet(e *exchange.Endpoint) *usual {
 
 // signs tells win what quick answers showed. The lock is held.
 func (g *Gate) signs(inside float64) {
-	_, count := g.core.Quick()
+	_, count, _ := g.core.Quick()
 	var all Signs
 	for _, e := range g.met {
 		if u, _ := e.Usual.Load().(*usual); u != nil && u.of == g {

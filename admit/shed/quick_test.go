@@ -23,7 +23,7 @@ func TestQuick(t *testing.T) {
 		var q Quick
 		note := func(n int, times, more float64, learn bool, count uint32) (heard, share float64) {
 			for range n {
-				q.Note(draw(r)*times+more, learn, count)
+				q.Note(draw(r)*times+more, learn, true, count)
 			}
 			var all Signs
 			all.Add(&q, count, 7)
@@ -45,6 +45,10 @@ func TestQuick(t *testing.T) {
 		if heard, _ := note(1, 1, 0, false, 5); heard != 1 {
 			t.Errorf("%s: a new count begins with %v", name, heard)
 		}
+		q.Note(0.01, false, false, 5)
+		if n := q.heard.Load(); n != 1 {
+			t.Errorf("%s: of those who entered before it was full one more is heard: %d", name, n)
+		}
 		var all Signs
 		if all.Add(&q, 6, 7); all.inside != 7 || all.vary != 0 {
 			t.Errorf("%s: what was noted for another count counts: %+v", name, all)
@@ -57,14 +61,14 @@ func TestSigns(t *testing.T) {
 	var idle, full Quick
 	for i := range 1000 {
 		for _, q := range []*Quick{&idle, &full} {
-			q.Note(float64(1+i%100), true, 0)
+			q.Note(float64(1+i%100), true, false, 0)
 		}
 	}
 	for i := range 90 {
-		idle.Note(float64(i%2), false, 1) // half of them, but no more than a quarter count
+		idle.Note(float64(i%2), false, true, 1) // half of them, but no more than a quarter count
 	}
 	for range 10 {
-		full.Note(1000, false, 1)
+		full.Note(1000, false, true, 1)
 	}
 	var all Signs
 	all.Add(&idle, 1, 10)

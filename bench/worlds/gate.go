@@ -148,8 +148,8 @@ func (p *play) note(x *request, n int, took time.Duration) {
 		s = min(s, outlier*p.mean+0.001)
 	}
 	p.win.Add(n, s)
-	learn, count := p.core.Quick()
-	x.server.quick.Note(s, learn, count)
+	learn, count, inside := p.core.Quick()
+	x.server.quick.Note(s, learn, x.n >= inside, count)
 	if x.rank > p.core.Tells() {
 		p.win.First = append(p.win.First, shed.First{Endpoint: x.server, Rank: x.rank, Seconds: s})
 	}
@@ -251,7 +251,7 @@ func (p *play) tell(every time.Duration, last *Result) {
 
 // signs tells win what quick answers show.
 func (p *play) signs() {
-	_, count := p.core.Quick()
+	_, count, _ := p.core.Quick()
 	var all shed.Signs
 	for _, one := range p.servers {
 		all.Add(&one.quick, count, float64(one.inside))

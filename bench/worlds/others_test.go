@@ -41,7 +41,7 @@ func TestAnotherMix(t *testing.T) {
 		over        time.Duration
 		refused     float64
 	}{
-		{150, 10, exp, false, 1, 0.01}, {150, 10, fixed, false, 1, 0.07}, {150, 10, heavy, false, 1, 0.08}, {150, 10, exp, true, 1, 0.01}, {60, 20, exp, true, 1, 0.01},
+		{150, 10, exp, false, 1, 0.01}, {150, 10, fixed, false, 1, 0.07}, {150, 10, heavy, false, 1, 0.08}, {150, 10, exp, true, 1, 0.01}, {60, 20, exp, true, 1, 0.06},
 		{150, 10, exp, false, 5 * time.Second, 0.01}, {19, 80, exp, false, 1, 0.08}, {20, 70, mixed, false, 1, 0.06},
 		{300, 6, exp, false, 1, 0.15}, // 1.04 of what can be done; who is told the truth refuses 0.04
 	} {
