@@ -20,7 +20,8 @@ const (
 	quickSure  = 3.0   // …and the logarithm of how much likelier that makes them…
 	quickMaybe = 0.5   // …from which it is waited for more answers…
 	quickMost  = 200.0 // …up to so many
-	quickOther = 0.5   // of the S of calm times: when S has become shorter than this, other answers are quick
+	quickOther = 0.5   // of the S of calm times: when S has become shorter than this, other answers are quick…
+	quickAgain = 1.3   // …but when those inside take no longer than so many of it, it is S that is wrong
 )
 
 // Quick is which answers of an endpoint are quick: a quarter of those of calm times are. A queue there leaves few of them, whatever else is asked for meanwhile. The zero value knows
@@ -100,7 +101,10 @@ func (q *quickly) begin() { q.count, q.heard = q.count+1, 0 }
 // so it is believed once, until calm times come.
 func (k *Knee) heavier() (unsure bool) {
 	q, w := &k.quick, k.high.rate()*k.low.mean()
-	if q.used || q.service == 0 || q.heard < firstFew/2 || w <= 0 || w >= bent*k.limit || k.low.mean() < quickOther*q.service && !k.crept {
+	if q.used || q.service == 0 || q.heard < firstFew/2 || w <= 0 || w >= bent*k.limit {
+		return false
+	}
+	if takes := k.high.area / k.high.count; k.low.mean() < quickOther*q.service && takes > quickAgain*q.service && !k.crept {
 		return false
 	}
 	left := quickShare * w / k.limit // would be quick, if all who are inside shared what can be done. One after the other leaves fewer
@@ -113,7 +117,7 @@ func (k *Knee) heavier() (unsure bool) {
 	}
 	k.low = latency{count: k.high.count, seconds: k.high.area}
 	k.rebase()
-	q.used = true
+	q.used, k.ceilingEnd = true, 0
 	return false
 }
 

@@ -117,6 +117,11 @@ func TestHeavier(t *testing.T) {
 		}
 	}
 	k := calmed(1)
+	k.low, k.high, k.quick, k.ceilingEnd = alike(400, 0.03), gauge{320, 1, 40}, quickly{heard: 400, share: 0.25, service: 0.1}, 20
+	if k.heavier() || math.Abs(k.low.mean()-0.125) > 1e-9 || k.ceilingEnd != 0 {
+		t.Errorf("those inside take hardly longer than in calm times: S is %.3f s, and nobody tries more for %d conclusions", k.low.mean(), k.ceilingEnd)
+	}
+	k = calmed(1)
 	k.quick = quickly{heard: 40, share: 0.25}
 	if k.heavier() || k.low.mean() > 0.11 {
 		t.Error("without calm times")
