@@ -101,7 +101,7 @@ func (q *quickly) begin() { q.count, q.heard = q.count+1, 0 }
 // so it is believed once, until calm times come.
 func (k *Knee) heavier() (unsure bool) {
 	q, w := &k.quick, k.high.rate()*k.low.mean()
-	if q.used || q.service == 0 || q.heard < firstFew/2 || w <= 0 || w >= bent*k.limit {
+	if q.used || q.service == 0 || q.heard < firstFew/2 || w <= 0 {
 		return false
 	}
 	if takes := k.high.area / k.high.count; k.low.mean() < quickOther*q.service && takes > quickAgain*q.service && !k.crept {
@@ -138,7 +138,7 @@ func (c *Core) notes() uint64 {
 	if learn {
 		n |= notesLearn
 	}
-	if c.knee.full {
+	if c.knee.full { // else nothing is concluded, and it would cost for nothing
 		n |= notesAll
 	}
 	return n

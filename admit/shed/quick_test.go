@@ -177,6 +177,45 @@ func TestGateLetsHeavierCome(t *testing.T) {
 	})
 }
 
+// TestCalmLetsBelieveAgain: what answers show is believed once between two calm times.
+func TestCalmLetsBelieveAgain(t *testing.T) {
+	for took, again := range map[float64]bool{0.1: true, 0.4: false} {
+		k := calmed(1)
+		k.quick.used, k.usual, k.period = true, 10, gauge{60, 1, 60 * took}
+		k.calm(&Window{Total: 60, Seconds: 60 * took, Logs: 60 * math.Log(took)}, Flow{InFlight: 6, Endpoints: 1})
+		if k.quick.used == again {
+			t.Errorf("after answers of %v s: again %v", took, !k.quick.used)
+		}
+	}
+}
+
+// TestGateSigns: who entered when there was room tells nothing, and those inside at an endpoint that never answered count as slow.
+func TestGateSigns(t *testing.T) {
+	g := New("shop", on, Deps{Endpoints: func() int { return 2 }})
+	e := new(exchange.Endpoint)
+	for i := range 1000 {
+		g.meet(e).Note(float64(1+i%100), true, false, 0)
+	}
+	e.InFlight.Store(5)
+	count := uint32(7)
+	g.core.knee.quick.count = count
+	g.crowd.Store(10)
+	for place := range int32(20) {
+		x := newExchange(exchange.Standard)
+		x.Endpoint, x.Place = e, place
+		took := time.Duration(place%5) * time.Minute
+		if place < 10 {
+			took = time.Minute
+		}
+		g.noteQuick(x, took, uint64(count)<<notesShift|notesAll)
+	}
+	for inside, want := range map[float64]float64{0: 0.2, 5: 0.2, 20: 0.05} {
+		if g.signs(inside); math.Abs(g.win.Quick-want) > 1e-9 {
+			t.Errorf("with %v inside %v are quick, want %v", inside, g.win.Quick, want)
+		}
+	}
+}
+
 // TestMeet: what is kept for endpoints is bounded, whether they are gone or not.
 func TestMeet(t *testing.T) {
 	g := New("shop", on, Deps{Endpoints: func() int { return 2 }})
