@@ -505,9 +505,9 @@ func (g *Gate) publish(now time.Duration) {
 	}
 	g.limit.Store(g.room(g.strays.Load()))
 	g.tells.Store(int64(c.Tells()))
-	_, _, crowd := c.Quick()
-	g.crowd.Store(int64(crowd))
-	g.notes.Store(c.notes())
+	notes, crowd := c.notes()
+	g.crowd.Store(crowd)
+	g.notes.Store(notes)
 	if era := c.Era(); era != g.era.Load() {
 		g.era.Store(era)
 		g.old.Store(max(g.inFlight.Load()-g.strays.Load(), 0))

@@ -8,7 +8,7 @@ type Window struct {
 	Seconds, Squares float64 // of their latencies: all together, and their squares
 	Logs             float64 // the natural logarithms of their latencies in seconds, all together…
 	Sorted           bool    // …each compared with what its kind takes in calm times
-	Heard, Quick     float64 // answers since Core.Count was last another, each endpoint's by how many are inside there, and the share of quick ones among them
+	Heard, Quick     float64 // answers of the count that Core.Quick tells, each endpoint's by how many are inside there, and the share of quick ones among them
 	Peak             float64 // most in flight at one of them
 	First            []First // the first answers, while they tell something
 }

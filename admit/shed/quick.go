@@ -131,17 +131,17 @@ const (
 // learnEvery is of how many answers of calm times one tells what is quick. Of all it would be a fifth of what the gate costs.
 const learnEvery = 4
 
-// notes is what is to be noted from now on.
-func (c *Core) notes() uint64 {
-	learn, count, _ := c.Quick()
-	n := uint64(count) << notesShift
+// notes is what is to be noted from now on, and of those who entered with how many inside.
+func (c *Core) notes() (n uint64, crowd int64) {
+	learn, count, inside := c.Quick()
+	n = uint64(count) << notesShift
 	if learn {
 		n |= notesLearn
 	}
 	if c.knee.full { // else nothing is concluded, and it would cost for nothing
 		n |= notesAll
 	}
-	return n
+	return n, int64(inside)
 }
 
 // usual is what a gate keeps for an endpoint.

@@ -2,13 +2,13 @@ package worlds
 
 import (
 	"container/heap"
-	"github.com/even-keel/evenkeel/admit/shed"
 	"time"
+
+	"github.com/even-keel/evenkeel/admit/shed"
 )
 
 // server is one endpoint. It works for clients that have left, too.
 type server struct {
-	quick   shed.Quick
 	workers float64
 	service float64 // seconds, in the mean
 	sharing bool
@@ -16,6 +16,7 @@ type server struct {
 	queue   []*job
 	head    int
 	inside  int // queued and served
+	quick   shed.Quick
 
 	// Sharing: all get the same part, at the most one worker each. Work is measured on a clock of its own.
 	work    float64 // seconds of work that each has had
