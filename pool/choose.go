@@ -183,8 +183,8 @@ func (s *sampler) pair(q ask) (a, b *member) {
 }
 
 // leastRequests takes the better of two random members by (in flight + 1) / weight (power of two choices,
-// Mitzenmacher 2001). When both are idle the first drawn wins, so that weights hold at low load too. While one of them fails, what
-// failures cost counts as well: who fails at once is always idle.
+// Mitzenmacher 2001), and looks at more of them while the better one is busy. When both are idle the first drawn wins, so that
+// weights hold at low load too. While one of them fails, what failures cost counts as well: who fails at once is always idle.
 type leastRequests struct {
 	sampler
 	clock func() int64
@@ -197,18 +197,48 @@ func (c *leastRequests) choose(q ask) *member {
 	}
 	x, y := a.InFlight.Load(), b.InFlight.Load()
 	if a.fault.word.Load()|b.fault.word.Load() != 0 {
-		if now := c.clock(); float64(y+1)*b.blame(now) < float64(x+1)*a.blame(now) {
-			return b
+		now := c.clock()
+		u, v := float64(x+1)*a.blame(now), float64(y+1)*b.blame(now)
+		if v < u {
+			return c.further(q, b, v)
 		}
-		return a
+		return c.further(q, a, u)
 	}
 	if x == 0 && y == 0 {
 		return a
 	}
-	if float64(y+1)*b.load() < float64(x+1)*a.load() {
-		return b
+	u, v := float64(x+1)*a.load(), float64(y+1)*b.load()
+	if v < u {
+		return c.further(q, b, v)
 	}
-	return a
+	return c.further(q, a, u)
+}
+
+// looks is how many more members are looked at beyond two. Where each works on one request at a time, two thirds of the load leave
+// both of two busy at 44 % of arrivals, which wait beside idle members, and all of eight at 4 %.
+const looks = 6
+
+// further is m, the better of two with this load, or a lighter one of those drawn while it is busy. Whoever failed lately is none:
+// it is always idle, and would get all that comes instead of its part in the draws of two.
+func (c *leastRequests) further(q ask, m *member, load float64) *member {
+	n := len(c.list)
+	rnd := mix(q.rnd ^ 0x6c6f6f6b)
+	at := below(rnd, n)
+	for range min(n, looks) {
+		if m.InFlight.Load() == 0 {
+			break
+		}
+		rnd = mix(rnd)
+		at = (at + 1) % n
+		if n > looks {
+			at = c.draw(rnd)
+		}
+		o := c.list[at]
+		if l := float64(o.InFlight.Load()+1) * o.load(); l < load && o.fault.word.Load() == 0 && o.accepts(q, rnd) {
+			m, load = o, l
+		}
+	}
+	return m
 }
 
 // blameMax is how many times heavier a request weighs on a member that fails all. It must not be so much that nothing comes any more

@@ -227,7 +227,7 @@ func TestOutlierHoldsAllPlaces(t *testing.T) {
 		f.run(t, 100, 5*time.Second)
 		sick := f.nth(1)
 		sick.service = fixed(time.Hour)
-		f.run(t, 1000, 30*time.Millisecond)
+		f.run(t, 4000, 30*time.Millisecond)
 		f.until(f.now.Add(5 * time.Second))
 		if n := f.count("endpoint_ejected"); n != 1 {
 			t.Errorf("%s: %d ejections though requests hang\n%s", method, n, f.log.String())

@@ -3,6 +3,7 @@ package pool
 import (
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -58,6 +59,56 @@ func TestSharesFollowWeights(t *testing.T) {
 		got := shares(t, p, 40_000)
 		for i, want := range []float64{.1, .2, .3, .4} {
 			within(t, fmt.Sprintf("%s: share of endpoint %d", method, i+1), got[p.members[i].Address], want, 0.015)
+		}
+	}
+}
+
+// TestLeastRequestsFindsIdleOnes: sixty endpoints that work on one request at a time, forty of them inside. Who came to a busy one waited beside idle ones: two in five while only two were looked at.
+func TestLeastRequestsFindsIdleOnes(t *testing.T) {
+	p := setup(t, site.MethodLeastRequests, 60)
+	r := rand.New(rand.NewPCG(1, 2))
+	var inside []*exchange.Endpoint
+	waited, n := 0, 20_000
+	for i := range n {
+		if len(inside) == 40 { // one of those that work ends
+			at := r.IntN(40)
+			p.Done(&exchange.Exchange{}, inside[at], exchange.Result{Status: 200, Latency: time.Millisecond})
+			inside[at] = inside[39]
+			inside = inside[:39]
+		}
+		e := pickOf(t, p, &exchange.Exchange{Shard: uint32(i)})
+		if e.InFlight.Load() > 1 {
+			waited++
+		}
+		inside = append(inside, e)
+	}
+	if share := float64(waited) / float64(n); share > 0.05 {
+		t.Errorf("%.3f of the requests came to a busy endpoint", share)
+	}
+}
+
+// TestLeastRequestsDoesNotLookForFailing: an endpoint that fails is always idle. It gets no more than it is drawn for, and where others are as good as idle not even that.
+func TestLeastRequestsDoesNotLookForFailing(t *testing.T) {
+	for busy, most := range map[int64]float64{1: 0, 20: 0.36} {
+		p := setup(t, site.MethodLeastRequests, 6)
+		for i, m := range p.members {
+			m.InFlight.Store(busy)
+			if i == 0 {
+				m.InFlight.Store(0)
+				m.fault.blend(p.nanos(), penalty, 1)
+			}
+		}
+		got := 0
+		for i := range 10_000 {
+			x := &exchange.Exchange{Shard: uint32(i)}
+			e := pickOf(t, p, x)
+			if e == &p.members[0].Endpoint {
+				got++
+			}
+			e.InFlight.Add(-1)
+		}
+		if share := float64(got) / 10_000; share > most {
+			t.Errorf("others with %d inside: one that fails gets %.3f, want at most %.3f", busy, share, most)
 		}
 	}
 }

@@ -83,15 +83,24 @@ func (p *play) grant() {
 	}
 }
 
-// enter sends x to the server with less to do of two.
+// enter sends x to the server with the least to do of those that least_requests looks at: two, and six more while the better one is busy.
 func (p *play) enter(x *request) {
 	p.inside(1)
 	x.n, x.began, x.inside, x.era = p.inFlight, p.now, true, p.era
-	i := p.rand.IntN(len(p.servers))
+	n := len(p.servers)
+	i := p.rand.IntN(n)
 	a := p.servers[i]
-	if n := len(p.servers); n > 1 {
+	if n > 1 {
 		if b := p.servers[(i+1+p.rand.IntN(n-1))%n]; b.inside < a.inside {
 			a = b
+		}
+	}
+	if a.inside > 0 && n > 2 {
+		i = p.rand.IntN(n)
+		for k := range min(n, 6) {
+			if b := p.servers[(i+k)%n]; b.inside < a.inside {
+				a = b
+			}
 		}
 	}
 	x.server, x.rank = a, a.inside+1
