@@ -50,6 +50,7 @@ func (k *Knee) creeps(noise float64) bool { return k.founded() && later(k.base, 
 // creep holds the limit, with the S of before, until a dip tells. It may be that the work did become slower: nobody is to be refused for that.
 func (k *Knee) creep(f Flow) {
 	k.low = k.base
+	k.quick.service = k.base.mean() // with the S that it had crept to, that of the base looked as if other answers were quick by now
 	k.slower(f)
 	k.verified, k.crept = false, true
 }

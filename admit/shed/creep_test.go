@@ -109,6 +109,15 @@ func TestDipProves(t *testing.T) {
 	}
 }
 
+// TestCreepKnowsQuick: S of the long run told which answers are quick, and not what it had crept to.
+func TestCreepKnowsQuick(t *testing.T) {
+	k := calmed(1)
+	k.quick.service = 0.4
+	if k.creep(Flow{InFlight: 10, Endpoints: 1}); math.Abs(k.quick.service-0.1) > 1e-9 {
+		t.Errorf("quick answers are those of an S of %.3f s, want 0.1", k.quick.service)
+	}
+}
+
 // TestDipOfAnotherMix: answers of calm became slower, and a dip shows an S of twice that of before with six tenths of the answers. Where S of before is what is in question it does not speak against that.
 func TestDipOfAnotherMix(t *testing.T) {
 	for _, crept := range []bool{true, false} {

@@ -12,15 +12,17 @@ import (
 // Numbers of quick answers.
 const (
 	quickShare = 0.25  // of an endpoint's answers in calm times are quick
+	quickNear  = 1.1   // times what they take counts as quick: where all answers take the same, the bound lies now above them, now below
 	quickKnown = 100   // answers tell which
 	quickGain  = 4.6   // by which each of the first moves the bound, over how many there were: one over the density of the logarithms there, where work is exponential…
 	quickFirst = 0.4   // …and no more than this…
 	quickKeeps = 0.01  // …and no less
-	quickMore  = 1.5   // times as many as a queue would leave are quick, when there is none…
+	quickMore  = 1.4   // times as many as a queue would leave are quick, when there is none…
 	quickSure  = 3.0   // …and the logarithm of how much likelier that makes them…
 	quickMaybe = 0.5   // …from which it is waited for more answers…
 	quickMost  = 200.0 // …up to so many
 	quickOther = 0.5   // of the S of calm times: when S has become shorter than this, other answers are quick…
+	quickFell  = 0.5   // of what was answered since S was learned for them: when it falls to this, they are believed again
 	quickAgain = 1.3   // …but when those inside take no longer than so many of it, it is S that is wrong
 )
 
@@ -29,6 +31,7 @@ const (
 type Quick struct {
 	most         atomic.Uint64 // seconds, as bits: what takes no longer is quick
 	known        atomic.Uint32 // answers that told it
+	part         atomic.Uint64 // of these that were quick, or nearly, as bits
 	count        atomic.Uint32 // which one this is:
 	heard, found atomic.Uint32 // answers, and quick ones
 }
@@ -36,7 +39,7 @@ type Quick struct {
 // Note notes one answer, which took so many seconds. learn: it tells what is quick. counts: it belongs to this count.
 func (q *Quick) Note(seconds float64, learn, counts bool, count uint32) {
 	most, known := math.Float64frombits(q.most.Load()), q.known.Load()
-	quick := seconds <= most
+	quick, near := seconds <= most, seconds <= quickNear*most
 	if counts && known >= quickKnown {
 		if q.count.Load() != count {
 			q.heard.Store(0)
@@ -44,7 +47,7 @@ func (q *Quick) Note(seconds float64, learn, counts bool, count uint32) {
 			q.count.Store(count)
 		}
 		q.heard.Add(1)
-		if quick {
+		if near {
 			q.found.Add(1)
 		}
 	}
@@ -61,6 +64,12 @@ func (q *Quick) Note(seconds float64, learn, counts bool, count uint32) {
 		most *= 1 + step*quickShare
 	}
 	q.most.Store(math.Float64bits(most))
+	part, is := math.Float64frombits(q.part.Load()), 0.0
+	if near {
+		is = 1
+	}
+	part += max(quickKeeps, 1/float64(known+1)) * (is - part)
+	q.part.Store(math.Float64bits(part))
 	q.known.Store(min(known+1, math.MaxUint32-1))
 }
 
@@ -72,7 +81,8 @@ type Signs struct{ inside, found, vary float64 }
 func (s *Signs) Add(q *Quick, count uint32, inside float64) {
 	s.inside += inside
 	if n := float64(q.heard.Load()); n > 0 && q.count.Load() == count {
-		s.found += inside * min(float64(q.found.Load())/n, quickShare)
+		part := max(math.Float64frombits(q.part.Load()), quickShare)
+		s.found += inside * quickShare * min(float64(q.found.Load())/(n*part), 1)
 		s.vary += inside * inside / n
 	}
 }
@@ -90,7 +100,8 @@ type quickly struct {
 	count        uint32  // grows as a new one begins
 	heard, share float64 // answers of this one, and the share of quick ones
 	service      float64 // S in the calm times that told which are
-	used         bool    // since then S was learned anew for them
+	used         bool    // since then S was learned anew for them…
+	best         float64 // …and this is the most that was answered per second since
 }
 
 func (q *quickly) begin() { q.count, q.heard = q.count+1, 0 }
@@ -98,10 +109,12 @@ func (q *quickly) begin() { q.count, q.heard = q.count+1, 0 }
 // heavier learns S from those inside when answers show that there is no queue: too many of them are quick. Then it takes those inside so long because others came than in calm times. It reports whether that may be
 // so, but is not sure yet. Every third request of 300 a second became ten times as heavy, and nothing but time told which: those inside were taken for a queue, all were refused for three
 // seconds, and where work scatters far three of four for half a minute, before sixty places of which half were idle. Where endpoints work on some newcomers first, or share their processors, a queue can look like this, too:
-// so it is believed once, until calm times come.
+// so it is believed once, until calm times come or far less is answered: S of the first answers was half of what it is, 1000 heavy ones a second came to room for all, and as the limit fell from 80 to 11
+// what was answered fell with it, from 380 a second to 10.
 func (k *Knee) heavier() (unsure bool) {
 	q, w := &k.quick, k.high.rate()*k.low.mean()
-	if q.used || q.service == 0 || q.heard < firstFew/2 || w <= 0 {
+	q.best = max(q.best, k.high.rate())
+	if q.used && k.high.rate() > quickFell*q.best || q.service == 0 || q.heard < firstFew/2 || w <= 0 {
 		return false
 	}
 	if takes := k.high.area / k.high.count; k.low.mean() < quickOther*q.service && takes > quickAgain*q.service && !k.crept {
@@ -117,7 +130,7 @@ func (k *Knee) heavier() (unsure bool) {
 	}
 	k.low = latency{count: k.high.count, seconds: k.high.area}
 	k.rebase()
-	q.used, k.ceilingEnd = true, 0
+	q.used, q.best, k.ceilingEnd = true, k.high.rate(), 0
 	return false
 }
 

@@ -18,6 +18,7 @@ func TestQuick(t *testing.T) {
 		"by chance":    func(r *rand.Rand) float64 { return 0.1 * r.ExpFloat64() },
 		"far apart":    func(r *rand.Rand) float64 { return 0.1 * math.Exp(1.29*r.NormFloat64()) },
 		"nearly fixed": func(r *rand.Rand) float64 { return 0.1 * (1 + 0.5*r.Float64()) },
+		"all the same": func(*rand.Rand) float64 { return 0.1 },
 	} {
 		r := rand.New(rand.NewPCG(1, 2))
 		var q Quick
@@ -53,6 +54,23 @@ func TestQuick(t *testing.T) {
 		if all.Add(&q, 6, 7); all.inside != 7 || all.vary != 0 {
 			t.Errorf("%s: what was noted for another count counts: %+v", name, all)
 		}
+	}
+}
+
+// TestQuickAllTheSame: where all answers take the same, nearly all are quick as long as nobody waits. Of these a third is a third, as others came or as a queue lets some pass.
+func TestQuickAllTheSame(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	var q Quick
+	for range 2000 {
+		q.Note(0.1*(1+0.02*r.Float64()), true, false, 0)
+	}
+	for i := range 300 {
+		q.Note([]float64{0.1, 0.4, 0.4}[i%3], false, true, 1)
+	}
+	var all Signs
+	all.Add(&q, 1, 7)
+	if heard, share := all.Tell(); heard != 300 || math.Abs(share-quickShare/3) > 0.01 {
+		t.Errorf("%.4f of %.0f are quick, want a third of a quarter", share, heard)
 	}
 }
 
@@ -95,7 +113,7 @@ func TestHeavier(t *testing.T) {
 		{"all of a few", 12, 0.25, 0.1, false, false, true, false},
 		{"very few answers", 7, 0.25, 0.1, false, false, false, false},
 		{"as many as a queue leaves", 400, 0.0625, 0.1, false, false, false, false},
-		{"some more, but that is the model", 4000, 0.09, 0.1, false, false, false, false},
+		{"some more, but that is the model", 4000, 0.085, 0.1, false, false, false, false},
 		{"none is", 40, 0, 0.1, false, false, false, false},
 		{"more than chance, not by enough", 40, 0.12, 0.1, false, false, true, false},
 		{"still not, after very many", 210, 0.095, 0.1, false, false, false, false},
@@ -114,6 +132,15 @@ func TestHeavier(t *testing.T) {
 		}
 		if c.learns && (!k.quick.used || k.base.count != 0) {
 			t.Errorf("%s: it is not noted that S was learned anew", c.name)
+		}
+	}
+	for best, again := range map[float64]bool{150: false, 250: true} { // 100 are answered per second now
+		k := calmed(1)
+		k.low, k.high = alike(400, 0.1), gauge{100, 1, 40}
+		k.quick = quickly{heard: 40, share: 0.25, service: 0.1, used: true, best: best}
+		k.heavier()
+		if learns := k.low.mean() > 0.39; learns != again || again && k.quick.best != 100 {
+			t.Errorf("believed already, and %v a second were answered since: learns %v, best now %v", best, learns, k.quick.best)
 		}
 	}
 	k := calmed(1)
