@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/even-keel/evenkeel/exchange"
@@ -286,8 +287,9 @@ func (a *attempt) clientLeft() *exchange.Refusal {
 // fail ends an attempt that brought no answer, and says why.
 func (a *attempt) fail(unsent bool, err error) *exchange.Refusal {
 	var bodyErr error
+	asked := false // it was the client that was waited for
 	if a.pump != nil {
-		bodyErr = a.pump.clientErr()
+		bodyErr, asked = a.pump.clientErr(), a.pump.asks.Load()
 	}
 	a.part(false)
 	x := a.x
@@ -316,7 +318,8 @@ func (a *attempt) fail(unsent bool, err error) *exchange.Refusal {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		x.Result.Kind, x.Result.Reason = exchange.TimedOut, "timeout"
 		if !x.Deadline.IsZero() && !time.Now().Before(x.Deadline) {
-			if callers(x) { // who asks for too little must not make endpoints look dead
+			// Who asks for too little, or sends too slowly, must not make endpoints look dead: a few slow uploads at once had all of a pool ejected.
+			if asked || callers(x) {
 				x.Result = exchange.Result{Kind: exchange.Cancelled, Latency: a.waited()}
 			}
 			return refuseDeadline
@@ -363,6 +366,7 @@ var errClientGone = errors.New("the client left")
 type pump struct {
 	done chan struct{}
 	in   *Proxy
+	asks atomic.Bool // it waits for the client now
 	mu   sync.Mutex
 	n    int64
 	from error // the client's side failed
@@ -387,7 +391,9 @@ func (p *pump) run(f front, b taker, limit int64) {
 	defer p.recovered(b)
 	var n int64
 	for {
+		p.asks.Store(true)
 		data, err := f.readBody()
+		p.asks.Store(false)
 		if err == io.EOF {
 			p.set(n, nil, b.endBody(f.requestTrailers()))
 			return

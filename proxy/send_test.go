@@ -1,0 +1,80 @@
+package proxy
+
+import (
+	"io"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/even-keel/evenkeel/exchange"
+)
+
+// ends is a listener whose requests go to one endpoint, and what became of each.
+func ends(t *testing.T, protocol, endpoint string, route *exchange.Route, firstByte time.Duration) (addr string, results chan exchange.Result) {
+	t.Helper()
+	pool := h1Pool()
+	pool.Timeouts.FirstByte = firstByte
+	if protocol == "h2" {
+		pool.HTTP = "h2"
+	}
+	p := started(t, Deps{})
+	send := sendTo(t, p, pool, endpoint, route)
+	results = make(chan exchange.Result, 10)
+	return serving(t, p, testListener("web", "http"), func(x *exchange.Exchange) *exchange.Refusal {
+		if route.Deadline > 0 {
+			x.Deadline = x.Start.Add(route.Deadline)
+		}
+		r := send(x)
+		results <- x.Result
+		return r
+	}), results
+}
+
+// TestDeadlineDuringUpload: when the deadline of the route passes while the client still sends, the endpoint is not to blame; when it passes while the endpoint thinks,
+// or takes nothing of the body, it is.
+func TestDeadlineDuringUpload(t *testing.T) {
+	bothEnds(t, func(t *testing.T, client *http.Client, out string, serve func(http.HandlerFunc) string) {
+		over := make(chan struct{})
+		defer close(over)
+		endpoint := serve(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path != "/mute" {
+				io.Copy(io.Discard, r.Body)
+			}
+			if r.URL.Path != "/" {
+				<-over
+			}
+		})
+		addr, results := ends(t, out, endpoint, &exchange.Route{Deadline: 300 * time.Millisecond}, patience)
+		post := func(path string, body io.Reader) exchange.Result {
+			r, err := http.NewRequest("POST", "http://"+addr+path, body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if resp, err := client.Do(r); err == nil { // else the client saw only that nobody takes the rest
+				resp.Body.Close()
+				if resp.StatusCode != 504 {
+					t.Errorf("%s: %d", path, resp.StatusCode)
+				}
+			}
+			return <-results
+		}
+		slow, w := io.Pipe()
+		defer w.Close()
+		go io.WriteString(w, "some of it")
+		if r := post("/", slow); r.Kind != exchange.Cancelled || r.Latency != 0 {
+			t.Errorf("the client is slow: %+v", r)
+		}
+		quick, q := io.Pipe()
+		go func() {
+			io.WriteString(q, "some of it")
+			io.WriteString(q, "all of it")
+			q.Close()
+		}()
+		if r := post("/hang", quick); r.Kind != exchange.TimedOut {
+			t.Errorf("the endpoint thinks: %+v", r)
+		}
+		if r := post("/mute", io.LimitReader(zeros{}, 1<<30)); r.Kind != exchange.TimedOut {
+			t.Errorf("the endpoint takes nothing: %+v", r)
+		}
+	})
+}
