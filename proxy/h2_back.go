@@ -326,8 +326,9 @@ func (b *h2Back) tick(now int64) {
 		b.lookAfter(now)
 		return
 	}
-	// While the request's body moves, the time for the answer's head has not begun.
-	if !b.final && !b.localEnd && b.sent != b.seenSent && (b.deadline.IsZero() || time.Now().Before(b.deadline)) {
+	// While the request's body moves, or its client takes its time, the time for the answer's head has not begun. How long clients may take is the
+	// listener's business: calls of gRPC that are conversations may be silent for hours.
+	if !b.final && !b.localEnd && (!b.blocked || b.sent != b.seenSent) && (b.deadline.IsZero() || time.Now().Before(b.deadline)) {
 		b.seenSent = b.sent
 		b.arm(until(b.deadline, b.patience))
 		return

@@ -78,3 +78,44 @@ func TestDeadlineDuringUpload(t *testing.T) {
 		}
 	})
 }
+
+// TestSilentClientIsWaitedFor: first_byte runs from the end of the request, however long its client says nothing in between; how long that may be is the listener's business. An endpoint
+// that takes nothing of a body has no longer than that.
+func TestSilentClientIsWaitedFor(t *testing.T) {
+	bothEnds(t, func(t *testing.T, client *http.Client, out string, serve func(http.HandlerFunc) string) {
+		endpoint := serve(func(w http.ResponseWriter, r *http.Request) { io.Copy(w, r.Body) })
+		addr, results := ends(t, out, endpoint, &exchange.Route{}, 200*time.Millisecond)
+		body, w := io.Pipe()
+		go func() {
+			io.WriteString(w, "some")
+			<-time.After(time.Second)
+			io.WriteString(w, " more")
+			w.Close()
+		}()
+		r, err := http.NewRequest("POST", "http://"+addr, body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if status, text := answered(t, client, r); status != 200 || text != "some more" {
+			t.Errorf("%d %q", status, text)
+		}
+		if r := <-results; r.Kind != exchange.Answered {
+			t.Errorf("%+v", r)
+		}
+	})
+}
+
+// TestMuteEndpointDuringUpload: an HTTP/2 endpoint that gives no window for the rest of a body is not waited for longer than for an answer.
+func TestMuteEndpointDuringUpload(t *testing.T) {
+	over := make(chan struct{})
+	defer close(over)
+	endpoint := h2cServer(t, func(http.ResponseWriter, *http.Request) { <-over })
+	addr, results := ends(t, "h2", endpoint, &exchange.Route{}, 200*time.Millisecond)
+	resp, err := h2cClient(t).Post("http://"+addr, "text/plain", io.LimitReader(zeros{}, 100<<20))
+	if err != nil || resp.StatusCode != 504 {
+		t.Errorf("%v %v", resp, err)
+	}
+	if r := <-results; r.Kind != exchange.TimedOut {
+		t.Errorf("%+v", r)
+	}
+}
