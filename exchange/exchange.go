@@ -314,7 +314,7 @@ type Outcome struct {
 type Result struct {
 	Kind    ResultKind
 	Status  int           // of the answer, when there is one; of a call of gRPC that failed, what its code means (StatusOfCode)
-	Latency time.Duration // from sending to the answer head, or to when the client left without one; 0: unknown
+	Latency time.Duration // from sending, or what came last of a body that was sent as it came, to the answer head, or to when the client left without one; 0: unknown
 	Reason  string        // what failed, in one word of a closed set
 	Unsent  bool          // provably nothing reached the endpoint: safe to repeat whatever the method
 	// RetryAfter is what a 429 or 503 answer asked for, or a gRPC pushback; 0: nothing. The endpoint gets less until then.

@@ -151,7 +151,7 @@ func (a *attempt) run() *exchange.Refusal {
 	now := time.Now()
 	x.Outcome.FirstByte = now.Sub(x.Start)
 	x.Work += now.Sub(a.start)
-	x.Result = exchange.Result{Kind: exchange.Answered, Status: s.resp.Status, Latency: now.Sub(a.start)}
+	x.Result = exchange.Result{Kind: exchange.Answered, Status: s.resp.Status, Latency: a.took(now)}
 	if s.resp.Status == 429 || s.resp.Status == 503 {
 		x.Result.RetryAfter = retryAfter(s.resp.Field(wire.RetryAfter), now)
 	}
@@ -332,6 +332,15 @@ func (a *attempt) fail(unsent bool, err error) *exchange.Refusal {
 	return refuseBroken
 }
 
+// took is how long the endpoint has taken by now for what it had of the request: a client that sends slowly must not make it look slow.
+func (a *attempt) took(now time.Time) time.Duration {
+	d := now.Sub(a.start)
+	if a.pump != nil {
+		d = max(min(d, now.Sub(a.pump.born)-time.Duration(a.pump.came.Load())), 0)
+	}
+	return d
+}
+
 // waited is how long the endpoint has kept the client waiting; 0 when the client's own body may have been what was waited for.
 func (a *attempt) waited() time.Duration {
 	if a.pump != nil {
@@ -367,6 +376,8 @@ type pump struct {
 	done chan struct{}
 	in   *Proxy
 	asks atomic.Bool // it waits for the client now
+	born time.Time
+	came atomic.Int64 // when the client's last bytes were there, in ns after born
 	mu   sync.Mutex
 	n    int64
 	from error // the client's side failed
@@ -381,7 +392,7 @@ type taker interface {
 }
 
 func startPump(f front, b taker, limit int64, in *Proxy) *pump {
-	p := &pump{done: make(chan struct{}), in: in}
+	p := &pump{done: make(chan struct{}), in: in, born: time.Now()}
 	go p.run(f, b, limit)
 	return p
 }
@@ -394,6 +405,7 @@ func (p *pump) run(f front, b taker, limit int64) {
 		p.asks.Store(true)
 		data, err := f.readBody()
 		p.asks.Store(false)
+		p.came.Store(int64(time.Since(p.born)))
 		if err == io.EOF {
 			p.set(n, nil, b.endBody(f.requestTrailers()))
 			return
