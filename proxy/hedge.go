@@ -214,7 +214,8 @@ func (r *race) end(a *attempt, s *scratch, unsent bool, err error) (bool, error)
 	}
 	a.b.release(false)
 	x.Route.Pool.Done(x, x.Endpoint, lost)
-	x.Endpoint, x.Beat, x.Trace = r.x.Endpoint, r.x.Beat, r.x.Trace
+	x.Endpoint, x.Beat, x.Rank, x.Trace = r.x.Endpoint, r.x.Beat, r.x.Rank, r.x.Trace
+	x.SetCookie = r.x.SetCookie // binds the client to who answers, as after a repeat
 	a.b, a.start, s.resp = r.b, r.start, r.s.resp
 	a.f.watchCancel(a.b)
 	return false, nil

@@ -1,0 +1,74 @@
+package proxy
+
+import (
+	"io"
+	"net/http"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/even-keel/evenkeel/exchange"
+)
+
+// couple is a pool of two endpoints, and the Judge of requests to them: the second is asked beside the first after a moment.
+type couple struct {
+	first, second *exchange.Endpoint
+	done          atomic.Int64
+}
+
+func (p *couple) Pick(*exchange.Exchange) (*exchange.Endpoint, *exchange.Refusal) {
+	return p.first, nil
+}
+
+func (p *couple) Done(*exchange.Exchange, *exchange.Endpoint, exchange.Result) { p.done.Add(1) }
+
+func (p *couple) Again(*exchange.Exchange) bool { return false }
+
+func (p *couple) Hedge(x *exchange.Exchange) bool {
+	x.Endpoint, x.SetCookie = p.second, []byte("at=second")
+	return true
+}
+
+// hedged sends one GET through an exchange that begins as it would at the first of two endpoints, and returns the answer and the exchange as Send left it.
+func hedged(t *testing.T, first, second http.HandlerFunc) (*http.Response, string, exchange.Exchange) {
+	t.Helper()
+	p := started(t, Deps{})
+	up, err := p.Upstream(h1Pool())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(up.Close)
+	both := &couple{first: &exchange.Endpoint{Address: httpEndpoint(t, first)}, second: &exchange.Endpoint{Address: httpEndpoint(t, second)}}
+	up.Attach(both.first)
+	up.Attach(both.second)
+	route := &exchange.Route{Pool: both, Hedge: new(exchange.Hedging)}
+	route.Hedge.After.Store(int64(50 * time.Millisecond))
+	left := make(chan exchange.Exchange, 1)
+	addr := serving(t, p, testListener("web", "http"), func(x *exchange.Exchange) *exchange.Refusal {
+		x.Route, x.Endpoint, x.Judge, x.Attempt, x.SetCookie = route, both.first, both, 1, []byte("at=first")
+		r := Send(x)
+		left <- *x
+		return r
+	})
+	resp, err := http.Get("http://" + addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, _ := io.ReadAll(resp.Body)
+	return resp, string(body), <-left
+}
+
+// TestHedgeBinds: the cookie that binds a client to an endpoint is that of the one whose answer it gets.
+func TestHedgeBinds(t *testing.T) {
+	hang := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+	name := func(name string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, name) }
+	}
+	for want, h := range map[string][2]http.HandlerFunc{"first": {name("first"), hang}, "second": {hang, name("second")}} {
+		resp, body, _ := hedged(t, h[0], h[1])
+		if got := resp.Header.Get("Set-Cookie"); body != want || got != "at="+want {
+			t.Errorf("the answer of the %s came from the %s with %q", want, body, got)
+		}
+	}
+}
