@@ -203,11 +203,17 @@ func (r *race) end(a *attempt, s *scratch, unsent bool, err error) (bool, error)
 		<-r.done
 	}
 	r.stop()
+	x := r.of
+	if r.begun { // it was an attempt as any other: a request has three in all, and the next is not for an endpoint that has failed it
+		x.Attempt = 2
+		if !r.won && r.x.Result.Kind != exchange.Cancelled {
+			x.Tried[0] = r.x.Endpoint
+		}
+	}
 	if !r.won {
 		a.never = r.never
 		return unsent, err
 	}
-	x := r.of
 	lost := exchange.Result{Kind: exchange.Cancelled, Latency: time.Since(a.start)}
 	if failed {
 		lost = exchange.Result{Kind: exchange.Broken, Reason: "broken", Unsent: unsent}

@@ -72,3 +72,25 @@ func TestHedgeBinds(t *testing.T) {
 		}
 	}
 }
+
+// TestHedgeCounts: a second attempt beside the first is one of those that a request may have, and its endpoint is remembered if it failed.
+func TestHedgeCounts(t *testing.T) {
+	late := func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-time.After(200 * time.Millisecond):
+		case <-r.Context().Done():
+		}
+		w.WriteHeader(503)
+	}
+	soon := func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) }
+	for name, c := range map[string]struct {
+		first, second http.HandlerFunc
+		attempt       int
+		remembered    bool
+	}{"it was not needed": {soon, soon, 1, false}, "both failed": {late, soon, 2, true}, "it was called off": {late, late, 2, false}} {
+		_, _, x := hedged(t, c.first, c.second)
+		if x.Attempt != c.attempt || (x.Tried[0] != nil) != c.remembered || x.Tried[0] == x.Endpoint {
+			t.Errorf("%s: attempt %d, tried %v", name, x.Attempt, x.Tried)
+		}
+	}
+}
