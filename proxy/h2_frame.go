@@ -12,7 +12,7 @@ const (
 	h2FrameHead   = 9        // bytes of a frame head (RFC 9113 §4.1)
 	h2FrameMax    = 16 << 10 // largest frame taken and sent: the least that every peer must take (§4.2)
 	h2StreamWin   = 256 << 10
-	h2ConnWin     = 1 << 20 // together with h2StreamWin bounds what one connection can make evenkeel hold
+	h2ConnWin     = 1 << 20 // together with h2StreamWin bounds what one client can make evenkeel hold; endpoints have a window for each of their streams
 	h2DefaultWin  = 65535   // before SETTINGS (§6.9.2)
 	h2MaxWin      = 1<<31 - 1
 	h2MaxStreamID = 1<<31 - 1

@@ -297,6 +297,12 @@ func (s *h2Stream) arrived(p []byte, size int, end bool) error {
 	} else {
 		s.gave(size - len(p))
 		s.recv = append(s.recv, p...)
+		if s.back != nil {
+			// The connection has it back at once: clients that read slowly hold only the windows of their own streams. When they held that of the connection too,
+			// five of them kept everybody from the endpoint's answers.
+			s.ahead += len(p)
+			h.gave(len(p))
+		}
 	}
 	if end {
 		s.closeRemote()

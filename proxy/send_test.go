@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"testing"
@@ -19,7 +20,7 @@ func ends(t *testing.T, protocol, endpoint string, route *exchange.Route, firstB
 	}
 	p := started(t, Deps{})
 	send := sendTo(t, p, pool, endpoint, route)
-	results = make(chan exchange.Result, 10)
+	results = make(chan exchange.Result, 100)
 	return serving(t, p, testListener("web", "http"), func(x *exchange.Exchange) *exchange.Refusal {
 		if route.Deadline > 0 {
 			x.Deadline = x.Start.Add(route.Deadline)
@@ -117,5 +118,30 @@ func TestMuteEndpointDuringUpload(t *testing.T) {
 	}
 	if r := <-results; r.Kind != exchange.TimedOut {
 		t.Errorf("%+v", r)
+	}
+}
+
+// TestSlowClientsOfH2Endpoint: clients that read nothing of long answers keep nobody else from the answers of the same endpoint, which come over the same connection.
+func TestSlowClientsOfH2Endpoint(t *testing.T) {
+	endpoint := h2cServer(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/long" {
+			io.Copy(w, io.LimitReader(zeros{}, 64<<20))
+			return
+		}
+		io.WriteString(w, "short")
+	})
+	addr, _ := ends(t, "h2", endpoint, &exchange.Route{}, patience)
+	for range 3 * h2ConnWin / h2StreamWin {
+		c := dialed(t, addr)
+		c.SetReadBuffer(4 << 10)
+		fmt.Fprint(c, "GET /long HTTP/1.1\r\nHost: a\r\n\r\n")
+	}
+	quick, r := dialRaw(t, addr)
+	for range 20 { // until then all that they make evenkeel hold is there
+		fmt.Fprint(quick, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+		if resp, body := readAnswer(t, r, "GET"); resp.StatusCode != 200 || body != "short" {
+			t.Fatalf("%d %q", resp.StatusCode, body)
+		}
+		<-time.After(50 * time.Millisecond)
 	}
 }
