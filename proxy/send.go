@@ -215,9 +215,13 @@ func retryAfter(v []byte, now time.Time) time.Duration {
 
 // answer carries the body of the answer.
 func (a *attempt) answer() *exchange.Refusal {
-	out := &a.x.Outcome
+	out, dated := &a.x.Outcome, !a.x.Deadline.IsZero()
+	awaited := true // it is the endpoint that is waited for, since before the deadline
 	for {
 		p, more, err := a.b.body()
+		if dated && len(p) > 0 && out.BytesOut > 0 && a.late() { // a body that always moves waits for nothing that would notice
+			p, err = nil, os.ErrDeadlineExceeded
+		}
 		if len(p) > 0 {
 			if err := a.f.write(p, more); err != nil {
 				return a.clientLeft()
@@ -226,6 +230,7 @@ func (a *attempt) answer() *exchange.Refusal {
 			if a.tap != nil && !a.tap.Body(a.x, p) {
 				a.untap(false)
 			}
+			awaited = !dated || !more && !a.late()
 		}
 		if err == io.EOF {
 			break
@@ -237,7 +242,9 @@ func (a *attempt) answer() *exchange.Refusal {
 			cutOff(a.f, err)
 			a.finish(false)
 			out.Truncated = true
-			a.x.Result.Reason = "truncated"
+			if awaited && !callers(a.x) || !errors.Is(err, os.ErrDeadlineExceeded) || !a.late() {
+				a.x.Result.Reason = "truncated" // else the client's own deadline, or its pace, cut the answer off
+			}
 			return nil
 		}
 	}
@@ -252,6 +259,9 @@ func (a *attempt) answer() *exchange.Refusal {
 	a.finish(true)
 	return nil
 }
+
+// late reports whether the deadline has passed.
+func (a *attempt) late() bool { return !a.x.Deadline.IsZero() && !time.Now().Before(a.x.Deadline) }
 
 // finish ends the attempt: the pump has ended when it returns, and the connection went back or was closed.
 func (a *attempt) finish(reuse bool) {
@@ -317,7 +327,7 @@ func (a *attempt) fail(unsent bool, err error) *exchange.Refusal {
 		return nil
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		x.Result.Kind, x.Result.Reason = exchange.TimedOut, "timeout"
-		if !x.Deadline.IsZero() && !time.Now().Before(x.Deadline) {
+		if a.late() {
 			// Who asks for too little, or sends too slowly, must not make endpoints look dead: a few slow uploads at once had all of a pool ejected.
 			if asked || callers(x) {
 				x.Result = exchange.Result{Kind: exchange.Cancelled, Latency: a.waited()}

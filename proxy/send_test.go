@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/even-keel/evenkeel/exchange"
+	"github.com/even-keel/evenkeel/wire"
 )
 
 // ends is a listener whose requests go to one endpoint, and what became of each.
@@ -24,6 +25,10 @@ func ends(t *testing.T, protocol, endpoint string, route *exchange.Route, firstB
 	return serving(t, p, testListener("web", "http"), func(x *exchange.Exchange) *exchange.Refusal {
 		if route.Deadline > 0 {
 			x.Deadline = x.Start.Add(route.Deadline)
+		}
+		if v, is := wire.FieldNamed(x.Request.Fields, "Test-Deadline"); is { // of the client's own
+			d, _ := time.ParseDuration(string(v))
+			x.Deadline = x.Start.Add(min(d, route.Deadline))
 		}
 		r := send(x)
 		results <- x.Result
@@ -144,4 +149,48 @@ func TestSlowClientsOfH2Endpoint(t *testing.T) {
 		}
 		<-time.After(50 * time.Millisecond)
 	}
+}
+
+// TestDeadlineDuringAnswer: when a deadline of the client's own cuts an answer off, or the route's does while the client does not take what is there, the endpoint is not to
+// blame. It is when it says no more until the route's deadline.
+func TestDeadlineDuringAnswer(t *testing.T) {
+	bothEnds(t, func(t *testing.T, client *http.Client, out string, serve func(http.HandlerFunc) string) {
+		endpoint := serve(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/long" {
+				io.Copy(w, io.LimitReader(zeros{}, 64<<20))
+				return
+			}
+			io.WriteString(w, "some")
+			w.(http.Flusher).Flush()
+			<-r.Context().Done()
+		})
+		for name, c := range map[string]struct {
+			path    string
+			route   time.Duration
+			blamed  bool
+			reading bool
+		}{
+			"the client's own":   {"/", patience, false, true},
+			"the endpoint hangs": {"/", 300 * time.Millisecond, true, true},
+			"the client is away": {"/long", 300 * time.Millisecond, false, false},
+		} {
+			addr, results := ends(t, out, endpoint, &exchange.Route{Deadline: c.route}, patience)
+			r, _ := http.NewRequest("GET", "http://"+addr+c.path, nil)
+			r.Header.Set("Test-Deadline", "300ms")
+			resp, err := client.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !c.reading {
+				<-time.After(700 * time.Millisecond)
+			}
+			if _, err := io.Copy(io.Discard, resp.Body); err == nil {
+				t.Errorf("%s: the answer looks whole", name)
+			}
+			resp.Body.Close()
+			if got := <-results; got.Kind != exchange.Answered || (got.Reason != "") != c.blamed {
+				t.Errorf("%s: %+v", name, got)
+			}
+		}
+	})
 }
