@@ -216,6 +216,31 @@ func TestH2BackRefused(t *testing.T) {
 	}
 }
 
+// TestH2BackCancels: a CANCEL of the endpoint is its client's doing when the deadline that the client told is about to pass, and a failure before.
+func TestH2BackCancels(t *testing.T) {
+	endpoint := echoed(t, func(c *net.TCPConn) { refusingServer(c, "cancel") })
+	for left, want := range map[time.Duration]exchange.ResultKind{watchTick / 2: exchange.Cancelled, time.Hour: exchange.Broken} {
+		results := make(chan exchange.Result, 1)
+		p := newH2Proxy(t)
+		send := sendTo(t, p, testPool(), endpoint, nil)
+		rig := newH2RigOn(t, p, testLimits(), func(x *exchange.Exchange) *exchange.Refusal {
+			x.Deadline = time.Now().Add(left)
+			r := send(x)
+			results <- x.Result
+			return r
+		})
+		r, _ := http.NewRequest("POST", "http://"+rig.addr+"/", nil)
+		r.Header.Set("grpc-timeout", "1H")
+		resp, err := h2cClient(t).Do(r)
+		if broken := err == nil && resp.StatusCode == 502; broken != (want == exchange.Broken) {
+			t.Errorf("with %v left the client got %v, %v", left, resp, err)
+		}
+		if got := <-results; got.Kind != want {
+			t.Errorf("with %v left: %+v", left, got)
+		}
+	}
+}
+
 func refusingServer(c net.Conn, mode string) {
 	defer c.Close()
 	io.ReadFull(c, make([]byte, len(h2Preface)))
@@ -236,6 +261,8 @@ func refusingServer(c net.Conn, mode string) {
 			fr.WriteGoAway(0, http2.ErrCodeNo, nil)
 		case "reset":
 			fr.WriteRSTStream(f.Header().StreamID, http2.ErrCodeInternal)
+		case "cancel":
+			fr.WriteRSTStream(f.Header().StreamID, http2.ErrCodeCancel)
 		case "bad":
 			fr.WriteHeaders(http2.HeadersFrameParam{StreamID: f.Header().StreamID, BlockFragment: []byte{0x82}, EndHeaders: true})
 		case "settings":

@@ -242,7 +242,7 @@ func (a *attempt) answer() *exchange.Refusal {
 			cutOff(a.f, err)
 			a.finish(false)
 			out.Truncated = true
-			if awaited && !callers(a.x) || !errors.Is(err, os.ErrDeadlineExceeded) || !a.late() {
+			if awaited && !callers(a.x) || !a.givenUp(err) && !(errors.Is(err, os.ErrDeadlineExceeded) && a.late()) {
 				a.x.Result.Reason = "truncated" // else the client's own deadline, or its pace, cut the answer off
 			}
 			return nil
@@ -319,7 +319,7 @@ func (a *attempt) fail(unsent bool, err error) *exchange.Refusal {
 		x.Outcome.Aborted = true
 		a.f.abort()
 		return nil
-	case errors.Is(err, errH2Cancelled) && hasDeadline(x):
+	case a.givenUp(err):
 		// The client's deadline passed at the endpoint first. A 502 would call that a broken service, to the client and to the pool.
 		x.Result = exchange.Result{Kind: exchange.Cancelled, Latency: a.waited()}
 		x.Outcome.Aborted = true
@@ -359,8 +359,12 @@ func (a *attempt) waited() time.Duration {
 	return time.Since(a.start)
 }
 
-// hasDeadline reports whether a gRPC client told the endpoint how long it may take.
-func hasDeadline(x *exchange.Exchange) bool { return x.Request.Field(wire.GRPCTimeout) != nil }
+// givenUp reports whether err is how an endpoint says that the deadline of a call passed there first: by CANCEL, just before it passes here, as it was told less. A CANCEL
+// before that is a failure as any reset: an endpoint that answered all calls by it was never noticed.
+func (a *attempt) givenUp(err error) bool {
+	x := a.x
+	return errors.Is(err, errH2Cancelled) && x.Request.Field(wire.GRPCTimeout) != nil && !x.Deadline.IsZero() && time.Until(x.Deadline) < watchTick
+}
 
 // badBody is the answer when the client's body was the reason.
 func (a *attempt) badBody(err error) *exchange.Refusal {
