@@ -15,11 +15,14 @@ const (
 )
 
 // Gone reports whether the client of x has left, as far as can be told without waiting: its connection was closed or reset, or
-// its stream was. It is for exchanges that have waited before they were sent anywhere, costs a system call on HTTP/1.1, and must be called
+// its stream was. It is for exchanges that wait before they are sent anywhere, or again, costs a system call on HTTP/1.1, and must be called
 // on the goroutine of x.
 func Gone(x *exchange.Exchange) bool {
 	switch f := x.Front.(type) {
 	case *h1Work:
+		if k := f.scr.kept; k != nil && k.pump != nil && !k.pump.ended() {
+			return false // its body still comes: whoever reads that notices, and what it reads into is not to be looked at meanwhile
+		}
 		return f.h.left()
 	case *h2Front:
 		f.h.mu.Lock()

@@ -288,7 +288,7 @@ func (b *h1Back) again(err error) error {
 	if !errors.Is(err, os.ErrDeadlineExceeded) || b.stuck || b.moving.Load() || b.cancelled.Load() || s.clock.Load() >= b.end.Load() {
 		return err
 	}
-	if w, ok := b.x.Front.(*h1Work); ok && w.h.left() {
+	if _, ok := b.x.Front.(*h1Work); ok && Gone(b.x) {
 		return errClientGone
 	}
 	if !s.revive(&b.watched) || b.cancelled.Load() { // cancel wakes whoever comes too late for its word

@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
+	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -237,7 +240,17 @@ func TestKeptWhileItComes(t *testing.T) {
 					w.WriteHeader(503)
 					_ = http.NewResponseController(w).Flush()
 				}), serve(summing))
-				g.set(func() { g.between = func(*exchange.Exchange) { failed <- struct{}{} } })
+				g.set(func() {
+					g.between = func(x *exchange.Exchange) {
+						failed <- struct{}{}
+						for range 20 { // as who waits for the next attempt does
+							if runtime.Gosched(); Gone(x) {
+								t.Error("a client that still sends is gone")
+							}
+						}
+						looked(t, x)
+					}
+				})
 				in, out := io.Pipe()
 				go func() {
 					_, _ = out.Write(all[:1000])
@@ -252,6 +265,23 @@ func TestKeptWhileItComes(t *testing.T) {
 			}
 		}
 	})
+}
+
+// looked has a connection to the endpoint of x, which takes no more of the body, woken from its wait for an answer to look whether the client is there.
+func looked(t *testing.T, x *exchange.Exchange) {
+	l := x.Endpoint.Link.(*Link)
+	c, other := net.Pipe()
+	defer other.Close()
+	b := &h1Back{l: l, conn: c, x: x}
+	l.up.proxy.sweep.add(&b.watched, c)
+	defer b.close()
+	b.end.Store(forever)
+	for range 20 {
+		if err := b.again(os.ErrDeadlineExceeded); err != nil {
+			t.Errorf("who waits for an answer is told %v", err)
+		}
+		runtime.Gosched()
+	}
 }
 
 // TestKeptThrice: what the second endpoint got more than can be kept cannot go to a third; what can be kept can.
