@@ -47,9 +47,10 @@ func mind(x *exchange.Exchange, s *scratch) {
 		case wire.GRPCPushback:
 			ms, ok := parseH2Length(f.Value)
 			if !ok { // negative, or no number: gRPC A6 has both forbid
-				r.NoRetry = true
+				r.NoRetry, r.RetryAfter = true, 0
+				break
 			}
-			r.RetryAfter = time.Duration(min(ms, int64(retryAfterMax/time.Millisecond))) * time.Millisecond
+			r.RetryAfter = max(time.Duration(min(ms, int64(retryAfterMax/time.Millisecond)))*time.Millisecond, 1) // 0 asks for no wait, but it does ask
 		}
 	}
 }

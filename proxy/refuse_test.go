@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/even-keel/evenkeel/exchange"
+	"github.com/even-keel/evenkeel/wire"
 )
 
 func TestRetryAfter(t *testing.T) {
@@ -95,5 +96,25 @@ func TestDateIsRenewed(t *testing.T) {
 	s.tellDate(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
 	if got := string(s.date.Load().text); got != "Fri, 02 Jan 2026 03:04:05 GMT" {
 		t.Errorf("got %s", got)
+	}
+}
+
+// TestPushback: what an endpoint says of trying again in a call of gRPC. One of 0 asks for it at once, which is not the same as saying nothing.
+func TestPushback(t *testing.T) {
+	for said, want := range map[string]exchange.Result{
+		"":     {},
+		"0":    {RetryAfter: 1},
+		"20":   {RetryAfter: 20 * time.Millisecond},
+		"-1":   {NoRetry: true},
+		"soon": {NoRetry: true},
+	} {
+		var s scratch
+		if said != "" {
+			s.resp.Fields = []wire.Field{{Name: nameGRPCPushback, Value: []byte(said), ID: wire.GRPCPushback}}
+		}
+		x := &exchange.Exchange{Request: &wire.Request{Method: []byte("POST")}}
+		if mind(x, &s); x.Result != want {
+			t.Errorf("%q: %+v, want %+v", said, x.Result, want)
+		}
 	}
 }

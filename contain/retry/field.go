@@ -53,13 +53,16 @@ func ForbidsRetry[T string | []byte](v T) bool {
 	return true
 }
 
-// Pushback reads grpc-retry-pushback-ms. As gRPC A6 has it, what is not a number forbids, as a negative one does.
+// atOnce is what a server asks for that wants no wait, but to be asked again: more than nothing, which says that it did not ask.
+const atOnce = time.Nanosecond
+
+// Pushback reads grpc-retry-pushback-ms. As gRPC A6 has it, what is not a number forbids, as a negative one does. Who says 0 wants no wait, but has asked to be asked again.
 func Pushback[T string | []byte](v T) (wait time.Duration, forbids bool) {
 	ms := whole(v, 1e9)
 	if ms < 0 {
 		return 0, true
 	}
-	return time.Duration(ms) * time.Millisecond, false
+	return max(time.Duration(ms)*time.Millisecond, atOnce), false
 }
 
 // longestAsked bounds what a Retry-After may ask for. Who asks for more means "not today".

@@ -271,6 +271,9 @@ func TestFields(t *testing.T) {
 			t.Errorf("Evenkeel-No-Retry: %s forbids %v, want %v", text, got, want)
 		}
 	}
+	if d, no := Pushback("0"); d != time.Nanosecond || no {
+		t.Errorf("a pushback of 0 is %v, %v", d, no)
+	}
 	if d, no := Pushback("150"); d != 150*time.Millisecond || no {
 		t.Errorf("a pushback of 150 is %v, %v", d, no)
 	}
