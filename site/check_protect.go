@@ -153,8 +153,11 @@ func (c *checker) limit(l *Limit, path string) {
 	case l.Cost != CostHeader && l.CostHeader != "":
 		c.wrong(path+".cost_header", "has no effect unless cost is header")
 	}
+	keys := map[string]string{}
 	for i, o := range l.Overrides {
-		c.override(o, fmt.Sprintf("%s.overrides[%d]", path, i), o.Calls > 0 || o.Bytes > 0, "calls and bytes hold for quotas; give rate, burst or concurrency")
+		at := fmt.Sprintf("%s.overrides[%d]", path, i)
+		c.override(o, at, o.Calls > 0 || o.Bytes > 0, "calls and bytes hold for quotas; give rate, burst or concurrency")
+		c.overrideKey(o.Key, l.By, at, keys)
 	}
 	c.limitAnswer(l.Answer, path+".answer")
 }
@@ -177,8 +180,11 @@ func (c *checker) quota(q *Quota, path string) {
 	if q.First != "" && q.Period == PeriodLifetime {
 		c.wrong(path+".first", "has no effect on a lifetime")
 	}
+	keys := map[string]string{}
 	for i, o := range q.Overrides {
-		c.override(o, fmt.Sprintf("%s.overrides[%d]", path, i), o.Rate > 0 || o.Burst > 0 || o.Concurrency > 0, "rate, burst and concurrency hold for limits; give calls or bytes")
+		at := fmt.Sprintf("%s.overrides[%d]", path, i)
+		c.override(o, at, o.Rate > 0 || o.Burst > 0 || o.Concurrency > 0, "rate, burst and concurrency hold for limits; give calls or bytes")
+		c.overrideKey(o.Key, q.By, at, keys)
 	}
 	c.limitAnswer(q.Answer, path+".answer")
 }

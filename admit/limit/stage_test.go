@@ -174,14 +174,21 @@ func TestMistakes(t *testing.T) {
 		headers += fmt.Sprintf("  - {name: l%d, by: ip, rate: 1/s, cost: header, cost_header: X-%d}\n", i, i)
 	}
 	for want, text := range map[string]string{
-		"is no key of a limit by [ip]":                    "  - {name: l, by: ip, rate: 1/s, overrides: [{key: acme, burst: 1}]}\n",
-		"is no key of a limit by [customer route]":        "  - {name: l, by: [customer, route], rate: 1/s, overrides: [{key: acme, burst: 1}]}\n",
-		"is overridden above already":                     "  - {name: l, by: ip, rate: 1/s, overrides: [{key: 192.0.2.1, burst: 1}, {key: 192.0.2.1, burst: 2}]}\n",
 		"hold for route all; allowed are 8":               many,
 		"cost_header X-2 is one too many: allowed are 2 ": headers,
 	} {
 		if _, err := New(Config{Limits: limits(text), Routes: []string{"all"}, IPv6: 64}, nil); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s\n got %v\nwant %s", text, err, want)
+		}
+	}
+	// The site's own check finds these first.
+	for want, keys := range map[string][]string{"is no key of a limit by [ip]": {"acme"}, "is overridden above already": {"192.0.2.1", "192.0.2.1"}} {
+		list := limits("  - {name: l, by: ip, rate: 1/s}\n")
+		for _, k := range keys {
+			list[0].Overrides = append(list[0].Overrides, site.Override{Key: k, Burst: 1})
+		}
+		if _, err := New(Config{Limits: list, Routes: []string{"all"}, IPv6: 64}, nil); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v: got %v, want %s", keys, err, want)
 		}
 	}
 }
