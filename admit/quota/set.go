@@ -142,6 +142,21 @@ func (t *table) window(x *exchange.Exchange, h uint64, now time.Time) (*account,
 	return nil, nil
 }
 
+// present is the window at now of who had the account a, which may be forgotten since: a request that outlasts its period by more than a
+// minute is in no table any more, and its bytes count all the same. Both are nil when the table is full.
+func (t *table) present(a *account, now time.Time) (*account, *window) {
+	s := t.span(now)
+	for range 3 {
+		if w := a.window(t.period, now, s); w != nil {
+			return a, w
+		}
+		if a = t.enter(a.packed, a.hash, s.start); a == nil {
+			return nil, nil
+		}
+	}
+	return nil, nil
+}
+
 // beyondKeys notes a request of a key for which there is no room.
 //
 //go:noinline
@@ -246,9 +261,9 @@ func (r *rule) settle(x *exchange.Exchange, a *account, w *window, refusal *exch
 			return
 		}
 		// The period may have changed since the request came.
-		now := book.now()
-		if at := a.window(r.table.period, now, r.table.span(now)); at != nil {
-			w = at
+		if a, w = r.table.present(a, book.now()); a == nil {
+			r.table.beyondKeys(book)
+			return
 		}
 		w.bytes.Add(n)
 		r.table.note(a)

@@ -183,6 +183,35 @@ func TestWhatIsGivenBack(t *testing.T) {
 	}
 }
 
+// TestLongRequestIsCharged: a download or a WebSocket that ends after its period, when its key was forgotten, counts in the present period.
+func TestLongRequestIsCharged(t *testing.T) {
+	q := &site.Quota{Name: "q", By: []string{site.ByCustomer}, Period: "hour", Bytes: 100, Keys: 1000}
+	dir := t.TempDir()
+	w := newWorld(t, dir, q)
+	x := &exchange.Exchange{Customer: []byte("acme"), Start: w.clock.now(), Route: &exchange.Route{Name: "a"}}
+	w.set.Serve(x, exchange.Then(func(x *exchange.Exchange) *exchange.Refusal {
+		w.book.keeper.step() // what is in no file yet is never forgotten
+		w.clock.add(2 * time.Hour)
+		for _, t := range w.book.list() {
+			t.sweep(w.clock.now())
+		}
+		x.Outcome.Reached, x.Outcome.BytesOut = true, 1000
+		return nil
+	}))
+	if got := w.used("acme"); got.bytes != 1000 {
+		t.Errorf("%+v is counted, want 1000 bytes", got)
+	}
+	if _, r := w.ask("acme", 0); r == nil {
+		t.Error("a used-up quota lets the next request through")
+	}
+	w.book.keeper.step()
+	w.book.keeper.end()
+	w.open(dir, q)
+	if got := w.used("acme"); got.bytes != 1000 {
+		t.Errorf("%+v is counted after a restart, want 1000 bytes", got)
+	}
+}
+
 func TestScopeOverridesDryRun(t *testing.T) {
 	q := monthly(1)
 	q.Routes, q.Classes = []string{"a"}, []string{site.ClassStandard}
