@@ -142,7 +142,7 @@ type Quota struct {
 	Bytes     Size        `yaml:"bytes" default:"0B" doc:"bytes of both bodies per period, charged after the answer; 0B: not counted"`
 	Period    string      `yaml:"period" required:"true" form:"period" doc:"hour, day, week (from Monday), month or year of the calendar in UTC; lifetime; or a length such as 30d"`
 	Sliding   bool        `yaml:"sliding" doc:"count back from now instead of by fixed periods; the period's past is remembered in 60 parts"`
-	First     string      `yaml:"first" form:"time" doc:"when the first period began, as 2026-01-31T00:00:00Z: fixed periods count from there, months on its day"`
+	First     string      `yaml:"first" form:"time" doc:"when the first period began, as 2026-01-31T00:00:00Z: fixed periods count from there, months on its day at its offset from UTC"`
 	Routes    []string    `yaml:"routes" doc:"only requests of these routes; empty: all"`
 	Classes   []string    `yaml:"classes" enum:"critical|standard|low" doc:"only requests of these classes; empty: all"`
 	Overrides []Override  `yaml:"overrides" doc:"other numbers for single keys"`

@@ -24,8 +24,8 @@ type span struct{ start, end int64 }
 // holds says whether a time lies within.
 func (s span) holds(at int64) bool { return at >= s.start && at < s.end }
 
-// period says how time is divided: a pure function of its fields. All of it is UTC, so that no clock change makes
-// an hour last two or none.
+// period says how time is divided: a pure function of its fields. All of it is UTC, or at the constant offset of first, so that no clock
+// change makes an hour last two or none.
 type period struct {
 	months  int           // a period has so many months; 0: length counts
 	length  time.Duration // of one period, or of one part of a sliding one; 0 with months 0: lifetime
@@ -59,7 +59,10 @@ func newPeriod(q *site.Quota) period {
 	}
 	if q.First != "" {
 		if t, err := time.Parse(time.RFC3339, q.First); err == nil {
-			p.first = t.UTC()
+			// Not in UTC, where midnight of the 1st at +01:00 is on the last day of a month, and its 28th would be the day of all that
+			// follow; and not in the machine's zone, which Parse takes when it is at that offset now, and which may know summer time.
+			_, offset := t.Zone()
+			p.first = t.In(time.FixedZone("", offset))
 		}
 	}
 	if q.Sliding {
@@ -72,7 +75,7 @@ func newPeriod(q *site.Quota) period {
 func (p period) at(now time.Time) span {
 	switch {
 	case p.months > 0:
-		return p.calendar(now.UTC())
+		return p.calendar(now.In(p.first.Location()))
 	case p.length == 0:
 		return span{0, math.MaxInt64}
 	}
@@ -101,8 +104,8 @@ func (p period) shift(k int) time.Time {
 	f := p.first
 	y, m := f.Year(), int(f.Month())-1+k
 	y, m = y+int(floorDiv(int64(m), 12)), int(((int64(m)%12)+12)%12)+1
-	last := time.Date(y, time.Month(m)+1, 0, 0, 0, 0, 0, time.UTC).Day()
-	return time.Date(y, time.Month(m), min(f.Day(), last), f.Hour(), f.Minute(), f.Second(), f.Nanosecond(), time.UTC)
+	last := time.Date(y, time.Month(m)+1, 0, 0, 0, 0, 0, f.Location()).Day()
+	return time.Date(y, time.Month(m), min(f.Day(), last), f.Hour(), f.Minute(), f.Second(), f.Nanosecond(), f.Location())
 }
 
 // floorDiv divides towards minus infinity, so that times before 1970 and before first fall into the right period.

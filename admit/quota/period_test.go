@@ -60,7 +60,7 @@ func TestPeriods(t *testing.T) {
 // TestPeriodsTile: whatever the period, every moment lies in exactly one span, and spans follow each other without a gap.
 func TestPeriodsTile(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
-	for _, words := range []string{"hour", "day", "week", "month", "year", "61s", "30d", "week sliding", "91s sliding", "month first=2024-02-29T23:59:59Z", "year first=2023-12-31T01:02:03Z", "month first=2030-08-31T00:00:00Z"} {
+	for _, words := range []string{"hour", "day", "week", "month", "year", "61s", "30d", "week sliding", "91s sliding", "month first=2024-02-29T23:59:59Z", "year first=2023-12-31T01:02:03Z", "month first=2030-08-31T00:00:00Z", "month first=2026-03-01T00:00:00+05:30"} {
 		p := newPeriod(periodOf(strings.Fields(words)))
 		for range 3000 {
 			at := time.Unix(r.Int64N(9e9)-3e9, r.Int64N(1e9))
