@@ -39,6 +39,32 @@ func TestH1UpgradeWithBody(t *testing.T) {
 	}
 }
 
+// TestH1UpgradeIsWork: what the endpoint took until it switched counts as work, for limits that measure it.
+func TestH1UpgradeIsWork(t *testing.T) {
+	p, addr := startProxy(t, h1Limits(), nil)
+	to := echoed(t, func(c *net.TCPConn) {
+		if _, err := readMessage(bufio.NewReader(c)); err == nil {
+			io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+		}
+	})
+	send := sendTo(t, p.Proxy, h1Pool(), to, nil)
+	worked := make(chan [2]time.Duration, 1)
+	p.setHandler(func(x *exchange.Exchange) *exchange.Refusal {
+		refusal := send(x)
+		worked <- [2]time.Duration{x.Work, x.Result.Latency}
+		return refusal
+	})
+	c, r := dialRaw(t, addr)
+	fmt.Fprint(c, "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+	if resp, _ := readAnswer(t, r, "GET"); resp.StatusCode != 101 {
+		t.Fatalf("got %d", resp.StatusCode)
+	}
+	c.Close()
+	if got := <-worked; got[0] == 0 || got[0] != got[1] {
+		t.Errorf("%v of work, and the answer took %v", got[0], got[1])
+	}
+}
+
 // TestH1UpgradeBeforeTheEndOfTheBody: an endpoint that switches while the body still comes would have two readers on one client.
 func TestH1UpgradeBeforeTheEndOfTheBody(t *testing.T) {
 	p, addr := startProxy(t, h1Limits(), nil)

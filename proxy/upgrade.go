@@ -28,6 +28,7 @@ func (a *attempt) upgrade(s *scratch) *exchange.Refusal {
 	}
 	now := time.Now()
 	x.Outcome.FirstByte = now.Sub(x.Start)
+	x.Work += now.Sub(a.start) // 101 is a head like others; what goes through the tunnel is no work that can be measured
 	x.Result = exchange.Result{Kind: exchange.Answered, Status: 101, Latency: now.Sub(a.start)}
 	if x.Held != nil {
 		x.Held.Answered(x, true)
