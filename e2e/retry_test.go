@@ -377,6 +377,47 @@ func TestHedge(t *testing.T) {
 	}
 }
 
+// TestHedgeIsWork: a limit whose cost is measured counts the time of both endpoints, whoever wins.
+func TestHedgeIsWork(t *testing.T) {
+	second := make(chan struct{}, 1)
+	end := service(t, func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.Header.Get("Evenkeel-Attempt") == "2" && r.URL.Path == "/second":
+		case r.Header.Get("Evenkeel-Attempt") == "2":
+			second <- struct{}{}
+			<-r.Context().Done()
+		case r.URL.Path == "/second":
+			<-r.Context().Done()
+		case r.URL.Path == "/first":
+			<-second
+			<-time.After(100 * time.Millisecond)
+		}
+	})
+	g := runSite(t, fmt.Sprintf(`
+listeners: {web: {listen: "127.0.0.1:0"}}
+pools: {service: {endpoints: [%q, {address: %q}], retry_budget: 100%%, probe: {off: true}, outliers: {mode: "off"}}}
+routes: [{name: all, pool: service, hedge: {after: 100ms}}]
+limits: [{name: work, by: global, cost: measured, unit: 1ms, rate: 1/h, burst: 1000000, headers: always}]
+`, end, strings.Replace(end, "127.0.0.1", "localhost", 1)))
+	f := fronts(t, g, nil)[0]
+	left := func(path string) (n int) {
+		t.Helper()
+		resp, _ := f.ask(t, f.request(t, "GET", path, nil))
+		told := resp.Header.Get("RateLimit")
+		if _, err := fmt.Sscanf(told, `"work";r=%d;`, &n); err != nil || resp.StatusCode != 200 {
+			t.Fatalf("%s is answered with %s, %q", path, resp.Status, told)
+		}
+		return n
+	}
+	for path, want := range map[string]int{"/second": 100, "/first": 300} {
+		before := left(path)
+		// The request itself cost one at once, and so does the one that asks.
+		if took := before - left("/"); took < want || took > want+5000 {
+			t.Errorf("%s is charged %d ms, want %d and not much more", path, took, want)
+		}
+	}
+}
+
 // TestTrialIsInsured: an endpoint that hangs costs those nothing whose requests try out whether it is well again, though far more still wait for it than may be inside.
 func TestTrialIsInsured(t *testing.T) {
 	var hangs atomic.Bool

@@ -34,6 +34,7 @@ type race struct {
 	x     exchange.Exchange // of the second
 	s     scratch
 	start time.Time
+	lost  time.Duration // that the second's endpoint worked for nothing
 }
 
 // hedge starts a race, if the route asks for it or the endpoint is being tried out, and x only reads; nil: there is none.
@@ -142,6 +143,9 @@ func (r *race) win() bool {
 // judge says what the second attempt, which lost, showed of its endpoint.
 func (r *race) judge(unsent bool, err error) {
 	res, took := &r.x.Result, time.Since(r.start)
+	if !unsent {
+		r.lost = took
+	}
 	r.mu.Lock()
 	over := r.over
 	r.mu.Unlock()
@@ -212,7 +216,11 @@ func (r *race) end(a *attempt, s *scratch, unsent bool, err error) (bool, error)
 	}
 	if !r.won {
 		a.never = r.never
+		x.Work += r.lost
 		return unsent, err
+	}
+	if !unsent {
+		x.Work += time.Since(a.start)
 	}
 	lost := exchange.Result{Kind: exchange.Cancelled, Latency: time.Since(a.start)}
 	if failed {
