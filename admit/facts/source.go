@@ -106,30 +106,41 @@ func (s *inQuery) named(name []byte) bool {
 	return at == len(s.name)
 }
 
-// inPath is a part of the path, 1 for the first, percent-decoded. Parts are counted as they were sent: an empty one, as in //, counts
-// and is no fact.
+// inPath is a part of the path, 1 for the first, percent-decoded. Parts end where routes see a slash: at an encoded one and at a
+// backslash too, and a run of them ends one part. Else //acme and /%2Facme, which route and endpoint may take for /acme, would be counted
+// as nobody, or each as somebody else.
 type inPath int
 
 func (s inPath) find(x *exchange.Exchange) ([]byte, *exchange.Refusal) {
-	rest := x.Path
-	if len(rest) == 0 || rest[0] != '/' {
+	path := x.Path
+	if len(path) == 0 || path[0] != '/' {
 		return nil, nil
 	}
-	rest = rest[1:]
-	for range int(s) - 1 {
-		i := bytes.IndexByte(rest, '/')
-		if i < 0 {
+	part, from := 0, 0
+	for i := 0; ; {
+		c, n := byte('/'), 1
+		if i < len(path) {
+			c, n = octet(path[i:], false)
+		}
+		if c == '/' || c == '\\' {
+			if from < i {
+				if part++; part == int(s) {
+					return s.decoded(x, path[from:i])
+				}
+			}
+			from = i + n
+		}
+		if i += n; i > len(path) {
 			return nil, nil
 		}
-		rest = rest[i+1:]
 	}
-	part, _ := cut(rest, '/')
+}
+
+// decoded is a part without its percent-encoding.
+func (inPath) decoded(x *exchange.Exchange, part []byte) ([]byte, *exchange.Refusal) {
 	v, _, fits := decode(x, part, usedOf(x), false)
-	switch {
-	case !fits:
+	if !fits {
 		return nil, refuseLong
-	case len(v) == 0:
-		return nil, nil
 	}
 	return v, nil
 }
