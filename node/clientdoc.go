@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"net/http"
 	"slices"
@@ -79,6 +80,10 @@ func (d *clientDoc) limit(l *site.Limit) {
 		d.say("%s %s under way at once.", per, counted(l.Concurrency, "request"))
 	}
 	switch l.Cost {
+	case site.CostRequest:
+		if l.Rate > 0 {
+			d.prices(l)
+		}
 	case site.CostBytes:
 		d.say("A request costs one for every %s of its body and of its answer.", sizeText(int64(l.UnitBytes)))
 	case site.CostHeader:
@@ -122,26 +127,49 @@ func (d *clientDoc) quota(q *site.Quota) {
 
 // scope says which requests are meant.
 func (d *clientDoc) scope(names, classes []string) {
-	var paths []string
+	var what []string
 	for i, r := range d.site.Routes {
-		if !slices.Contains(names, routeName(i, r)) {
-			continue
-		}
-		for _, p := range r.Paths {
-			paths = append(paths, "`"+p+"`")
-		}
-		if len(r.Paths) == 0 {
-			paths = append(paths, "`/*`")
-		}
-		for _, h := range r.Hosts {
-			paths[len(paths)-1] += " of " + h
+		if slices.Contains(names, routeName(i, r)) {
+			what = append(what, requestsOf(r))
 		}
 	}
-	if len(paths) > 0 {
-		d.say("It holds for %s.", strings.Join(slices.Compact(paths), ", "))
+	if len(what) > 0 {
+		d.say("It holds for %s.", strings.Join(what, "; "))
 	}
 	if len(classes) > 0 {
 		d.say("It holds for requests of class %s.", strings.Join(classes, ", "))
+	}
+}
+
+// requestsOf says which requests a route takes. Values of headers may be secrets, and are not told.
+func requestsOf(r *site.Route) string {
+	paths := r.Paths
+	if len(paths) == 0 {
+		paths = []string{"/*"}
+	}
+	text := "`" + strings.Join(paths, "`, `") + "`"
+	if len(r.Methods) > 0 {
+		text = strings.Join(r.Methods, " and ") + " " + text
+	}
+	if len(r.Hosts) > 0 {
+		text += " of " + strings.Join(r.Hosts, " and ")
+	}
+	if len(r.Headers) > 0 {
+		text += " with certain values of " + strings.Join(slices.Sorted(maps.Keys(r.Headers)), " and ")
+	}
+	return text
+}
+
+// prices says what requests cost in a limit that counts them, where that is not one.
+func (d *clientDoc) prices(l *site.Limit) {
+	for i, r := range d.site.Routes {
+		switch {
+		case r.Pool == "" || r.Cost == 1 || len(l.Routes) > 0 && !slices.Contains(l.Routes, routeName(i, r)):
+		case r.Cost == 0:
+			d.say("A request for %s is not counted.", requestsOf(r))
+		default:
+			d.say("A request for %s counts as %d.", requestsOf(r), r.Cost)
+		}
 	}
 }
 
@@ -292,7 +320,8 @@ func rateText(perSecond float64, cost string) string {
 	return decimal(perSecond) + " " + noun + "s a second"
 }
 
-func decimal(f float64) string { return strconv.FormatFloat(f, 'g', 6, 64) }
+// decimal is a number as people write it, without an exponent.
+func decimal(f float64) string { return strconv.FormatFloat(math.Round(f*1e6)/1e6, 'f', -1, 64) }
 
 // counted is a number with its noun.
 func counted(n int, noun string) string {

@@ -103,3 +103,37 @@ func TestClientDocNamesNobody(t *testing.T) {
 		}
 	}
 }
+
+// TestClientDocScope: the page says which requests a limit holds for, all of what a route asks but the values of headers, and what they cost.
+func TestClientDocScope(t *testing.T) {
+	s := testSite("web", "a=old")
+	s.Routes = []*site.Route{
+		{Name: "reports", Pool: "a", Paths: []string{"/report/*", "/sums"}, Hosts: []string{"a.example", "b.example"}, Methods: []string{"POST"},
+			Headers: map[string]string{"X-Beta": "hidden-word"}, Cost: 20},
+		{Name: "ping", Pool: "a", Paths: []string{"/ping"}},
+		{Name: "moved", Redirect: &site.Redirect{Path: "/"}, Paths: []string{"/moved"}},
+		{Name: "rest", Pool: "a", Cost: 1},
+	}
+	s.Limits = []*site.Limit{
+		{Name: "all", By: []string{site.ByIP}, Rate: 1.5e6, Burst: 2000000, Cost: site.CostRequest},
+		{Name: "some", By: []string{site.ByIP}, Rate: 1, Cost: site.CostRequest, Routes: []string{"ping", "rest"}},
+		{Name: "at-once", By: []string{site.ByIP}, Concurrency: 1, Cost: site.CostRequest, Routes: []string{"reports"}},
+	}
+	var b bytes.Buffer
+	if err := ClientDoc(&b, s); err != nil {
+		t.Fatal(err)
+	}
+	const reports = "POST `/report/*`, `/sums` of a.example and b.example with certain values of X-Beta"
+	for _, want := range []string{
+		"1500000 requests a second on average, and 2000000 at once after a pause.\nA request for " + reports + " counts as 20.\nA request for `/ping` is not counted.\nA request beyond it",
+		"and 1 at once after a pause.\nA request for `/ping` is not counted.\nIt holds for `/ping`; `/*`.\n",
+		"has 1 request under way at once.\nIt holds for " + reports + ".\n",
+	} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("the page lacks %q:\n%s", want, b.String())
+		}
+	}
+	if strings.Contains(b.String(), "hidden") {
+		t.Errorf("the page tells what it should not:\n%s", b.String())
+	}
+}
