@@ -46,6 +46,7 @@ type memory struct {
 	cells  map[string]*cell
 	counts *counts
 	top    *top
+	now    *atomic.Pointer[limiter] // whose numbers are in force
 }
 
 // limiter is one limit made ready. It is never changed; what it points to is.
@@ -77,7 +78,8 @@ func newLimiter(cfg *site.Limit, ipv6 int, old *limiter) (*limiter, error) {
 		l.maker, l.memory = old.maker, old.memory
 	} else {
 		l.maker = key.New(cfg.By, ipv6)
-		l.memory = memory{counts: new(counts), top: new(top)}
+		l.memory = memory{counts: new(counts), top: new(top), now: new(atomic.Pointer[limiter])}
+		l.now.Store(l)
 	}
 	rated := cfg.Rate > 0 || slices.ContainsFunc(cfg.Overrides, func(o site.Override) bool { return o.Rate > 0 })
 	bounded := cfg.Concurrency > 0 || slices.ContainsFunc(cfg.Overrides, func(o site.Override) bool { return o.Concurrency > 0 })

@@ -182,6 +182,7 @@ func (s *Set) Use() {
 			if o.counts != l.counts {
 				continue
 			}
+			l.now.Store(l)
 			l.rescale(o, now)
 			if l.cfg.Keys != o.cfg.Keys {
 				for _, t := range []*table{l.rate, l.busy} {

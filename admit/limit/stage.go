@@ -381,8 +381,34 @@ func (s *Stage) leave(x *exchange.Exchange, p *plan, took uint64, held *[maxHeld
 		if now == 0 {
 			now = s.at(s.clock())
 		}
-		c.charge(x.Class, now, h, n, c.l.found(x)-1, c.l.share(x, took))
+		n, cost := c.inForce(x, h, n)
+		c.charge(x.Class, now, h, n, cost-1, c.l.share(x, took))
 	}
+}
+
+// inForce is by which numbers x, whose limit had n when it came, is charged, and what it cost. A reload may have changed them meanwhile,
+// and with them what the key owes: by the old ones, a request of a minute could be a debt of an hour to a limit that was raised in between.
+//
+//go:noinline
+func (c *check) inForce(x *exchange.Exchange, h uint64, n *numbers) (*numbers, float64) {
+	is := c.l.now.Load()
+	if is == c.l || is.cfg.Cost != c.l.cfg.Cost {
+		return n, c.l.found(x)
+	}
+	now := is.of(h)
+	switch {
+	case c.cell != nil && c.l.cfg.By[0] == site.ByGlobal:
+		now = is.numbersOf(site.ByGlobal)
+	case c.cell != nil:
+		now = is.numbersOf(x.Route.Name)
+	}
+	if now.rate == 0 {
+		return n, c.l.found(x)
+	}
+	if c.l.cfg.Cost == site.CostHeader { // costs stand where the set said that x came by
+		return now, c.l.found(x)
+	}
+	return now, is.found(x)
 }
 
 // charge adds so much cost to what a key owes, and to the share of its class when it has only one; below zero it is taken off.

@@ -98,6 +98,40 @@ func TestReloadWhileUnderWay(t *testing.T) {
 	}
 }
 
+// What a request turns out to cost is a debt to the numbers in force when it ends: a limit that was raised meanwhile is not a hundred times
+// as long in debt for it.
+func TestReloadChargesByNewNumbers(t *testing.T) {
+	for _, by := range []string{"customer", "global", "route"} {
+		for cost, outcome := range map[string]string{"measured, unit: 10ms": "work=30s", "header, cost_header: X-Cost": "cost=3000", "bytes, unit_bytes: 1KB": "out=3000000"} {
+			with := func(rate int) string {
+				return perCustomer + fmt.Sprintf("limits: [{name: l, by: %s, cost: %s, rate: %d/s, burst: 5000}]\n", by, cost, rate)
+			}
+			d := newDesk(t, with(10))
+			d.play("0s customer=a as=1 " + outcome)
+			d.load(with(1000))
+			d.play("1s end 1")
+			e := d.set.Explain(&exchange.Exchange{Route: d.routes["all"], Customer: []byte("a")})[0]
+			if off := e.Reset - 3*time.Second; off < -10*time.Millisecond || off > 10*time.Millisecond {
+				t.Errorf("by %s, cost %s: the budget is whole in %v, want 3s", by, cost, e.Reset)
+			}
+		}
+	}
+	// Another unit is another number of units, and without a rate there is nothing to owe.
+	const text = perCustomer + "limits: [{name: l, by: customer, cost: measured, unit: %s, rate: %s, burst: 5000}]\n"
+	d := newDesk(t, fmt.Sprintf(text, "10ms", "10/s"))
+	d.play("0s customer=a as=1")
+	d.play("0s customer=a as=2")
+	d.load(fmt.Sprintf(text, "1ms", "1000/s"))
+	d.play("1s end 1 work=3s")
+	if e := d.set.Explain(&exchange.Exchange{Route: d.routes["all"], Customer: []byte("a")})[0]; e.Reset < 2990*time.Millisecond || e.Reset > 3*time.Second {
+		t.Errorf("with another unit the budget is whole in %v", e.Reset)
+	}
+	d.load(perCustomer + "limits: [{name: l, by: customer, concurrency: 5}]\n")
+	if got := d.play("2s end 2 work=3s"); got != "ended" {
+		t.Error(got)
+	}
+}
+
 func TestRetryIsJitteredUpward(t *testing.T) {
 	d := newDesk(t, perCustomer+"limits: [{name: l, by: customer, rate: 6/m, burst: 1}]\n")
 	d.times("a")
