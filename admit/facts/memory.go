@@ -15,6 +15,7 @@ const (
 	memorySets  = 8192     // of memoryWays tokens each: 32768 in all
 	memoryWays  = 4        // places where one token may stand
 	memoryBytes = 32 << 20 // of tokens that hold
+	memoryTidy  = 64       // sets that are looked through for expired tokens when there are so many bytes: some microseconds, beside a signature check
 )
 
 // judged is what is known of one token. It is never changed.
@@ -30,9 +31,10 @@ type judged struct {
 // memory remembers tokens that were checked, so that a token that comes again costs no signature check. Nobody waits for
 // anybody: a place is one pointer. Bad tokens take places of bad ones only, so that a flood of them makes nothing forgotten.
 type memory struct {
-	seed  maphash.Seed
-	sets  [][memoryWays]atomic.Pointer[judged]
-	bytes atomic.Int64
+	seed   maphash.Seed
+	sets   [][memoryWays]atomic.Pointer[judged]
+	bytes  atomic.Int64
+	tidied atomic.Uint64 // sets so far
 }
 
 func newMemory() *memory {
@@ -75,10 +77,26 @@ func (m *memory) put(j *judged, text []byte, now int64) {
 	case best == 0:
 		at = int(j.hash >> 62) // any of them
 	}
-	if m.bytes.Load()+int64(len(j.token)-set[at].Load().size()) > memoryBytes && j.token != nil {
-		return
+	if j.token != nil && m.bytes.Load()+int64(len(j.token)-set[at].Load().size()) > memoryBytes {
+		m.tidy(now)
+		if m.bytes.Load()+int64(len(j.token)-set[at].Load().size()) > memoryBytes {
+			return
+		}
 	}
 	m.bytes.Add(int64(len(j.token) - set[at].Swap(j).size()))
+}
+
+// tidy forgets tokens that do not hold any more, in the sets whose turn it is. Else they would keep the bytes until another token came to their
+// place, and a token whose own places are empty, as most are when tokens are long, would never be remembered again.
+func (m *memory) tidy(now int64) {
+	for range memoryTidy {
+		set := &m.sets[m.tidied.Add(1)%memorySets]
+		for i := range set {
+			if j := set[i].Load(); j != nil && (now >= j.until || j.token != nil && j.by.gone.Load()) && set[i].CompareAndSwap(j, nil) {
+				m.bytes.Add(-int64(j.size()))
+			}
+		}
+	}
 }
 
 // worth says how well the place of old suits a new one with that hash; 0: it holds a good token, which must not give way to a bad one.

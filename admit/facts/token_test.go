@@ -391,3 +391,32 @@ func TestMemoryIsBounded(t *testing.T) {
 		t.Error("a token of a key that is gone is still believed")
 	}
 }
+
+// TestExpiredTokensMakeRoom: long tokens fill the memory before its places are taken. Once they have expired, others are remembered wherever
+// their place is.
+func TestExpiredTokensMakeRoom(t *testing.T) {
+	m, now := newMemory(), today.UnixNano()
+	by := new(signer)
+	fill := func(name string, count int, now int64) (held int) {
+		pad := bytes.Repeat([]byte("x"), 8<<10)
+		text := func(i int) []byte { return append(fmt.Appendf(nil, "%s %d ", name, i), pad...) }
+		for i := range count {
+			m.put(&judged{token: text(i), until: now + 10, by: by}, text(i), now)
+		}
+		for i := range count {
+			if m.find(text(i), now, 1) != nil {
+				held++
+			}
+		}
+		return held
+	}
+	if held := fill("old", 8000, now); held < 3900 || held > 4096 {
+		t.Errorf("%d tokens of 8 KiB are held in 32 MiB", held)
+	}
+	if held := fill("new", 1000, now+10); held < 990 {
+		t.Errorf("of 1000 tokens %d are remembered after all others have expired", held)
+	}
+	if m.bytes.Load() > memoryBytes {
+		t.Errorf("%d octets of tokens are remembered, at most %d may be", m.bytes.Load(), memoryBytes)
+	}
+}
