@@ -107,7 +107,8 @@ func (r *rule) charge(x *exchange.Exchange, book *Book) (*account, *window, *exc
 	}
 	r.table.note(a)
 	r.table.tally.shards[x.Shard%tallyShards].admitted.Add(1)
-	if p := cmp.Or(b.byCalls, b.byData); p.Always {
+	// Clients are told nothing of a trial: they would keep to it.
+	if p := cmp.Or(b.byCalls, b.byData); p.Always && !r.cfg.DryRun {
 		r.allow(x, w, b)
 	}
 	return a, w, nil

@@ -247,6 +247,9 @@ func TestScopeOverridesDryRun(t *testing.T) {
 	if st[0].Refused != 6 || st[0].WouldRefuse != 0 || st[1].Refused != 0 || st[1].WouldRefuse != 2+4+4+4 {
 		t.Errorf("refused %d and %d, would %d and %d", st[0].Refused, st[1].Refused, st[0].WouldRefuse, st[1].WouldRefuse)
 	}
+	if x, r := w.ask("told", 0); r != nil || x.Allowed != 1 || x.Allowances[0].Of.Name != "monthly" {
+		t.Errorf("the client is told %+v, and nothing of the trial is right", x.Allowances[:x.Allowed])
+	}
 	if len(st[0].Top) != 2 || st[0].Top[0] != (TopKey{"acme", 4}) || st[0].Top[1] != (TopKey{"big", 2}) {
 		t.Errorf("refused most are %v", st[0].Top)
 	}
