@@ -60,6 +60,7 @@ func (s *Set) from(i int, x *exchange.Exchange, next *exchange.Next) *exchange.R
 	}
 	a, w, refusal := s.rules[i].charge(x, s.book)
 	if refusal != nil {
+		s.patience(i+1, x)
 		return refusal
 	}
 	refusal = s.from(i+1, x, next)
@@ -67,6 +68,42 @@ func (s *Set) from(i int, x *exchange.Exchange, next *exchange.Next) *exchange.R
 		s.rules[i].settle(x, a, w, refusal, s.book)
 	}
 	return refusal
+}
+
+// patience makes x.RetryAfter long enough for the quotas from i on, which were not asked: a client that comes back when the hour's quota
+// is whole again must not meet that of the month. None is told when one of them never comes back.
+//
+//go:noinline
+func (s *Set) patience(i int, x *exchange.Exchange) {
+	for ; i < len(s.rules) && x.RetryAfter > 0; i++ {
+		r := &s.rules[i]
+		h, ok := r.table.keys.Hash(x)
+		if !ok || r.cfg.DryRun || !r.applies(x) {
+			continue
+		}
+		b, a := r.bound(h), r.table.find(h)
+		if b.unlimited || a == nil {
+			continue
+		}
+		w := a.window(r.table.period, x.Start, r.table.span(x.Start))
+		if w == nil || !b.spent(w.total()) {
+			continue
+		}
+		x.RetryAfter = later(x.RetryAfter, jittered(r.wait(a, w, b, x.Start), rand.Float64()))
+	}
+}
+
+// later is the longer of two waits, where 0 is for ever.
+func later(a, b time.Duration) time.Duration {
+	if b == 0 {
+		return 0
+	}
+	return max(a, b)
+}
+
+// spent says that nothing is left.
+func (b *bounds) spent(sum used) bool {
+	return b.calls > 0 && sum.calls >= b.calls || b.bytes > 0 && sum.bytes >= b.bytes
 }
 
 // applies says whether requests of this route and class are counted.

@@ -183,6 +183,36 @@ func TestWhatIsGivenBack(t *testing.T) {
 	}
 }
 
+// TestRetryAfterIsForAllQuotas: who comes back after the time that it was told is not refused by a quota that was not asked before.
+func TestRetryAfterIsForAllQuotas(t *testing.T) {
+	hourly, dry := monthly(2), monthly(1)
+	hourly.Name, hourly.Period = "hourly", "hour"
+	dry.Name, dry.Period, dry.DryRun = "dry", "year", true
+	lifetime := monthly(4)
+	lifetime.Name, lifetime.Period = "lifetime", site.PeriodLifetime
+	lifetime.Overrides = []site.Override{{Key: "acme", Calls: 100}}
+	w := newWorld(t, "", hourly, dry, monthly(4), lifetime)
+	hour, month := time.Hour, time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC).Sub(start)
+	for i, want := range []time.Duration{-1, -1, hour, -1, -1, month - hour} {
+		if i == 3 {
+			w.clock.add(time.Hour)
+		}
+		x, r := w.ask("acme", 0)
+		if want < 0 != (r == nil) || r != nil && (r.Limit != "hourly" || x.RetryAfter < want || x.RetryAfter > want+jitterMost) {
+			t.Errorf("call %d: refused with %v, retry after %v, want %v", i+1, r, x.RetryAfter, want)
+		}
+	}
+	for i := range 6 {
+		if i == 2 {
+			w.clock.add(time.Hour)
+		}
+		x, r := w.ask("other", 0)
+		if i > 3 && (r == nil || x.RetryAfter != 0) {
+			t.Errorf("a lifetime is used up: refused with %v, retry after %v", r, x.RetryAfter)
+		}
+	}
+}
+
 // TestLongRequestIsCharged: a download or a WebSocket that ends after its period, when its key was forgotten, counts in the present period.
 func TestLongRequestIsCharged(t *testing.T) {
 	q := &site.Quota{Name: "q", By: []string{site.ByCustomer}, Period: "hour", Bytes: 100, Keys: 1000}
