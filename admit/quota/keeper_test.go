@@ -412,6 +412,84 @@ func TestWrongClockOnDisk(t *testing.T) {
 	}
 }
 
+// TestClockBackForAWhile: a clock that is months behind for some minutes, or at the start, makes no count forgotten, in memory or on disk.
+func TestClockBackForAWhile(t *testing.T) {
+	w := newWorld(t, t.TempDir(), monthly(1000))
+	dir := w.book.deps.Dir
+	sweep := func() {
+		for _, t := range w.book.list() {
+			t.sweep(w.clock.now())
+		}
+	}
+	restart := func() {
+		w.save()
+		w.crash()
+		w.open(dir, monthly(1000))
+	}
+	check := func(what string, want int64) {
+		t.Helper()
+		if u := w.used("acme"); u.calls != want {
+			t.Errorf("%s: %d calls, want %d", what, u.calls, want)
+		}
+	}
+	w.clock.set(start.AddDate(0, -1, 0))
+	w.asked("acme", 100)
+	w.save()
+	w.clock.set(start)
+	w.asked("acme", 4)
+	w.save()
+	w.clock.set(time.Unix(1000, 0))
+	restart()
+	w.clock.set(start)
+	w.asked("acme", 1)
+	check("the month before, which a wrong clock had not seen either, is over", 5)
+	w.clock.add(-100 * day)
+	w.asked("acme", 2)
+	w.save()
+	sweep()
+	w.clock.set(start)
+	sweep()
+	check("the clock is right again", 7)
+	w.asked("acme", 1)
+	restart()
+	check("after a restart", 8)
+	w.clock.set(time.Unix(1000, 0))
+	restart()
+	w.asked("acme", 1)
+	w.save()
+	sweep()
+	w.clock.set(start)
+	sweep()
+	w.asked("acme", 1)
+	check("the clock was wrong at a start", 10)
+	restart()
+	check("and after one more", 10)
+	w.clock.add(-100 * day)
+	w.asked("acme", 1)
+	w.save()
+	w.clock.add(31 * day) // time goes on: this clock is the right one
+	sweep()
+	w.clock.add(69 * day)
+	check("what was counted by a wrong clock is over with the period it was put in", 0)
+}
+
+// TestSpansToComeInAnyOrder: files are read in the order of their names, and of spans that have not come by a wrong clock the last one counts.
+func TestSpansToComeInAnyOrder(t *testing.T) {
+	p := newPeriod(monthly(1000))
+	november := p.at(start)
+	october := p.before(november)
+	for _, spans := range [][]span{{october, november}, {november, october}} {
+		a, wrong := new(account), time.Unix(1000, 0)
+		a.now.Store(&window{start: p.at(wrong).start})
+		for _, s := range spans {
+			a.add(p, wrong, s.start, used{calls: map[int64]int64{october.start: 100, november.start: 4}[s.start]})
+		}
+		if w := a.window(p, start, november); w.calls.Load() != 4 {
+			t.Errorf("%v: %d calls, want 4", spans, w.calls.Load())
+		}
+	}
+}
+
 func TestRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()

@@ -152,3 +152,9 @@ func (p period) settled(now time.Time, counted int64) (s span, moved bool) {
 	}
 	return s, true
 }
+
+// again says that s is the span from, or for a sliding period one that from still counts in: the clock, which had gone back from there by more
+// than a period, was right before and is right again. Had it been wrong, time would have come by the spans between.
+func (p period) again(s span, from int64) bool {
+	return from != 0 && (from == s.start || p.sliding && from < s.start && from >= p.reach(s))
+}

@@ -144,7 +144,7 @@ func (a *account) look(p period, now time.Time) (sum used) {
 		return used{}
 	}
 	s, moved := p.settled(now, w.start)
-	if moved {
+	if moved || p.again(s, w.from.Load()) {
 		return w.total()
 	}
 	reach := p.reach(s)

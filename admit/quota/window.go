@@ -8,16 +8,17 @@ import (
 )
 
 // window is what one key used in one span. Counting in it takes no lock. A window that is over is kept by those who
-// counted in it, so that what they give back goes where it came from. 72 bytes.
+// counted in it, so that what they give back goes where it came from. 80 bytes.
 type window struct {
 	start     int64 // of the span
 	calls     atomic.Int64
 	bytes     atomic.Int64
 	pastCalls atomic.Int64 // of a sliding period: what the parts before used, as it was when this part began
 	pastBytes atomic.Int64
-	prev      *window // the part before in which something was counted; guarded by account.mu
-	saved     used    // how much of it is in files; guarded by account.mu
-	moved     bool    // it carries what was counted in a span that a wrong clock had named
+	prev      *window      // the part before in which something was counted; guarded by account.mu
+	saved     used         // how much of it is in files; guarded by account.mu
+	moved     bool         // it carries what was counted in a span that a wrong clock had named
+	from      atomic.Int64 // the span that a wrong clock may have named, or which was right and comes again; 0: none
 }
 
 // used is an amount.
@@ -65,9 +66,12 @@ func (a *account) begin(p period, now time.Time) *window {
 		return w
 	}
 	next := &window{start: s.start}
+	if moved {
+		next.from.Store(w.start)
+	}
 	switch {
-	case moved:
-		// Nobody gets a quota twice because a clock was wrong.
+	case moved || p.again(s, w.from.Load()):
+		// Nobody gets a quota twice because a clock was wrong, neither when it is put back nor when it only was back for a while.
 		sum := w.total()
 		next.calls.Store(sum.calls)
 		next.bytes.Store(sum.bytes)
@@ -108,7 +112,11 @@ func (a *account) add(p period, now time.Time, start int64, d used) {
 	defer a.mu.Unlock()
 	w := a.now.Load()
 	if s, moved := p.settled(now, start); moved {
+		from := start
 		start = s.start
+		if w = a.moveIn(p, w, start, from); w == nil {
+			return
+		}
 	}
 	switch {
 	case start > w.start:
@@ -129,6 +137,24 @@ func (a *account) add(p period, now time.Time, start int64, d used) {
 	if p.sliding {
 		w.trim(p.reach(span{start: w.start}))
 	}
+}
+
+// moveIn is the window that takes in what a file has of the span from, which has not come yet by the present clock and is counted in that
+// of start. Of several such spans only the last counts: those before it were over. nil: this one was. The caller holds account.mu.
+func (a *account) moveIn(p period, w *window, start, from int64) *window {
+	was := w.from.Load()
+	switch {
+	case w.start != start || p.sliding:
+	case was > from:
+		return nil
+	case was == 0:
+		w.from.Store(from)
+	case was < from:
+		w = &window{start: start}
+		w.from.Store(from)
+		a.now.Store(w)
+	}
+	return w
 }
 
 // insert adds to a part of the past of w. The caller holds account.mu.
@@ -184,7 +210,7 @@ func (a *account) empty(p period, s span) bool {
 	if p.length == 0 && p.months == 0 || a.dirty.Load() {
 		return false
 	}
-	return w.start < p.reach(s)
+	return w.start < p.reach(s) && !p.again(s, w.from.Load())
 }
 
 // forget marks an empty account as gone. The caller takes it out of its table.
