@@ -19,7 +19,7 @@ func (inBasic) find(x *exchange.Exchange) ([]byte, *exchange.Refusal) {
 	if refusal != nil || len(v) < len("Basic ") || v[5] != ' ' || !wire.EqualFold(v[:5], "basic") {
 		return nil, refusal
 	}
-	name, ok := basicUser(bytes.TrimLeft(v[6:], " "), bufferOf(x)[usedOf(x):])
+	name, ok := basicUser(bytes.TrimLeft(v[6:], " "), bufferOf(x, usedOf(x))[usedOf(x):])
 	if !ok {
 		return nil, refuseLong
 	}

@@ -151,7 +151,7 @@ func decode(x *exchange.Exchange, b []byte, used int, plus bool) (v []byte, now 
 	if bytes.IndexByte(b, '%') < 0 && (!plus || bytes.IndexByte(b, '+') < 0) {
 		return b, used, true
 	}
-	buf, at := bufferOf(x), used
+	buf, at := bufferOf(x, used), used
 	for i := 0; i < len(b); at++ {
 		if at == len(buf) {
 			return nil, used, false
@@ -188,12 +188,13 @@ func hexDigit(c byte) (byte, bool) {
 	return 0, false
 }
 
-// bufferOf is x.FactBuf. An exchange has one from the first fact on that has to be decoded, and its successors keep it.
-func bufferOf(x *exchange.Exchange) []byte {
+// bufferOf is x.FactBuf with room for one fact behind those that take used of it. An exchange has one from the first fact on that has to be
+// decoded, and its successors keep it. It has room for two, so that whoever has a long customer can have a user.
+func bufferOf(x *exchange.Exchange, used int) []byte {
 	if x.FactBuf == nil {
-		x.FactBuf = make([]byte, maxFact)
+		x.FactBuf = make([]byte, 2*maxFact)
 	}
-	return x.FactBuf
+	return x.FactBuf[:min(used+maxFact, len(x.FactBuf))]
 }
 
 // usedOf is how much of x.FactBuf the customer takes, who is found before the user.

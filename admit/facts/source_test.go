@@ -151,3 +151,24 @@ func TestFindAllocatesNothing(t *testing.T) {
 		}
 	}
 }
+
+// TestTwoLongFacts: the length of a fact is bounded by itself, not together with another one.
+func TestTwoLongFacts(t *testing.T) {
+	long := strings.Repeat("k", maxFact-1)
+	for _, user := range []site.Source{{Basic: true}, {Query: "user"}} {
+		f := newFinder(t, &site.Identify{Customer: &site.Source{Path: 1}, User: &user})
+		for _, more := range []string{"", "k", "kk"} {
+			x := request(t, "GET /%6B"+long+"?user=%6B"+long+more+" HTTP/1.1\nHost: a\nAuthorization: Basic "+encode("k"+long+more+":x"))
+			refusal := find(f, x)
+			if more != "" {
+				if refusal != refuseLong {
+					t.Errorf("a name of %d bytes: %v", maxFact+len(more), refusal)
+				}
+				continue
+			}
+			if refusal != nil || string(x.Customer) != "k"+long || string(x.User) != "k"+long {
+				t.Errorf("refused: %v; customer %q, user %q", refusal, x.Customer, x.User)
+			}
+		}
+	}
+}
