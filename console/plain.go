@@ -181,6 +181,9 @@ func clean(s string) string {
 	}, strings.ToValidUTF8(s, "?"))
 }
 
+// Clean takes control characters out of what is written to a terminal and was not made here.
+func Clean(s string) string { return clean(s) }
+
 func dash(s string) string {
 	if s == "" {
 		return ""

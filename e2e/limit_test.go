@@ -67,3 +67,18 @@ limits:
 		}
 	}
 }
+
+// TestExplainSteersNoTerminal: facts that a path or a query spells out with escapes are shown without control characters.
+func TestExplainSteersNoTerminal(t *testing.T) {
+	g := runSite(t, `
+listeners: {web: {listen: "127.0.0.1:0"}}
+pools: {shop: {endpoints: ["127.0.0.1:1"], probe: {off: true}}}
+identify: {user: {query: key}}
+limits: [{name: l, by: user, rate: 1/s}]
+quotas: [{name: q, by: user, calls: 1, period: day}]
+`)
+	out := tool(t, "evenkeel", "limits", "explain", "--admin", g.at["console"], "--path", "/?key=%1b%5b31mred%0ablue")
+	if strings.Contains(out, "\x1b") || strings.Count(out, "\n") != 3 || strings.Count(out, "red blue") != 3 {
+		t.Errorf("explain prints %q", out)
+	}
+}

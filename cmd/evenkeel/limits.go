@@ -126,9 +126,9 @@ func printExplanation(out io.Writer, q console.Question, e console.Explanation) 
 			who = append(who, fact[0]+" "+fact[1])
 		}
 	}
-	fmt.Fprintln(out, strings.Join(who, ", "))
+	fmt.Fprintln(out, console.Clean(strings.Join(who, ", "))) // what was decoded may steer a terminal, and paths are pasted from logs
 	if e.Answer != "" {
-		_, err := fmt.Fprintln(out, "It meets no limit: "+e.Answer+".")
+		_, err := fmt.Fprintln(out, "It meets no limit: "+console.Clean(e.Answer)+".")
 		return err
 	}
 	if len(e.Limits)+len(e.Quotas) == 0 {
@@ -137,10 +137,10 @@ func printExplanation(out io.Writer, q console.Question, e console.Explanation) 
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, l := range e.Limits {
-		fmt.Fprintf(w, "limit\t%s\tby %s\t%s\t%s\n", l.Name, strings.Join(l.By, ", "), cmp.Or(l.Key, "-"), limitText(l))
+		fmt.Fprintf(w, "limit\t%s\tby %s\t%s\t%s\n", l.Name, strings.Join(l.By, ", "), cmp.Or(console.Clean(l.Key), "-"), limitText(l))
 	}
 	for _, one := range e.Quotas {
-		fmt.Fprintf(w, "quota\t%s\tby %s\t%s\t%s\n", one.Name, strings.Join(one.By, ", "), cmp.Or(one.Key, "-"), quotaText(one))
+		fmt.Fprintf(w, "quota\t%s\tby %s\t%s\t%s\n", one.Name, strings.Join(one.By, ", "), cmp.Or(console.Clean(one.Key), "-"), quotaText(one))
 	}
 	return w.Flush()
 }
