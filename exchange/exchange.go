@@ -244,7 +244,7 @@ type Judge interface {
 }
 
 // MaxCosts is how many different answer fields a site may name for costs.
-const MaxCosts = 2
+const MaxCosts = site.MaxCostHeaders
 
 // Cost is a number that an endpoint told, at least 0. The zero value says that it told none.
 type Cost float64

@@ -20,6 +20,7 @@ func (c *checker) protection() {
 		c.once(names, l.Name, path)
 		c.limit(l, path)
 	}
+	c.limitsTogether()
 	for i, q := range c.site.Quotas {
 		path := fmt.Sprintf("quotas[%d]", i)
 		c.once(names, q.Name, path)

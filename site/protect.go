@@ -87,6 +87,13 @@ const (
 	CostMeasured = "measured"
 )
 
+// How many limits may meet.
+const (
+	MaxRouteLimits = 63 // of one route: which of them took something is remembered in 64 bits, of which one is taken
+	MaxHeldLimits  = 8  // of one route that have to do with a request after its answer: each stands on the stack of every request that waits
+	MaxCostHeaders = 2  // different ones of a site: each has a place in every request
+)
+
 // Limit bounds how fast requests come, or how many are under way, for each key.
 type Limit struct {
 	Name        string        `yaml:"name" required:"true" form:"name" doc:"name shown in answers, metrics and logs"`

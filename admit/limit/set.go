@@ -16,10 +16,10 @@ import (
 
 const (
 	// maxChecks bounds the limits that hold for one route: which of them took something is remembered in 64 bits, of which one is tight.
-	maxChecks = 63
+	maxChecks = site.MaxRouteLimits
 	// maxHeld bounds those among them that have to do with a request after its answer. Their keys stand on the stack of every request that
 	// waits, eight bytes each.
-	maxHeld = 8
+	maxHeld = site.MaxHeldLimits
 )
 
 // Config is what a Set is made of.
@@ -137,7 +137,7 @@ func (s *Set) plan(route string) (p plan, err error) {
 			}
 			c.cell, c.numbers = l.cells[text], l.numbersOf(text)
 		}
-		if l.deferred() || l.busy != nil || l.alone && c.numbers.concurrency > 0 {
+		if l.cfg.Held(route) {
 			c.held = int8(held)
 			held++
 		}

@@ -199,23 +199,25 @@ limits:
 
 func TestMistakes(t *testing.T) {
 	limits := func(text string) []*site.Limit { return siteOf(t, perCustomer+"limits:\n"+text).Limits }
-	many := ""
-	for i := range maxHeld + 1 {
-		many += fmt.Sprintf("  - {name: l%d, by: ip, concurrency: 1}\n", i)
+	several := func(n int, change func(i int, l *site.Limit)) (list []*site.Limit) {
+		for i := range n {
+			l := *limits("  - {name: l, by: ip, rate: 1/s}\n")[0]
+			l.Name = fmt.Sprint("l", i)
+			change(i, &l)
+			list = append(list, &l)
+		}
+		return list
 	}
-	headers := ""
-	for i := range exchange.MaxCosts + 1 {
-		headers += fmt.Sprintf("  - {name: l%d, by: ip, rate: 1/s, cost: header, cost_header: X-%d}\n", i, i)
-	}
-	for want, text := range map[string]string{
-		"hold for route all; allowed are 8":               many,
-		"cost_header X-2 is one too many: allowed are 2 ": headers,
+	// The site's own check finds all of these first.
+	for want, list := range map[string][]*site.Limit{
+		"hold for route all; allowed are 8":               several(maxHeld+1, func(_ int, l *site.Limit) { l.Concurrency = 1 }),
+		"hold for route all; allowed are 63":              several(maxChecks+1, func(int, *site.Limit) {}),
+		"cost_header X-2 is one too many: allowed are 2 ": several(exchange.MaxCosts+1, func(i int, l *site.Limit) { l.Cost, l.CostHeader = site.CostHeader, fmt.Sprint("X-", i) }),
 	} {
-		if _, err := New(Config{Limits: limits(text), Routes: []string{"all"}, IPv6: 64}, nil); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s\n got %v\nwant %s", text, err, want)
+		if _, err := New(Config{Limits: list, Routes: []string{"all"}, IPv6: 64}, nil); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v\nwant %s", err, want)
 		}
 	}
-	// The site's own check finds these first.
 	for want, keys := range map[string][]string{"is no key of a limit by [ip]": {"acme"}, "is overridden above already": {"192.0.2.1", "192.0.2.1"}} {
 		list := limits("  - {name: l, by: ip, rate: 1/s}\n")
 		for _, k := range keys {

@@ -1,9 +1,65 @@
 package site
 
 import (
+	"fmt"
 	"net/netip"
+	"net/textproto"
+	"slices"
 	"strings"
 )
+
+// limitsTogether checks that no more limits meet than can be kept apart.
+func (c *checker) limitsTogether() {
+	if c.suspect("limits") {
+		return
+	}
+	var headers []string
+	for i, l := range c.site.Limits {
+		name := textproto.CanonicalMIMEHeaderKey(l.CostHeader)
+		if l.Cost != CostHeader || slices.Contains(headers, name) {
+			continue
+		}
+		if headers = append(headers, name); len(headers) > MaxCostHeaders {
+			c.wrong(fmt.Sprintf("limits[%d].cost_header", i), "%s is one too many; allowed are %d different ones, here are %s", quote(l.CostHeader), MaxCostHeaders, strings.Join(headers, ", "))
+			break
+		}
+	}
+	for _, r := range c.site.Routes {
+		all, held := 0, 0
+		for i, l := range c.site.Limits {
+			if len(l.Routes) > 0 && !slices.Contains(l.Routes, r.Name) {
+				continue
+			}
+			if all++; all > MaxRouteLimits {
+				c.wrong(fmt.Sprintf("limits[%d]", i), "is one limit too many for route %s; allowed are %d", r.Name, MaxRouteLimits)
+				return
+			}
+			if !l.Held(r.Name) {
+				continue
+			}
+			if held++; held > MaxHeldLimits {
+				c.wrong(fmt.Sprintf("limits[%d]", i), "is one too many for route %s of those with a concurrency, or with a cost that is charged after the answer; allowed are %d", r.Name, MaxHeldLimits)
+				return
+			}
+		}
+	}
+}
+
+// Held says whether a limit has to do with requests of a route after their answer.
+func (l *Limit) Held(route string) bool {
+	if l.Cost != CostRequest && l.Cost != "" || l.Concurrency > 0 {
+		return true
+	}
+	return slices.ContainsFunc(l.Overrides, func(o Override) bool {
+		switch {
+		case o.Concurrency == 0:
+			return false
+		case len(l.By) == 1 && l.By[0] == ByRoute: // a key that is one route concerns no other
+			return o.Key == route
+		}
+		return true
+	})
+}
 
 // overrideKey checks that a key is one that requests can have: else the override would never hold, and nobody would be told. seen is
 // where the keys above stand, by their plain form.
