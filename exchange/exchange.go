@@ -243,6 +243,10 @@ type Judge interface {
 	Hedge(x *Exchange) bool
 }
 
+// Plain is an address as prefixes hold it: IPv4 in its short form, and without a zone, since no prefix holds an address that has one. Link-local
+// senders have.
+func Plain(a netip.Addr) netip.Addr { return a.Unmap().WithZone("") }
+
 // MaxCosts is how many different answer fields a site may name for costs.
 const MaxCosts = site.MaxCostHeaders
 

@@ -41,7 +41,7 @@ func (s *identify) Serve(x *exchange.Exchange, next *exchange.Next) *exchange.Re
 //
 //go:noinline
 func (s *identify) facts(x *exchange.Exchange) *exchange.Refusal {
-	x.IP = x.Client.Addr().Unmap()
+	x.IP = exchange.Plain(x.Client.Addr())
 	x.Trusted = s.trusts(x.IP)
 	var id []byte
 	classed := false

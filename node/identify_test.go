@@ -10,7 +10,7 @@ import (
 )
 
 func TestClientBehindProxies(t *testing.T) {
-	s := &identify{trusted: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8:ff::/48")}}
+	s := &identify{trusted: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8:ff::/48"), netip.MustParsePrefix("fe80::/10")}}
 	for _, c := range []struct{ name, from, fields, want string }{
 		{"no header", "10.0.0.1:1", "", "10.0.0.1"},
 		{"not trusted", "192.0.2.1:1", "X-Forwarded-For: 203.0.113.1", "192.0.2.1"},
@@ -25,6 +25,7 @@ func TestClientBehindProxies(t *testing.T) {
 		{"ipv6", "10.0.0.1:1", "X-Forwarded-For: 2001:db8::1", "2001:db8::1"},
 		{"ipv6 in brackets", "10.0.0.1:1", "X-Forwarded-For: [2001:db8::1]:80, [2001:db8:ff::1]", "2001:db8::1"},
 		{"mapped sender", "[::ffff:10.0.0.1]:1", "X-Forwarded-For: ::ffff:203.0.113.1", "203.0.113.1"},
+		{"sender with a zone", "[fe80::1%eth0]:1", "X-Forwarded-For: 203.0.113.1", "203.0.113.1"},
 		{"zone is refused", "10.0.0.1:1", "X-Forwarded-For: fe80::1%eth0", "10.0.0.1"},
 		{"forwarded", "10.0.0.1:1", `Forwarded: for=203.0.113.1;proto=https, For="[2001:db8:ff::9]:80"`, "203.0.113.1"},
 		{"forwarded hidden", "10.0.0.1:1", `Forwarded: for=203.0.113.1, for=_secret, for=10.0.0.2`, "10.0.0.2"},

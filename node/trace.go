@@ -92,7 +92,7 @@ func (t *tracing) nanos() int64 { return t.now().UnixNano() }
 
 // trusts reports whether who sent x is a trusted proxy.
 func (t *tracing) trusts(x *exchange.Exchange) bool {
-	from := x.Client.Addr().Unmap()
+	from := exchange.Plain(x.Client.Addr())
 	for _, p := range t.trusted {
 		if p.Contains(from) {
 			return true

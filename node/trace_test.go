@@ -78,14 +78,14 @@ func TestTraceTellsEndpoints(t *testing.T) {
 // TestTraceTrustsProxies: with parents: trusted the word of a stranger does not count.
 func TestTraceTrustsProxies(t *testing.T) {
 	st, out := traceStage(trace.Rules{Parents: trace.ParentsTrusted})
-	st.trusted = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
-	for _, from := range []string{"192.0.2.7:1", "10.0.0.1:1"} {
+	st.trusted = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fe80::/10")}
+	for _, from := range []string{"192.0.2.7:1", "10.0.0.1:1", "[fe80::1%eth0]:1"} {
 		x := request(t, "GET / HTTP/1.1\nHost: a\nTraceparent: "+sentParent+"1")
 		x.Client = netip.MustParseAddrPort(from)
 		st.Serve(x, exchange.Then(ok))
 	}
-	if len(*out) != 1 || (*out)[0].Request.Peer.String() != "10.0.0.1:1" {
-		t.Errorf("%d are recorded, want that of the proxy", len(*out))
+	if len(*out) != 2 || (*out)[0].Request.Peer.String() != "10.0.0.1:1" {
+		t.Errorf("%d are recorded, want those of the two proxies", len(*out))
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"syscall"
 
+	"github.com/even-keel/evenkeel/exchange"
 	"github.com/even-keel/evenkeel/site"
 )
 
@@ -54,6 +55,7 @@ func believed(cfg *site.ListenProxyProtocol, sender netip.Addr) bool {
 	if cfg.Accept != acceptOptional && cfg.Accept != acceptRequired {
 		return false
 	}
+	sender = exchange.Plain(sender)
 	for _, n := range cfg.From {
 		if n.Contains(sender) {
 			return true

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/even-keel/evenkeel/exchange"
+	"github.com/even-keel/evenkeel/site"
 )
 
 // v2 makes a version 2 header: command, family, addresses and TLVs in hexadecimal digits would hide the point, so bytes it is.
@@ -235,4 +236,14 @@ func TestSilentClientOfProxyHeaderIsRefused(t *testing.T) {
 	}
 	defer c.Close()
 	eventually(t, "it is refused", func() bool { return statusOf(t, p, "l4").Refused["handshake_timeout"] == 1 })
+}
+
+// TestProxyHeaderOfLinkLocalSender: a sender with a zone is in the network that is named.
+func TestProxyHeaderOfLinkLocalSender(t *testing.T) {
+	cfg := site.ListenProxyProtocol{Accept: "required", From: []netip.Prefix{netip.MustParsePrefix("fe80::/10"), netip.MustParsePrefix("10.0.0.0/8")}}
+	for from, want := range map[string]bool{"fe80::1%eth0": true, "fe80::1": true, "10.0.0.1": true, "::ffff:10.0.0.1": true, "2001:db8::1": false} {
+		if got := believed(&cfg, netip.MustParseAddr(from)); got != want {
+			t.Errorf("%s is believed: %v, want %v", from, got, want)
+		}
+	}
 }

@@ -92,7 +92,7 @@ func (c *classes) mayRaise(x *exchange.Exchange) bool {
 	if c.proxy {
 		return x.Trusted
 	}
-	return contains(c.from, x.Client.Addr().Unmap())
+	return contains(c.from, exchange.Plain(x.Client.Addr()))
 }
 
 // classNamed is the class that the site file calls word.

@@ -140,9 +140,9 @@ func TestClassOfUnsureCustomer(t *testing.T) {
 
 func TestClassFromOwnSenders(t *testing.T) {
 	cfg := gate()
-	cfg.Class.From = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
+	cfg.Class.From = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("fe80::/10")}
 	f := newFinder(t, cfg)
-	for from, want := range map[string]exchange.Class{"192.0.2.9:1": exchange.Critical, "[::ffff:192.0.2.9]:1": exchange.Critical,
+	for from, want := range map[string]exchange.Class{"192.0.2.9:1": exchange.Critical, "[::ffff:192.0.2.9]:1": exchange.Critical, "[fe80::1%eth0]:1": exchange.Critical,
 		"10.0.0.1:1": exchange.Standard, "203.0.113.1:1": exchange.Standard} {
 		x := request(t, "GET / HTTP/1.1\nHost: a\nEvenkeel-Class: critical")
 		x.Client = netip.MustParseAddrPort(from)
