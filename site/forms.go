@@ -324,8 +324,12 @@ func checkPeriod(s string) (string, error) {
 }
 
 func checkTime(s string) (string, error) {
-	if _, err := time.Parse(time.RFC3339, s); err != nil {
+	t, err := time.Parse(time.RFC3339, s)
+	switch {
+	case err != nil:
 		return s, fmt.Errorf("%s is not a time; write it as 2026-01-31T00:00:00Z", quote(s))
+	case t.Year() < 1700 || t.Year() > 2200: // nanoseconds since 1970 do not reach further
+		return s, fmt.Errorf("%s is too far away; allowed are the years 1700 to 2200", quote(s))
 	}
 	return s, nil
 }
