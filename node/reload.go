@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/even-keel/evenkeel/console"
+	"github.com/even-keel/evenkeel/exchange"
 	"github.com/even-keel/evenkeel/monitor/otlp"
 	"github.com/even-keel/evenkeel/site"
 )
@@ -108,7 +109,8 @@ func (n *Node) change(next *site.Site) (err error) {
 			delete(pools, name)
 		}
 	}
-	if err := n.front.Update(next.Listeners, n.handlers(next, parts(pools))); err != nil {
+	// What handlers are made of outlives reloads, such as shedders and breakers, and has the settings of next from then on: they are made once nothing can fail any more.
+	if err := n.front.Update(next.Listeners, func() map[string]exchange.Handler { return n.handlers(next, parts(pools)) }); err != nil {
 		return err
 	}
 	if changed {

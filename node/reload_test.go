@@ -92,11 +92,11 @@ func (p *worldPool) view() console.Pool {
 
 type worldFront struct{ w *world }
 
-func (f *worldFront) Update(listeners map[string]*site.Listener, handlers map[string]exchange.Handler) error {
+func (f *worldFront) Update(listeners map[string]*site.Listener, handlers func() map[string]exchange.Handler) error {
 	if f.w.failOpen {
 		return errors.New("port is taken")
 	}
-	f.w.say("listen " + strings.Join(slices.Sorted(maps.Keys(handlers)), "+"))
+	f.w.say("listen " + strings.Join(slices.Sorted(maps.Keys(handlers())), "+"))
 	return nil
 }
 
@@ -245,6 +245,38 @@ func TestReload(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What outlives reloads keeps the settings of the old site when the new one is refused, and knows nothing of its pools.
+func TestRefusedReloadChangesNoPart(t *testing.T) {
+	shedding := func(mode string, pools ...string) *site.Site {
+		s := testSite("web", pools...)
+		for _, p := range s.Pools {
+			p.Shed = site.Shed{Mode: mode, Max: 7}
+			p.Breaker = site.Breaker{Mode: mode}
+		}
+		return s
+	}
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, shedding(site.ModeDryRun, "a=old"))
+		w.failOpen, w.next = true, shedding(site.ModeOn, "a=old", "b=old")
+		w.next.Pools["a"].Shed.Max, w.next.Screening.Concurrency = 1, 7
+		if err := w.Reload(); err == nil {
+			t.Fatal("the reload was done")
+		}
+		if got := w.viewShed("a"); got.Mode != site.ModeDryRun || got.Max != 7 {
+			t.Errorf("the shedder follows a site that was refused: %+v", got)
+		}
+		if !w.breakers["a"].dry.Load() {
+			t.Error("the breaker follows a site that was refused")
+		}
+		if len(w.gates) != 1 || len(w.breakers) != 1 {
+			t.Errorf("%d shedders and %d breakers, want those of pool a alone", len(w.gates), len(w.breakers))
+		}
+		if got := w.screen.Status().Concurrency; got == 7 {
+			t.Error("screening follows a site that was refused")
+		}
+	})
 }
 
 func TestRemovedPoolFinishesItsWork(t *testing.T) {

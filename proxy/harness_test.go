@@ -50,10 +50,15 @@ func started(t testing.TB, deps Deps) *Proxy {
 	return p
 }
 
+// made gives handlers that are there already.
+func made(h map[string]exchange.Handler) func() map[string]exchange.Handler {
+	return func() map[string]exchange.Handler { return h }
+}
+
 // serving sets one listener with a handler and returns its address.
 func serving(t testing.TB, p *Proxy, cfg *site.Listener, h exchange.Handler) string {
 	t.Helper()
-	if err := p.Update(map[string]*site.Listener{cfg.Name: cfg}, map[string]exchange.Handler{cfg.Name: h}); err != nil {
+	if err := p.Update(map[string]*site.Listener{cfg.Name: cfg}, made(map[string]exchange.Handler{cfg.Name: h})); err != nil {
 		t.Fatal(err)
 	}
 	return p.Addr(cfg.Name).String()

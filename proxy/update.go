@@ -21,27 +21,38 @@ type change struct {
 
 // Update opens new listeners, closes those that are gone and swaps the configuration and handlers of the
 // rest, whose connections and counters stay. It is all or nothing: when a listener cannot be opened or a
-// certificate cannot be read, the error says which and nothing has changed. Update may be called before Run;
+// certificate cannot be read, the error says which and nothing has changed. The handlers are asked for when all that is there, so that
+// whoever makes them need not be able to undo it; while they are made p is locked, and must not be called. Update may be called before Run;
 // the sockets are then open but not yet served.
-func (p *Proxy) Update(listeners map[string]*site.Listener, handlers map[string]exchange.Handler) error {
+func (p *Proxy) Update(listeners map[string]*site.Listener, handlers func() map[string]exchange.Handler) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.state == stopped || p.draining.Load() {
 		return errStopped
 	}
-	for name := range listeners {
-		if handlers[name] == nil {
-			return fmt.Errorf("listener %s has no handler", name)
-		}
-	}
 	ch, err := p.prepare(listeners)
+	var made map[string]exchange.Handler
+	if err == nil {
+		made = handlers()
+		err = complete(listeners, made)
+	}
 	if err != nil {
 		for _, s := range ch.fresh {
 			s.close()
 		}
 		return err
 	}
-	p.commit(ch, listeners, handlers)
+	p.commit(ch, listeners, made)
+	return nil
+}
+
+// complete says which listener has no handler.
+func complete(listeners map[string]*site.Listener, handlers map[string]exchange.Handler) error {
+	for name := range listeners {
+		if handlers[name] == nil {
+			return fmt.Errorf("listener %s has no handler", name)
+		}
+	}
 	return nil
 }
 

@@ -72,7 +72,10 @@ func TestUpdateIsAllOrNothing(t *testing.T) {
 	d.TLS = &site.TLS{Certificates: []site.Certificate{{Cert: "/nowhere.pem", Key: "/nowhere.key"}}}
 	h := greeter(t, p, "X")
 	for name, wrong := range map[string]*site.Listener{"c": c, "d": d} {
-		err := p.Update(map[string]*site.Listener{"b": b, name: wrong}, map[string]exchange.Handler{"b": h, name: h})
+		err := p.Update(map[string]*site.Listener{"b": b, name: wrong}, func() map[string]exchange.Handler {
+			t.Errorf("%s: handlers were made for what cannot be", name)
+			return map[string]exchange.Handler{"b": h, name: h}
+		})
 		if err == nil || !strings.Contains(err.Error(), "listener "+name) {
 			t.Errorf("error %v does not name listener %s", err, name)
 		}
@@ -80,8 +83,8 @@ func TestUpdateIsAllOrNothing(t *testing.T) {
 			t.Errorf("%s: something has changed", name)
 		}
 	}
-	if err := p.Update(map[string]*site.Listener{"b": b}, nil); err == nil {
-		t.Error("a listener without a handler was taken")
+	if err := p.Update(map[string]*site.Listener{"b": b}, made(nil)); err == nil || p.Addr("b") != nil {
+		t.Errorf("a listener without a handler: %v, at %v", err, p.Addr("b"))
 	}
 }
 
@@ -113,7 +116,7 @@ func TestUpdateClosesAndMoves(t *testing.T) {
 		name := string("ab"[i%2])
 		l := *b
 		l.Name = name
-		if err := p.Update(map[string]*site.Listener{name: &l}, h); err != nil {
+		if err := p.Update(map[string]*site.Listener{name: &l}, made(h)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -125,7 +128,7 @@ func TestUpdateClosesAndMoves(t *testing.T) {
 	if got := say(t, c, "still"); got != "still" {
 		t.Errorf("the old connection echoes %q", got)
 	}
-	if err := p.Update(nil, nil); err != nil {
+	if err := p.Update(nil, made(nil)); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the address is free", func() bool {
@@ -246,7 +249,7 @@ func TestDrainWaitsAndReports(t *testing.T) {
 	if _, err := long.Read(make([]byte, 1)); err == nil {
 		t.Error("what was left was not cut")
 	}
-	if err := p.Update(nil, nil); !errors.Is(err, errStopped) {
+	if err := p.Update(nil, made(nil)); !errors.Is(err, errStopped) {
 		t.Errorf("update while draining: %v", err)
 	}
 }
