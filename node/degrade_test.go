@@ -15,7 +15,7 @@ import (
 
 // A shedder that only counts tells by what it would refuse that its pool is overloaded.
 func TestPressureOfADryRun(t *testing.T) {
-	g := shed.New("shop", site.Shed{Mode: site.ModeDryRun, Max: 1, Fair: "off"}, shed.Deps{})
+	g := shed.New("shop", shed.Settings{Shed: site.Shed{Mode: site.ModeDryRun, Max: 1, Fair: "off"}}, shed.Deps{})
 	n := &Node{gates: map[string]*shed.Gate{"shop": g}, would: map[string]uint64{}}
 	if p := n.pressure("none"); p.Overloaded || p.LowOff {
 		t.Errorf("a pool that is not protected: %+v", p)

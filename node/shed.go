@@ -35,13 +35,14 @@ func (n *Node) gate(s *site.Site, name string, p poolPart) *shed.Gate {
 	if cfg == nil || cfg.Shed.Mode == "off" || cfg.Shed.Mode == "" {
 		return nil
 	}
+	set := shed.Settings{Shed: cfg.Shed, IPv6: s.Identify.IPv6Prefix, Connections: cfg.Connections.Max}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if g := n.gates[name]; g != nil {
-		g.Update(cfg.Shed)
+		g.Update(set)
 		return g
 	}
-	deps := shed.Deps{Gone: proxy.Gone, Max: cfg.Connections.Max, IPv6: s.Identify.IPv6Prefix,
+	deps := shed.Deps{Gone: proxy.Gone,
 		Event: func(kind, text string) { n.events.add(time.Now(), kind, text) }}
 	if in, is := p.(serving); is {
 		deps.Endpoints, deps.Strays = in.InService, in.Strays
@@ -49,6 +50,6 @@ func (n *Node) gate(s *site.Site, name string, p poolPart) *shed.Gate {
 	if n.gates == nil {
 		n.gates = map[string]*shed.Gate{}
 	}
-	n.gates[name] = shed.New(name, cfg.Shed, deps)
+	n.gates[name] = shed.New(name, set, deps)
 	return n.gates[name]
 }

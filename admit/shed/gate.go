@@ -42,8 +42,13 @@ type Deps struct {
 	Strays    func() int                    // exchanges at endpoints that are not, or were not at a time since they came there; nil: 0
 	Gone      func(*exchange.Exchange) bool // whether the client has left; nil: nobody knows. Asked once, before a waiter is admitted
 	Event     func(kind, text string)       // gets shed_low_off and shed_low_on; nil allowed
-	IPv6      int                           // bits of an IPv6 address that make one client; 0: 64
-	Max       int                           // connections to one endpoint at once; 0: not bounded
+}
+
+// Settings is what the site file says.
+type Settings struct {
+	site.Shed
+	IPv6        int // bits of an IPv6 address that make one client; 0: 64
+	Connections int // to one endpoint at once, where each carries one exchange; 0: they bound nothing
 }
 
 // Gate is the shedder of one pool. Serve is a stage; all methods may be called by any goroutine. An exchange that
@@ -95,9 +100,9 @@ type Gate struct {
 	mean    float64 // seconds of an answer, lately
 }
 
-// settings is what the site file says.
+// settings are Settings made ready.
 type settings struct {
-	site.Shed
+	Settings
 	tenants *key.Maker
 	byIP    *key.Maker
 }
@@ -140,7 +145,7 @@ type ghost struct{ until time.Duration }
 const ghostsMax = 4096
 
 // New makes the gate of a pool.
-func New(pool string, cfg site.Shed, deps Deps) *Gate {
+func New(pool string, cfg Settings, deps Deps) *Gate {
 	if deps.Endpoints == nil {
 		deps.Endpoints = func() int { return 1 }
 	}
@@ -163,9 +168,9 @@ func New(pool string, cfg site.Shed, deps Deps) *Gate {
 }
 
 // Update makes cfg the settings in force. What was learned stays.
-func (g *Gate) Update(cfg site.Shed) {
-	s := &settings{Shed: cfg}
-	bits := g.deps.IPv6
+func (g *Gate) Update(cfg Settings) {
+	s := &settings{Settings: cfg}
+	bits := cfg.IPv6
 	if bits == 0 {
 		bits = 64
 	}
@@ -500,8 +505,8 @@ func (g *Gate) publish(now time.Duration) {
 	set := g.set.Load()
 	c := g.core
 	c.cfg.Max = set.Max
-	if c.cfg.Max == 0 && g.deps.Max > 0 {
-		c.cfg.Max = g.deps.Max * max(1, c.knee.endpoints)
+	if c.cfg.Max == 0 && set.Connections > 0 {
+		c.cfg.Max = set.Connections * max(1, c.knee.endpoints)
 	}
 	g.limit.Store(g.room(g.strays.Load()))
 	g.tells.Store(int64(c.Tells()))

@@ -13,7 +13,7 @@ import (
 	"github.com/even-keel/evenkeel/wire"
 )
 
-var on = site.Shed{Mode: modeOn, ReserveLow: 0.01, ReserveStd: 0.04, SwitchLow: true, Fair: site.ByCustomer}
+var on = Settings{Shed: site.Shed{Mode: modeOn, ReserveLow: 0.01, ReserveStd: 0.04, SwitchLow: true, Fair: site.ByCustomer}}
 
 func newExchange(class exchange.Class) *exchange.Exchange {
 	return &exchange.Exchange{Class: class, Start: time.Now(), Replayable: true, IP: netip.MustParseAddr("192.0.2.1"),
@@ -21,7 +21,7 @@ func newExchange(class exchange.Class) *exchange.Exchange {
 }
 
 // known makes a gate that has found out what its endpoint can do.
-func known(cfg site.Shed, deps Deps, places int, service time.Duration) *Gate {
+func known(cfg Settings, deps Deps, places int, service time.Duration) *Gate {
 	g := New("shop", cfg, deps)
 	g.mu.Lock()
 	g.core.Told(float64(places), service.Seconds())
@@ -39,6 +39,32 @@ func answer(took time.Duration) *exchange.Next {
 		x.Outcome = exchange.Outcome{Status: 200, Started: true, FirstByte: time.Since(x.Start)}
 		x.Held.Answered(x, false)
 		return nil
+	})
+}
+
+// How many may be inside, and who is one client, follow the settings; connections bound exchanges only when those are told.
+func TestGateFollowsSettings(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		few := on
+		few.Fair, few.Connections = site.ByIP, 2
+		g := known(few, Deps{Endpoints: func() int { return 3 }}, 100, 50*time.Millisecond)
+		g.core.knee.hold = 0
+		one, other := newExchange(exchange.Standard), newExchange(exchange.Standard)
+		one.IP, other.IP = netip.MustParseAddr("2001:db8:0:1::1"), netip.MustParseAddr("2001:db8:0:2::1")
+		for _, c := range []struct {
+			connections, max, ipv6, limit int
+			same                          bool
+		}{{2, 0, 0, 6, false}, {20, 0, 0, 60, false}, {0, 0, 48, 140, true}, {1, 0, 64, 3, false}, {1, 90, 56, 90, true}} {
+			set := few
+			set.Connections, set.Max, set.IPv6 = c.connections, c.max, c.ipv6
+			g.Update(set)
+			g.mu.Lock()
+			limit := g.core.Limit()
+			g.mu.Unlock()
+			if s := g.set.Load(); limit != c.limit || (s.tenant(one) == s.tenant(other)) != c.same {
+				t.Errorf("%+v: the limit is %d, one client: %v", c, limit, s.tenant(one) == s.tenant(other))
+			}
+		}
 	})
 }
 
@@ -183,7 +209,7 @@ func TestGateKeepsThePlaceOfWhoLeft(t *testing.T) {
 // Who waits for the place of a client that left has it when the work for that one should be done, though nobody else comes.
 func TestGateGivesAwayThePlaceOfWhoLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := known(site.Shed{Mode: modeOn, Max: 1}, Deps{}, 1, 100*time.Millisecond)
+		g := known(Settings{Shed: site.Shed{Mode: modeOn, Max: 1}}, Deps{}, 1, 100*time.Millisecond)
 		g.Serve(newExchange(exchange.Standard), exchange.Then(func(x *exchange.Exchange) *exchange.Refusal {
 			<-time.After(60 * time.Millisecond)
 			x.Result = exchange.Result{Kind: exchange.Cancelled}
