@@ -35,7 +35,10 @@ func (n *Node) gate(s *site.Site, name string, p poolPart) *shed.Gate {
 	if cfg == nil || cfg.Shed.Mode == "off" || cfg.Shed.Mode == "" {
 		return nil
 	}
-	set := shed.Settings{Shed: cfg.Shed, IPv6: s.Identify.IPv6Prefix, Connections: cfg.Connections.Max}
+	set := shed.Settings{Shed: cfg.Shed, IPv6: s.Identify.IPv6Prefix}
+	if cfg.HTTP != "h2" { // whose connections carry many exchanges each
+		set.Connections = cfg.Connections.Max
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if g := n.gates[name]; g != nil {

@@ -7,7 +7,7 @@ import (
 	"github.com/even-keel/evenkeel/site"
 )
 
-// How many exchanges may be inside follows connections.max with a reload.
+// How many exchanges may be inside follows connections.max with a reload, but where a connection carries many.
 func TestShedFollowsConnections(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		with := func(http string, most int) *site.Site {
@@ -19,7 +19,7 @@ func TestShedFollowsConnections(t *testing.T) {
 		for _, c := range []struct {
 			http      string
 			max, want int
-		}{{"h1", 4, 4}, {"h1", 100, 100}, {"auto", 5, 5}} {
+		}{{"h1", 4, 4}, {"h1", 100, 100}, {"h2", 3, 0}, {"auto", 5, 5}} {
 			if w.next = with(c.http, c.max); w.Reload() != nil {
 				t.Fatal("no reload")
 			}
