@@ -64,7 +64,7 @@ func (n *Node) protections(pools map[string]*runningPool) console.Overload {
 	o, now := console.Overload{Quotas: n.viewQuotas(), Screen: n.viewScreen()}, time.Now()
 	for _, name := range slices.Sorted(maps.Keys(pools)) {
 		p := n.viewShed(name)
-		p.Pool, p.ByHand = name, n.switches.of(name, now)
+		p.Pool, p.ByHand = name, n.byHand(name, now)
 		o.Pools = append(o.Pools, p)
 	}
 	return o

@@ -53,6 +53,10 @@ func (n *Node) gate(s *site.Site, name string, p poolPart) *shed.Gate {
 	if n.gates == nil {
 		n.gates = map[string]*shed.Gate{}
 	}
-	n.gates[name] = shed.New(name, set, deps)
-	return n.gates[name]
+	g := shed.New(name, set, deps)
+	for _, class := range [...]exchange.Class{exchange.Standard, exchange.Low} { // refused by hand before a route led here, or before the site switched the shedder off and on
+		g.Switch(class, n.switches.until(name, class))
+	}
+	n.gates[name] = g
+	return g
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/even-keel/evenkeel/exchange"
+	"github.com/even-keel/evenkeel/site"
 )
 
 // switches are the classes that people have refused by hand. They outlive reloads, and end by themselves.
@@ -28,26 +29,28 @@ var (
 	errNoPool   = errors.New("this node has no pool whose requests could be refused")
 )
 
-// Shed refuses requests of class low, or of standard and low, of a pool until a moment; of all pools when pool is "". A zero until
+// shedsNot reports whether a pool has no shedder by its settings.
+func shedsNot(p *site.Pool) bool { return p != nil && p.Shed.Mode == site.ModeOff }
+
+// Shed refuses requests of class low, or of standard and low, of a pool until a moment; of all pools that have a shedder when pool is "". A zero until
 // brings them back.
 func (n *Node) Shed(pool, class string, until time.Time) error {
 	c := classOf(class)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	pools := []string{pool}
-	if pool == "" {
-		pools = slices.Sorted(maps.Keys(n.pools))
-	}
-	if len(pools) == 0 {
-		return errNoPool
+	switch {
+	case pool == "":
+		pools = slices.DeleteFunc(slices.Sorted(maps.Keys(n.pools)), func(name string) bool { return shedsNot(n.site.Pools[name]) && !until.IsZero() })
+		if len(pools) == 0 {
+			return errNoPool
+		}
+	case n.pools[pool] == nil:
+		return fmt.Errorf("there is no pool %q", pool)
+	case shedsNot(n.site.Pools[pool]) && !until.IsZero():
+		return fmt.Errorf("pool %s has shed: {mode: off}: it has no shedder that could refuse", pool)
 	}
 	for _, name := range pools {
-		if n.pools[name] == nil {
-			return fmt.Errorf("there is no pool %q", name)
-		}
-		if p := n.site.Pools[name]; p != nil && p.Shed.Mode == "off" {
-			return fmt.Errorf("pool %s has shed: {mode: off}: it has no shedder that could refuse", name)
-		}
 		if until.IsZero() && c == exchange.Low && n.switches.until(name, exchange.Standard).After(time.Now()) {
 			return errLowFirst
 		}
@@ -127,6 +130,17 @@ func (s *switches) over(now time.Time, pools func(string) bool) (ended []switchK
 		return strings.Compare(a.pool+" "+a.class.String(), b.pool+" "+b.class.String())
 	})
 	return ended
+}
+
+// byHand are the classes of a pool that are refused by hand, and until when: none while its settings leave it without a shedder.
+func (n *Node) byHand(pool string, now time.Time) map[string]time.Time {
+	n.mu.Lock()
+	p := n.site.Pools[pool]
+	n.mu.Unlock()
+	if shedsNot(p) {
+		return nil
+	}
+	return n.switches.of(pool, now)
 }
 
 // of are the classes of a pool that are out, and until when.

@@ -81,3 +81,71 @@ func TestShedByHand(t *testing.T) {
 		}
 	})
 }
+
+// A class that is refused by hand stays so for a shedder that is made later: when a route leads to the pool, or the site switched it off and on.
+func TestShedByHandOutlivesShedders(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		with := func(mode string, routed bool) *site.Site {
+			s := testSite("web", "a=old")
+			s.Pools["a"].Shed.Mode = mode
+			if !routed {
+				s.Routes = nil
+			}
+			return s
+		}
+		w := newWorld(t, with(site.ModeOn, false))
+		if err := w.Shed("a", "standard", time.Now().Add(10*time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range []struct {
+			mode string
+			out  int
+		}{{site.ModeOn, 2}, {site.ModeOff, 0}, {site.ModeDryRun, 2}} {
+			if w.next = with(c.mode, true); w.Reload() != nil {
+				t.Fatal("no reload")
+			}
+			shown := w.viewOverload(w.site, time.Now()).Pools[0].ByHand
+			if len(shown) != c.out {
+				t.Errorf("with mode %s %v are shown as refused", c.mode, shown)
+			}
+			if g := w.gates["a"]; g != nil && len(g.Status().ByHand) != c.out {
+				t.Errorf("with mode %s the shedder refuses %v", c.mode, g.Status().ByHand)
+			}
+		}
+	})
+}
+
+// An order for all pools is one for those that have a shedder; bringing back is for all.
+func TestShedByHandLeavesOutPools(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, testSite("web", "a=old", "b=old"))
+		out := func() (words string) {
+			for _, p := range w.viewOverload(w.site, time.Now()).Pools {
+				for class := range p.ByHand {
+					words += p.Pool + " " + class + " "
+				}
+			}
+			return words
+		}
+		for _, c := range []struct {
+			a, b string // modes
+			off  bool
+			err  error
+			out  string
+		}{
+			{"off", "", false, nil, "b low "},
+			{"off", "off", false, errNoPool, ""},
+			{"off", "off", true, nil, ""},
+			{"", "", true, nil, ""},
+		} {
+			w.site.Pools["a"].Shed.Mode, w.site.Pools["b"].Shed.Mode = c.a, c.b
+			until := time.Now().Add(time.Minute)
+			if c.off {
+				until = time.Time{}
+			}
+			if err := w.Shed("", "low", until); !errors.Is(err, c.err) || out() != c.out {
+				t.Errorf("modes %q and %q: %v, out is %q", c.a, c.b, err, out())
+			}
+		}
+	})
+}

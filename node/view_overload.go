@@ -30,7 +30,7 @@ func (n *Node) viewOverload(s *site.Site, now time.Time) console.Overload {
 				}
 			}
 		}
-		p.ByHand = n.switches.of(name, now)
+		p.ByHand = n.byHand(name, now)
 		o.Pools = append(o.Pools, p)
 	}
 	kinds := map[reasonKey]uint64{}
