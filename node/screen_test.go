@@ -53,3 +53,27 @@ func TestReloadOfScreening(t *testing.T) {
 		}
 	})
 }
+
+// TestRulesAreSeenWithoutScreening: what own rules met stands in status and metrics, whether or not anything is screened.
+func TestRulesAreSeenWithoutScreening(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := testSite("web", "a=old")
+		s.Rules = []*site.Rule{{Name: "php", PathMatch: `\.php$`, Action: "count"}}
+		w := newWorld(t, s)
+		w.send = func(x *exchange.Exchange) *exchange.Refusal { return ok(x) }
+		serve := w.handlers(w.site, parts(w.pools))["web"]
+		for _, path := range []string{"/a.php", "/b", "/c.php"} {
+			if r := serve(request(t, "GET "+path+" HTTP/1.1\nHost: a")); r != nil {
+				t.Fatal(r)
+			}
+		}
+		v := w.View().Overload.Screen
+		if v == nil || v.Mode != site.ModeOff || len(v.RuleHits) != 1 || v.RuleHits[0].Rule != "php" || v.RuleHits[0].Hits != 2 {
+			t.Errorf("a rule that counts is seen as %+v", v)
+		}
+		w.next = testSite("web", "a=old")
+		if err := w.Reload(); err != nil || w.View().Overload.Screen != nil {
+			t.Errorf("without rules and screening: %v, %+v", err, w.View().Overload.Screen)
+		}
+	})
+}

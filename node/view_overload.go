@@ -226,10 +226,13 @@ func (n *Node) viewGuard() *console.GuardLoad {
 	}
 }
 
-// viewScreen is how requests are screened.
+// viewScreen is how requests are screened; nil: not at all. Own rules are asked where screening is off, too.
 func (n *Node) viewScreen() *console.ScreenLoad {
 	s := n.screen.Status()
-	if s.Mode == site.ModeOff || s.Mode == "" {
+	n.mu.Lock()
+	rules := len(n.site.Rules)
+	n.mu.Unlock()
+	if rules == 0 && (s.Mode == site.ModeOff || s.Mode == "") {
 		return nil
 	}
 	v := &console.ScreenLoad{
