@@ -218,3 +218,27 @@ func BenchmarkRuleSet(b *testing.B) {
 		})
 	}
 }
+
+// TestWindowTakesWhoIsLate: a request that read the clock just before a window ended comes behind one that did after it, and nobody's count is forgotten for it.
+func TestWindowTakesWhoIsLate(t *testing.T) {
+	w := newWindow(time.Minute)
+	for range 10 {
+		if over, _ := w.add(7, 59*time.Second, 10); over {
+			t.Fatal("refused within the limit")
+		}
+	}
+	for i, c := range []struct {
+		at   time.Duration
+		wait time.Duration
+	}{{60 * time.Second, 12 * time.Second}, {60*time.Second - time.Millisecond, 18 * time.Second}, {60 * time.Second, 24 * time.Second}} {
+		if over, wait := w.add(7, c.at, 10); !over || (wait-c.wait).Abs() > time.Second {
+			t.Errorf("the %dth request after ten: refused: %v, for %s, want about %s", i+1, over, wait, c.wait)
+		}
+	}
+	if over, _ := w.add(7, 10*time.Minute, 10); over {
+		t.Error("refused for what came long ago")
+	}
+	if over, _ := w.add(7, 5*time.Minute, 10); over {
+		t.Error("a clock that was put back keeps everybody out")
+	}
+}

@@ -2,6 +2,7 @@ package screen
 
 import (
 	"hash/maphash"
+	"math"
 	"sync"
 	"time"
 )
@@ -52,6 +53,9 @@ func (w *window) add(key uint64, at time.Duration, most uint32) (over bool, wait
 	part.mu.Lock()
 	defer part.mu.Unlock()
 	c := place1(&part.sets[key/windowParts%windowSets], key, round, share)
+	if c.round != round { // it has turned already
+		at, share = at+w.length-at%w.length, 1
+	}
 	if c.now < 2*most { // who goes on all the same waits for one window, and not for all that was refused
 		c.now++
 	}
@@ -78,10 +82,11 @@ func place1(set *[windowWays]windowCount, key uint64, round uint32, share float6
 	return &set[at]
 }
 
-// turn brings c to a round.
+// turn brings c to a round. Who read the clock just before a round ended may come behind one who read it after that, and counts for the new one: c
+// must not go back, which would forget all that was counted.
 func (c *windowCount) turn(round uint32) {
 	switch round - c.round {
-	case 0:
+	case 0, math.MaxUint32:
 	case 1:
 		c.then, c.now, c.round = c.now, 0, round
 	default:
