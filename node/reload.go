@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/even-keel/evenkeel/admit/shed"
 	"github.com/even-keel/evenkeel/console"
 	"github.com/even-keel/evenkeel/exchange"
 	"github.com/even-keel/evenkeel/monitor/otlp"
@@ -200,8 +201,9 @@ func (n *Node) swap(next *site.Site, pools map[string]*runningPool) {
 	n.site, n.pools, n.revision, n.limited = next, pools, revision(next), n.limits
 	n.chains, n.counted, n.sampling = n.built, n.quotas, n.sampler
 	maps.DeleteFunc(n.retried, func(name string, _ *retries) bool { return next.Pools[name] == nil })
-	for name := range n.gates {
-		if p := next.Pools[name]; p == nil || p.Shed.Mode == "off" {
+	for name, g := range n.gates {
+		if p := next.Pools[name]; p == nil || p.Shed.Mode == site.ModeOff {
+			g.Update(shed.Settings{Shed: site.Shed{Mode: site.ModeOff}}) // for those who wait there, or are about to
 			delete(n.gates, name)
 		}
 	}

@@ -18,7 +18,6 @@ import (
 // Modes as the site file writes them.
 const (
 	modeOn  = "on"
-	modeDry = "dry_run"
 	fairOff = "off"
 )
 
@@ -167,7 +166,7 @@ func New(pool string, cfg Settings, deps Deps) *Gate {
 	return g
 }
 
-// Update makes cfg the settings in force. What was learned stays.
+// Update makes cfg the settings in force. What was learned stays. Who waits gets in when there is room by them, and when nobody is to be refused any more.
 func (g *Gate) Update(cfg Settings) {
 	s := &settings{Settings: cfg}
 	bits := cfg.IPv6
@@ -184,6 +183,7 @@ func (g *Gate) Update(cfg Settings) {
 	g.core.queue.share = [3]float64{0, c.ReserveStandard, c.ReserveLow}
 	g.set.Store(s)
 	g.publish(g.now())
+	g.grant(g.now())
 }
 
 // now is the gate's clock.
@@ -555,9 +555,10 @@ func (g *Gate) say() {
 
 // grant gives free places to those who wait. The lock is held.
 func (g *Gate) grant(now time.Duration) {
+	on := g.set.Load().Mode == modeOn
 	for g.core.queue.Len() > 0 {
 		n := g.inFlight.Add(1)
-		if n > g.room(int64(g.deps.Strays())) && !g.core.Pass(now) {
+		if on && n > g.room(int64(g.deps.Strays())) && !g.core.Pass(now) {
 			g.inFlight.Add(-1)
 			return
 		}

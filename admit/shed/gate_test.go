@@ -68,6 +68,40 @@ func TestGateFollowsSettings(t *testing.T) {
 	})
 }
 
+// Who waits gets in when a reload gives room, and when it ends refusing, whether or not anything is answered.
+func TestGateAdmitsAfterUpdate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		one := on
+		one.Max = 1
+		g := known(one, Deps{}, 10, 100*time.Millisecond)
+		g.core.knee.hold = 0
+		for range 8 {
+			go g.Serve(newExchange(exchange.Standard), answer(10*time.Second))
+		}
+		inside := func(want int) {
+			t.Helper()
+			if synctest.Wait(); g.inFlight.Load() != int64(want) {
+				t.Errorf("%d are inside, want %d", g.inFlight.Load(), want)
+			}
+		}
+		inside(1)
+		three, dry := one, one
+		three.Max, dry.Mode = 3, site.ModeDryRun
+		g.Update(three)
+		inside(3)
+		g.Update(dry)
+		inside(8)
+		go g.Serve(newExchange(exchange.Standard), answer(time.Second))
+		g.Update(Settings{Shed: site.Shed{Mode: site.ModeOff}})
+		go g.Serve(newExchange(exchange.Standard), answer(time.Second))
+		inside(10)
+		if s := g.Status(); s.Classes[1].Refused != 0 || s.Waiting != 0 {
+			t.Errorf("in the end %+v", s)
+		}
+		<-time.After(20 * time.Second)
+	})
+}
+
 func TestGateAllocatesNothing(t *testing.T) {
 	g := New("shop", on, Deps{})
 	x := newExchange(exchange.Standard)
@@ -266,7 +300,7 @@ func TestGateTellsWhoWasInsideBeforeADip(t *testing.T) {
 func TestGateDryRunRefusesNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dry := on
-		dry.Mode = modeDry
+		dry.Mode = site.ModeDryRun
 		g := known(dry, Deps{}, 10, 50*time.Millisecond)
 		done := make(chan *exchange.Refusal, 200)
 		for range 200 {

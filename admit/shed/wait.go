@@ -19,7 +19,7 @@ type waiting struct {
 //go:noinline
 func (g *Gate) crowded(x *exchange.Exchange, n int64) *exchange.Refusal {
 	set := g.set.Load()
-	if set.Mode == modeDry && !g.ordered(x.Class) {
+	if set.Mode != modeOn && !g.ordered(x.Class) {
 		return g.dry(x, n)
 	}
 	if n > 0 {
