@@ -558,7 +558,7 @@ func (g *Gate) grant(now time.Duration) {
 	on := g.set.Load().Mode == modeOn
 	for g.core.queue.Len() > 0 {
 		n := g.inFlight.Add(1)
-		if on && n > g.room(int64(g.deps.Strays())) && !g.core.Pass(now) {
+		if strays := int64(g.deps.Strays()); on && n > g.room(strays) && (n > g.most(strays) || !g.core.Pass(now)) {
 			g.inFlight.Add(-1)
 			return
 		}

@@ -165,3 +165,33 @@ func TestGateEndsASilenceForOne(t *testing.T) {
 		close(release)
 	})
 }
+
+// The bound of the site file holds when all who are inside hang, too, and those who wait do not look again and again in vain.
+func TestSilenceKeepsTheBound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, c := range []struct{ max, connections, want int }{{3, 0, 3}, {0, 5, 5}, {0, 0, 40}} {
+			set := on
+			set.Max, set.Connections = c.max, c.connections
+			g := known(set, Deps{}, 7, time.Millisecond) // a limit of 10 but for the bounds
+			g.core.knee.hold = 0
+			release, naps := make(chan bool), 0
+			for range 60 * 20 {
+				go g.Serve(newExchange(exchange.Standard), exchange.Then(func(*exchange.Exchange) *exchange.Refusal {
+					<-release
+					return nil
+				}))
+				<-time.After(50 * time.Millisecond)
+				g.mu.Lock()
+				if g.core.Waiting() > 0 && g.nap(g.now(), &waiting{until: g.now() + time.Minute}) < 5*time.Millisecond {
+					naps++
+				}
+				g.mu.Unlock()
+			}
+			if n := g.inFlight.Load(); n != int64(c.want) || naps > 100 {
+				t.Errorf("max %d, %d connections: %d are inside, want %d; who waits looked at once %d times", c.max, c.connections, n, c.want, naps)
+			}
+			close(release)
+			synctest.Wait()
+		}
+	})
+}

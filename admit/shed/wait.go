@@ -187,7 +187,7 @@ func (g *Gate) sleep(w *waiting) verdict {
 // done or a dip is over. With more of them others come and look. The lock is held.
 func (g *Gate) nap(now time.Duration, w *waiting) time.Duration {
 	until := w.until
-	if opens := g.core.Opens(now); opens > 0 {
+	if opens := g.core.Opens(now); opens > 0 && g.inFlight.Load() < g.most(g.strays.Load()) {
 		until = min(until, opens)
 	}
 	if g.core.Waiting() <= queueFew {
