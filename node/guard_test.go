@@ -205,10 +205,14 @@ func TestMemoryShare(t *testing.T) {
 		files map[string]string
 		want  float64
 	}{
-		"v2":                  {map[string]string{"proc/self/cgroup": "0::/a\n", "cg/a/memory.max": "2000000000", "cg/a/memory.current": "2000000000", "cg/a/memory.stat": stat}, 0.75},
+		"v2": {map[string]string{"proc/self/cgroup": "0::/a\n", "cg/a/memory.max": "2000000000", "cg/a/memory.current": "2000000000", "cg/a/memory.stat": stat}, 0.75},
+		"v2, files are read again": {map[string]string{"proc/self/cgroup": "0::/a\n", "cg/a/memory.max": "2000000000", "cg/a/memory.current": "2000000000",
+			"cg/a/memory.stat": stat + "active_file 400000000\n"}, 0.55},
+		"v2, files are mapped": {map[string]string{"proc/self/cgroup": "0::/a\n", "cg/a/memory.max": "2000000000", "cg/a/memory.current": "2000000000",
+			"cg/a/memory.stat": stat + "active_file 700000000\n"}, 0.512},
 		"v2, others use most": {map[string]string{"proc/self/cgroup": "0::/a\n", "cg/a/memory.max": "4000000000", "cg/a/memory.current": "4000000000", "cg/a/memory.stat": stat}, 0.2568},
 		"v1": {map[string]string{"proc/self/cgroup": "3:memory:/a\n", "cg/memory/a/memory.limit_in_bytes": "2000000000", "cg/memory/a/memory.usage_in_bytes": "1500000000",
-			"cg/memory/a/memory.stat": "total_inactive_file 100000000\n"}, 0.7},
+			"cg/memory/a/memory.stat": "inactive_file 1\nactive_file 1\ntotal_inactive_file 60000000\ntotal_active_file 40000000\n"}, 0.7},
 		"no limit": {map[string]string{"proc/self/cgroup": "0::/\n", "proc/meminfo": "MemTotal: 2000000 kB\n"}, 0.5},
 	} {
 		k.files["proc/self/statm"] = statm

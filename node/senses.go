@@ -183,7 +183,7 @@ func (s *senses) memoryShare() float64 {
 	if s.group.limit > 0 {
 		all, kernel, ok := s.group.read()
 		if all = max(all-spare, 0); ok {
-			used = all
+			used = max(all, own) // what it maps of files, as its own program, must stay
 			// Refusing frees nothing of what other processes of the group use.
 			if ours := own + kernel; ours < all/2 {
 				used = ours
@@ -243,9 +243,10 @@ type memoryGroup struct {
 
 // read says how many bytes the group uses that are no file cache, and how many of them the kernel holds for sockets and the like.
 func (g memoryGroup) read() (used, kernel int64, ok bool) {
-	name, cache := "memory.current", "inactive_file"
+	// Pages of files that are read again and again are active, and given back as well: stored answers on disk and the history keep many of them so.
+	name, cache, active := "memory.current", "inactive_file", "active_file"
 	if g.v1 {
-		name, cache = "memory.usage_in_bytes", "total_inactive_file"
+		name, cache, active = "memory.usage_in_bytes", "total_inactive_file", "total_active_file"
 	}
 	used = readLimit(filepath.Join(g.dir, name))
 	stat, err := os.ReadFile(filepath.Join(g.dir, "memory.stat"))
@@ -256,7 +257,7 @@ func (g memoryGroup) read() (used, kernel int64, ok bool) {
 		key, value, _ := bytes.Cut(bytes.TrimSpace(line), []byte(" "))
 		n, _ := strconv.ParseInt(string(value), 10, 64)
 		switch string(key) {
-		case cache:
+		case cache, active:
 			used = max(used-n, 0)
 		case "sock", "kernel":
 			if !g.v1 {
