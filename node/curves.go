@@ -8,6 +8,7 @@ import (
 
 	"github.com/even-keel/evenkeel/console"
 	"github.com/even-keel/evenkeel/exchange"
+	"github.com/even-keel/evenkeel/site"
 )
 
 // Bounds of what is remembered for curves: at most 65 series of 600 seconds, 76 bytes each, are 3 MB.
@@ -30,6 +31,7 @@ type curves struct {
 // loadNow is what one pool counted until now. Counters go up, gauges are of this moment.
 type loadNow struct {
 	demand
+	of      *site.Site              // whose routes counted this
 	shed    [classCount]uint64      // part of away
 	latency *[latencyBuckets]uint64 // nil: not read this time
 	gauges  loadGauges
@@ -92,17 +94,21 @@ func (c *curves) step(now time.Time, loads map[string]loadNow) {
 }
 
 func (s *curve) step(now time.Time, past float64, load loadNow) {
-	var r loadRates
+	r := s.now
+	if load.of == s.last.of {
+		r = s.rates(past, load)
+	} else { // Counters are of routes, and a reload may have led some to another pool: all that they counted ever is not of this second, which is taken for the one before.
+		s.read = false
+	}
+	if known := s.read; load.latency != nil {
+		if p50, p99 := s.quantiles(load.latency); known {
+			r.p50, r.p99 = p50, p99
+		}
+	}
+	r.gauges = load.gauges
 	sample := loadSample{at: now.Unix()}
 	for class := range r.came {
-		r.came[class] = since(s.last.came[class], load.came[class]) / past
-		r.away[class] = min(since(s.last.away[class], load.away[class])/past, r.came[class])
-		r.shed[class] = min(since(s.last.shed[class], load.shed[class])/past, r.away[class])
 		sample.admitted[class], sample.away[class] = float32(r.came[class]-r.away[class]), float32(r.away[class])
-	}
-	r.gauges, r.p50, r.p99 = load.gauges, s.now.p50, s.now.p99
-	if load.latency != nil {
-		r.p50, r.p99 = s.quantiles(load.latency)
 	}
 	g := r.gauges
 	sample.gauges = [5]float32{float32(g.limit), float32(g.capacity), float32(g.inFlight), float32(g.waiting), float32(g.queueMS)}
@@ -114,6 +120,17 @@ func (s *curve) step(now time.Time, past float64, load loadNow) {
 	}
 	s.ring[s.next] = sample
 	s.next = (s.next + 1) % curveSeconds
+}
+
+// rates are what was counted since the last step.
+func (s *curve) rates(past float64, load loadNow) (r loadRates) {
+	r.p50, r.p99 = s.now.p50, s.now.p99
+	for class := range r.came {
+		r.came[class] = since(s.last.came[class], load.came[class]) / past
+		r.away[class] = min(since(s.last.away[class], load.away[class])/past, r.came[class])
+		r.shed[class] = min(since(s.last.shed[class], load.shed[class])/past, r.away[class])
+	}
+	return r
 }
 
 // since is how far a counter came; 0 when it began anew.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/even-keel/evenkeel/exchange"
+	"github.com/even-keel/evenkeel/site"
 )
 
 // came makes counters of a pool: so many of each class, of which so many were turned away.
@@ -46,6 +47,31 @@ func TestCurves(t *testing.T) {
 	}
 	if got := c.since(time.Unix(1_000_006, 0))[1]; fmt.Sprint(got.At) != "[1000008]" {
 		t.Errorf("since the fourth second there is %v", got.At)
+	}
+}
+
+// A route that a reload leads to another pool takes what it counted ever with it, which is no demand of that pool now.
+func TestCurvesOverAReload(t *testing.T) {
+	var c curves
+	at := time.Unix(1_000_000, 0)
+	blue, green := new(site.Site), new(site.Site)
+	step := func(of *site.Site, n uint64) {
+		load := came(n, 0, 0, 0)
+		load.of, load.latency = of, new([latencyBuckets]uint64)
+		load.latency[latencyBucket(time.Second)] = n / 2
+		load.latency[latencyBucket(10*time.Millisecond)] = n - n/2 + 1
+		c.step(at, map[string]loadNow{nodeLoad: {of: of}, "shop": load})
+		at = at.Add(time.Second)
+	}
+	for i, n := range []uint64{100, 110, 120, 50_120, 50_140, 50_160} {
+		of := blue
+		if i > 2 {
+			of = green
+		}
+		step(of, n)
+	}
+	if s := c.since(time.Time{})[1]; fmt.Sprint(s.At) != "[1000001 1000002 1000003 1000004 1000005]" || fmt.Sprint(s.Admitted["critical"]) != "[10 10 10 20 20]" || s.P50MS[2] != s.P50MS[1] {
+		t.Errorf("series is %+v", s)
 	}
 }
 

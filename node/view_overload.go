@@ -94,9 +94,9 @@ func (n *Node) loads(latency bool) map[string]loadNow {
 	for i, r := range s.Routes {
 		poolOf[routeName(i, r)] = r.Pool
 	}
-	out := map[string]loadNow{nodeLoad: {}}
+	out := map[string]loadNow{nodeLoad: {of: s}}
 	for name := range s.Pools {
-		out[name] = loadNow{gauges: n.gauges(name)}
+		out[name] = loadNow{of: s, gauges: n.gauges(name)}
 	}
 	shards := map[string]int{}
 	n.tallies.each(func(key tallyKey, t *tally) {
