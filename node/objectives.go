@@ -69,6 +69,9 @@ func promises(s *site.Site) (all []slo.Objective) {
 			Name: o.Name, Target: float64(o.Target), Window: w, MinFailures: uint64(o.MinFailures), Freeze: float64(o.Policy.Freeze), Tighten: -1,
 			Mark: fmt.Sprint(o.Kind, "|", o.Route, "|", o.Pool, "|", o.Zone, "|", strings.Join(o.Classes, ","), "|", o.Latency, "|", o.Freshness, "|", o.Shed, "|", o.Limited),
 		}
+		if o.Pool != "" {
+			one.Of = routesOf(s, o.Pool)
+		}
 		if o.Policy.Tighten > 0 {
 			one.Tighten = float64(o.Policy.Tighten)
 		}
@@ -159,6 +162,24 @@ func (n *Node) obey(s *site.Site, st slo.Status, now, until time.Time) {
 			true:  "objective " + name + ": low requests of pool " + pool + " are refused, " + left,
 			false: "objective " + name + ": low requests of pool " + pool + " come back, " + left}[st.Policy.Tighten])
 	}
+}
+
+// routesOf are the names of the routes that lead to a pool.
+func routesOf(s *site.Site, pool string) string {
+	var names []string
+	for i, r := range s.Routes {
+		if r.Pool == pool {
+			names = append(names, routeName(i, r))
+		}
+	}
+	slices.Sort(names)
+	return strings.Join(names, ",")
+}
+
+// countObjectives takes what was counted until now. A reload does before routes leave or go to other pools.
+func (n *Node) countObjectives(now time.Time) {
+	counts := n.objectiveCounts(n.site, now)
+	n.promised.book.Step(now, func(name string) slo.Count { return counts[name] })
 }
 
 // poolOfRoute is the pool of a route by its name, or "".

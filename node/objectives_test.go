@@ -59,6 +59,37 @@ func fail(x *exchange.Exchange) *exchange.Refusal {
 	return nil
 }
 
+// TestObjectiveOfAPoolOverAReload: a route that failed with another pool does not spend the budget of the one that it is led to.
+func TestObjectiveOfAPoolOverAReload(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		with := func(pool string) *site.Site {
+			s := testSite("web", "blue=old", "green=old")
+			s.Routes = []*site.Route{{Name: "rest", Pool: pool}}
+			s.Objectives = []*site.Objective{promise("green", func(o *site.Objective) { o.Pool = "green" })}
+			return s
+		}
+		f := newTraffic(t, with("blue"))
+		f.answer = fail
+		f.run(t, 10*time.Minute)
+		if f.next = with("green"); f.Reload() != nil {
+			t.Fatal("no reload")
+		}
+		f.ask, f.answer = f.handlers(f.site, parts(f.pools))["web"], ok
+		f.run(t, time.Minute)
+		if v := f.viewObjectives().Objectives[0]; v.Total != 600 || v.Indicator != 1 || v.Alerts[0].Due {
+			t.Errorf("a minute after the reload: %+v", v)
+		}
+		f.run(t, 3*time.Second) // and the reload comes before the next look
+		if f.next = with("blue"); f.Reload() != nil {
+			t.Fatal("no reload")
+		}
+		f.run(t, time.Minute)
+		if v := f.viewObjectives().Objectives[0]; v.Total != 630 {
+			t.Errorf("what was counted for the pool is %d requests", v.Total)
+		}
+	})
+}
+
 // TestOutageThroughTheNode: requests through the stages, an hour and a half of fake time, and an outage that is seen in the computed time.
 func TestOutageThroughTheNode(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -185,6 +185,7 @@ func sizeOf(s *site.Site) string {
 
 // swap makes next the site that is shown and watched, and forgets counters of what it does not name.
 func (n *Node) swap(next *site.Site, pools map[string]*runningPool) {
+	n.countObjectives(time.Now())
 	if was := n.site.Admin; was.Listen != next.Admin.Listen || !reflect.DeepEqual(was.TLS, next.Admin.TLS) {
 		n.event("admin", "the admin listener's address and tls change with the next start or upgrade, not with a reload")
 	}

@@ -48,7 +48,7 @@ func NewBook(deps Deps) *Book {
 }
 
 // Use says which objectives there are from now on. source is what was counted for one of them until now, which counts for none
-// that is new. What was counted for others is forgotten.
+// that is new, nor for one that adds up other counts than before. What was counted for others is forgotten.
 func (b *Book) Use(list []Objective, now time.Time, source func(name string) Count) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -57,6 +57,9 @@ func (b *Book) Use(list []Objective, now time.Time, source func(name string) Cou
 	for _, o := range list {
 		b.order = append(b.order, o.Name)
 		if t := old[o.Name]; t != nil && t.obj.Mark == o.Mark && t.obj.Window == o.Window {
+			if t.obj.Of != o.Of {
+				t.last = source(o.Name)
+			}
 			t.obj = o
 			b.trackers[o.Name] = t
 			continue

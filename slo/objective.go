@@ -10,6 +10,7 @@ import (
 type Objective struct {
 	Name        string
 	Mark        string // what is counted: counts are kept over restarts and reloads as long as it and the window stay the same
+	Of          string // whose counts its source adds up now: counting goes on from what the source says when it changes
 	Target      float64
 	Window      Window
 	MinFailures uint64 // no alert is due with fewer bad events in its long window

@@ -114,6 +114,24 @@ func TestSourceThatBeginsAnew(t *testing.T) {
 	}
 }
 
+// A route that comes to what an objective counts brings what it counted before, which is not of now; what an objective counted itself stays.
+func TestSourceOfOtherRoutes(t *testing.T) {
+	b, now := NewBook(Deps{}), time.Unix(1e9, 0)
+	use := func(of string, n Count) {
+		b.Use([]Objective{{Name: "o", Mark: "m", Of: of, Target: 0.99, Window: Window{Length: 30 * day}}}, now, func(string) Count { return n })
+	}
+	step := func(n Count) { b.Step(now, func(string) Count { return n }) }
+	use("a", Count{})
+	step(Count{90, 100})
+	use("a", Count{95, 110}) // nothing has changed: what came since counts with the next step
+	step(Count{100, 120})
+	use("a,b", Count{1100, 2120})
+	step(Count{1110, 2130})
+	if got := b.Status(now)[0].Window; got != (Count{110, 130}) {
+		t.Errorf("counted %+v, want 110 good of 130", got)
+	}
+}
+
 func TestBookWithDamagedFile(t *testing.T) {
 	dir, now := t.TempDir(), time.Unix(1e9, 0)
 	var told []string
