@@ -54,9 +54,10 @@ func (g *selfGuard) sample(now time.Time) guard.Sample {
 	s.Demand = g.demandNow()
 	if g.softener != nil {
 		s.Accept = g.softener.AcceptQueue()
+		used, limit := g.softener.Room()
+		s.Room = float64(used) / float64(max(limit, 1))
 		if s.Files == 0 { // the system does not tell
-			used, limit := g.softener.Room()
-			s.Files = 0.9 * float64(used) / float64(max(limit, 1)) // a tenth of the descriptors is not for connections
+			s.Files = 0.9 * s.Room // a tenth of the descriptors is not for connections
 		}
 	}
 	return s

@@ -342,3 +342,18 @@ func TestCallersWaitForTheGuard(t *testing.T) {
 		t.Errorf("the gateway asks for up to %v, callers wait %v", longest, retry.CallerMaxWait)
 	}
 }
+
+// crowdedFront is a proxy with few places left for connections.
+type crowdedFront struct{}
+
+func (crowdedFront) Soften(float64, time.Duration) int { return 0 }
+func (crowdedFront) AcceptQueue() float64              { return 0.25 }
+func (crowdedFront) Room() (used, limit int64)         { return 96, 100 }
+
+func TestGuardSeesRoomOfConnections(t *testing.T) {
+	g := newGuard(100)
+	g.senses, g.softener = newSenses(t.TempDir(), t.TempDir()), crowdedFront{}
+	if s := g.sample(time.Now()); s.Room != 0.96 || s.Accept != 0.25 {
+		t.Errorf("sample is %+v", s)
+	}
+}

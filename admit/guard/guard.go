@@ -34,6 +34,7 @@ const (
 	memoryBack  = 0.05 // how far memory has to fall below a threshold for its refusals to end
 	memoryRise  = 2    // windows in a row
 	acceptFull  = 0.9  // of an accept queue
+	roomFull    = 0.95 // of the connections that there is room for: at 1 new ones are refused
 	stillStood  = 4    // windows: a longer one is a process that was stopped or a machine that was moved, and says nothing
 	calmRaise   = 4    // calm windows between two steps back of softer measures
 	leastShift  = 1.0 / 16
@@ -57,6 +58,7 @@ type Sample struct {
 	Crowded   float64       // how long this process's threads waited for a processor for each time that they ran; 0: not known
 	Memory    float64       // share of the memory limit in use, 0 to 1
 	Files     float64       // share of the descriptors in use, 0 to 1
+	Room      float64       // share of the connections in use that descriptors and memory have room for, 0 to 1
 	Accept    float64       // fullest accept queue, 0 to 1
 	Demand    [3]uint64     // requests by class, let in or not; all 0: not counted
 }
@@ -218,7 +220,7 @@ func (c *Core) soften(pressure float64, s Sample) {
 	case c.calm >= calmRaise && c.streams < 1:
 		c.streams, c.calm = min(c.streams*2, 1), 0
 	}
-	if !tight && (c.cfg.Files <= 0 || s.Files < c.cfg.Files) {
+	if !tight && (c.cfg.Files <= 0 || s.Files < c.cfg.Files) && s.Room < roomFull {
 		c.idle, c.idleFor = 0, 0
 		return
 	}

@@ -127,6 +127,21 @@ func TestIdleGoesOldestFirst(t *testing.T) {
 }
 
 // TestWhoIsLeftIsServed: after a flood of standard requests has gone, the critical ones that come as ever are not refused in its place.
+// Idle clients give way to new ones, too, where it is memory or a small number of descriptors that bounds connections.
+func TestIdleGivesWayWhenThereIsNoRoom(t *testing.T) {
+	c := New(testConfig)
+	for _, step := range []struct {
+		room float64
+		idle bool
+	}{{0.9, false}, {0.96, true}, {1, true}, {0.5, false}} {
+		s := busy()
+		s.Room = step.room
+		if o := c.Step(s); (o.Idle > 0) != step.idle || o.Streams != 1 || o.Why != Calm {
+			t.Errorf("with %v of the room in use: %+v", step.room, o)
+		}
+	}
+}
+
 func TestWhoIsLeftIsServed(t *testing.T) {
 	c, s := New(testConfig), busy()
 	s.Scheduler, s.Demand = 120*time.Millisecond, [3]uint64{5000, 50, 0}
