@@ -285,14 +285,23 @@ func (b *h1Back) look() {
 // client is still there, which it is, and is to be gone on with.
 func (b *h1Back) again(err error) error {
 	s := b.l.up.proxy.sweep
-	if !errors.Is(err, os.ErrDeadlineExceeded) || b.stuck || b.moving.Load() || b.cancelled.Load() || s.clock.Load() >= b.end.Load() {
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		return err
+	}
+	if b.cancelled.Load() { // the endpoint is not to blame
+		return errClientGone
+	}
+	if b.stuck || b.moving.Load() || s.clock.Load() >= b.end.Load() {
 		return err
 	}
 	if _, ok := b.x.Front.(*h1Work); ok && Gone(b.x) {
 		return errClientGone
 	}
-	if !s.revive(&b.watched) || b.cancelled.Load() { // cancel wakes whoever comes too late for its word
+	if !s.revive(&b.watched) {
 		return err
+	}
+	if b.cancelled.Load() { // cancel wakes whoever comes too late for its word
+		return errClientGone
 	}
 	b.late = false
 	b.look()

@@ -3,6 +3,7 @@ package proxy
 import (
 	"bufio"
 	"cmp"
+	"context"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -180,6 +181,55 @@ func (g goneCase) test(t *testing.T) {
 	}
 	if r := <-results; g.path == "" && r.Kind != exchange.Cancelled {
 		t.Errorf("%+v", r)
+	}
+}
+
+// TestLeaversOverH2AreNotTheEndpointsFault: a client of HTTP/2 that resets its stream, before the answer or in the midst of it, says nothing of an endpoint that speaks HTTP/1.1.
+func TestLeaversOverH2AreNotTheEndpointsFault(t *testing.T) {
+	arrived := make(chan struct{}, 1)
+	to := httpEndpoint(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/begun" {
+			w.(http.Flusher).Flush()
+		}
+		arrived <- struct{}{}
+		<-r.Context().Done()
+	})
+	pool := h1Pool()
+	pool.Timeouts.FirstByte, pool.Timeouts.Idle = testDeadline, testDeadline
+	p := started(t, Deps{})
+	results := make(chan exchange.Result, 1)
+	send := sendTo(t, p, pool, to, nil)
+	cfg := testListener("web", site.ProtocolHTTP)
+	cfg.HTTP2 = true
+	addr := serving(t, p, cfg, func(x *exchange.Exchange) *exchange.Refusal {
+		r := send(x)
+		if r != nil || !x.Outcome.Aborted || x.Outcome.Truncated {
+			t.Errorf("refused with %v, outcome %+v", r, x.Outcome)
+		}
+		results <- x.Result
+		return r
+	})
+	client := h2cClient(t)
+	for path, want := range map[string]exchange.ResultKind{"/": exchange.Cancelled, "/begun": exchange.Answered} {
+		ctx, leave := context.WithCancel(t.Context())
+		req, _ := http.NewRequestWithContext(ctx, "GET", "http://"+addr+path, nil)
+		begun, done := make(chan struct{}), make(chan struct{})
+		go func() {
+			defer close(done)
+			if a, err := client.Do(req); err == nil {
+				close(begun)
+				_, _ = io.Copy(io.Discard, a.Body)
+				a.Body.Close()
+			}
+		}()
+		if <-arrived; want == exchange.Answered {
+			<-begun
+		}
+		leave()
+		if r := <-results; r.Kind != want || r.Reason != "" {
+			t.Errorf("%s: %+v", path, r)
+		}
+		<-done
 	}
 }
 

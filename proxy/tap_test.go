@@ -145,8 +145,8 @@ func TestAlone(t *testing.T) {
 	done := make(chan *exchange.Refusal, 1)
 	go func() { done <- send(x) }()
 	cancel()
-	if refusal := <-done; refusal == nil {
-		t.Error("what was ended was answered")
+	if refusal := <-done; refusal != nil || !x.Outcome.Aborted || x.Result.Kind != exchange.Cancelled {
+		t.Errorf("what was ended: %v, %+v, %+v", refusal, x.Outcome, x.Result)
 	}
 	x, r, _ = alone("/")
 	r.taking = exchange.TakeNothing
