@@ -4,6 +4,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -11,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/even-keel/evenkeel/console"
+	"github.com/even-keel/evenkeel/exchange"
 )
 
 // collected is a collector of one overload.
@@ -52,4 +54,28 @@ func TestOverloadMetrics(t *testing.T) {
 	if strings.Contains(text, `pool="mail"`) {
 		t.Error("a pool without shedder has metrics of one")
 	}
+}
+
+// TestWhoLeftGotNoAnswer: a client that left while it waited is refused, and told nothing: its request has no status, in no figure.
+func TestWhoLeftGotNoAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, testSite("web", "a=old"))
+		gone := false
+		w.send = func(x *exchange.Exchange) *exchange.Refusal {
+			x.Outcome.Aborted = gone
+			return &exchange.Refusal{Stage: "shed", Reason: "client_gone", Status: 503}
+		}
+		serve := w.handlers(w.site, parts(w.pools))["web"]
+		for range 3 {
+			serve(request(t, "GET / HTTP/1.1\nHost: a"))
+			gone = true
+		}
+		text := scrape(t, w.Node)
+		for _, want := range []string{`evenkeel_requests_total{class="standard",code="none",listener="web",route="to-a"} 2`, `evenkeel_requests_total{class="standard",code="5xx",listener="web",route="to-a"} 1`,
+			`evenkeel_overload_answers_total{code="503",listener="web",route="to-a"} 1`, `reason="client_gone",route="to-a",stage="shed"} 3`} {
+			if !strings.Contains(text, want) {
+				t.Errorf("the metrics lack %s", want)
+			}
+		}
+	})
 }

@@ -51,8 +51,8 @@ func (s *record) Serve(x *exchange.Exchange, next *exchange.Next) *exchange.Refu
 	}
 	status := x.Outcome.Status
 	if refusal != nil {
-		// The engine writes it after the stages have returned.
-		if status == 0 && x.Request != nil {
+		// The engine writes it after the stages have returned, to who is still there.
+		if status == 0 && x.Request != nil && !x.Outcome.Aborted {
 			status = refusal.Status
 		}
 		why.count(refusal, x.Class, x.Shard)
