@@ -197,11 +197,15 @@ func (g *Gate) Serve(x *exchange.Exchange, next *exchange.Next) *exchange.Refusa
 	if r := g.enter(x); r != nil {
 		return r
 	}
-	r := next.Do(x)
+	defer g.end(x) // a panic of a later stage must not keep the place
+	return next.Do(x)
+}
+
+// end gives back the place of an exchange that has ended without an answer.
+func (g *Gate) end(x *exchange.Exchange) {
 	if x.Held != nil {
 		g.unanswered(x)
 	}
-	return r
 }
 
 // Enter gives an exchange that gave its place back as its answer began a place for another attempt, in the same way as Serve does.

@@ -102,6 +102,19 @@ func TestGateAdmitsAfterUpdate(t *testing.T) {
 	})
 }
 
+func TestGateOutlivesAPanic(t *testing.T) {
+	g := New("shop", on, Deps{})
+	for range 5 {
+		func() {
+			defer func() { _ = recover() }()
+			g.Serve(newExchange(exchange.Standard), exchange.Then(func(*exchange.Exchange) *exchange.Refusal { panic("a later stage") }))
+		}()
+	}
+	if n := g.Status().InFlight; n != 0 {
+		t.Errorf("%d places are kept by exchanges that panicked", n)
+	}
+}
+
 func TestGateAllocatesNothing(t *testing.T) {
 	g := New("shop", on, Deps{})
 	x := newExchange(exchange.Standard)
