@@ -134,6 +134,7 @@ func (n *Node) prepare(next *site.Site) (back func(), err error) {
 		n.limits, n.quotas, n.built, n.sampler = limits, quotas, built, sampler
 		n.knobs.Update(n.site.Switches, time.Now())
 		n.useFinder(finder)
+		n.screen.Keep(n.site) // a rule set takes some 28 MiB
 	}
 	if n.finder, err = n.facts.Finder(&next.Identify); err != nil {
 		return back, err

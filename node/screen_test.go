@@ -37,7 +37,11 @@ func TestReloadOfScreening(t *testing.T) {
 		if err := w.Reload(); err == nil || !strings.Contains(err.Error(), bad) || ask() != nil {
 			t.Errorf("wrong directives: %v", err)
 		}
-		w.next = screened()
+		w.next, w.failOpen = screened(), true
+		if err := w.Reload(); err == nil || len(w.screen.Status().Sets) != 0 {
+			t.Errorf("a port is taken: %v, and rule sets are kept: %v", err, w.screen.Status().Sets)
+		}
+		w.next, w.failOpen = screened(), false
 		if err := w.Reload(); err != nil {
 			t.Fatal(err)
 		}
