@@ -184,7 +184,7 @@ type Guard struct {
 	Mode      string        `yaml:"mode" default:"on" enum:"on|dry_run|off" doc:"on: refuse before any other work while evenkeel itself is overloaded"`
 	Memory    Percent       `yaml:"memory" default:"90%" min:"10%" max:"99%" doc:"share of the memory limit (cgroup or machine) from which low and standard requests are refused; at half the way to all of it critical ones too"`
 	Scheduler time.Duration `yaml:"scheduler" default:"50ms" min:"1ms" doc:"99th percentile of the time that runnable work waits for a processor, from which refusals begin"`
-	Files     Percent       `yaml:"files" default:"90%" min:"10%" max:"99%" doc:"share of the file descriptors from which idle connections are closed and new ones refused"`
+	Files     Percent       `yaml:"files" default:"90%" min:"10%" max:"99%" doc:"share of the file descriptors from which idle connections are closed"`
 }
 
 // Screen is how requests are checked for attacks: cheap own checks first, then the OWASP Core Rule Set.
