@@ -29,8 +29,25 @@ var (
 	errNoPool   = errors.New("this node has no pool whose requests could be refused")
 )
 
-// shedsNot reports whether a pool has no shedder by its settings.
-func shedsNot(p *site.Pool) bool { return p != nil && p.Shed.Mode == site.ModeOff }
+// shedsNot reports whether no request of a pool meets a shedder: it is off, or only tcp and udp come there.
+func shedsNot(s *site.Site, pool string) bool {
+	if p := s.Pools[pool]; p != nil && p.Shed.Mode == site.ModeOff {
+		return true
+	}
+	led := false
+	for _, r := range s.Routes {
+		if r.Pool != pool && (r.Fallback == nil || r.Fallback.Pool != pool) {
+			continue
+		}
+		led = true
+		for name, l := range s.Listeners {
+			if l.Protocol == site.ProtocolHTTP && (len(r.Listeners) == 0 || slices.Contains(r.Listeners, name)) {
+				return false
+			}
+		}
+	}
+	return led
+}
 
 // Shed refuses requests of class low, or of standard and low, of a pool until a moment; of all pools that have a shedder when pool is "". A zero until
 // brings them back.
@@ -41,14 +58,14 @@ func (n *Node) Shed(pool, class string, until time.Time) error {
 	pools := []string{pool}
 	switch {
 	case pool == "":
-		pools = slices.DeleteFunc(slices.Sorted(maps.Keys(n.pools)), func(name string) bool { return shedsNot(n.site.Pools[name]) && !until.IsZero() })
+		pools = slices.DeleteFunc(slices.Sorted(maps.Keys(n.pools)), func(name string) bool { return shedsNot(n.site, name) && !until.IsZero() })
 		if len(pools) == 0 {
 			return errNoPool
 		}
 	case n.pools[pool] == nil:
 		return fmt.Errorf("there is no pool %q", pool)
-	case shedsNot(n.site.Pools[pool]) && !until.IsZero():
-		return fmt.Errorf("pool %s has shed: {mode: off}: it has no shedder that could refuse", pool)
+	case shedsNot(n.site, pool) && !until.IsZero():
+		return fmt.Errorf("pool %s has shed: {mode: off}, or only tcp and udp come there: it has no shedder that could refuse", pool)
 	}
 	for _, name := range pools {
 		if until.IsZero() && c == exchange.Low && n.switches.until(name, exchange.Standard).After(time.Now()) {
@@ -135,9 +152,9 @@ func (s *switches) over(now time.Time, pools func(string) bool) (ended []switchK
 // byHand are the classes of a pool that are refused by hand, and until when: none while its settings leave it without a shedder.
 func (n *Node) byHand(pool string, now time.Time) map[string]time.Time {
 	n.mu.Lock()
-	p := n.site.Pools[pool]
+	s := n.site
 	n.mu.Unlock()
-	if shedsNot(p) {
+	if shedsNot(s, pool) {
 		return nil
 	}
 	return n.switches.of(pool, now)

@@ -119,6 +119,7 @@ func TestShedByHandOutlivesShedders(t *testing.T) {
 func TestShedByHandLeavesOutPools(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, testSite("web", "a=old", "b=old"))
+		w.site.Listeners["raw"] = &site.Listener{Name: "raw", Protocol: "tcp"}
 		out := func() (words string) {
 			for _, p := range w.viewOverload(w.site, time.Now()).Pools {
 				for class := range p.ByHand {
@@ -134,11 +135,17 @@ func TestShedByHandLeavesOutPools(t *testing.T) {
 			out  string
 		}{
 			{"off", "", false, nil, "b low "},
+			{"tcp", "off", false, errNoPool, ""},
+			{"tcp", "", false, nil, "b low "},
 			{"off", "off", false, errNoPool, ""},
 			{"off", "off", true, nil, ""},
 			{"", "", true, nil, ""},
 		} {
 			w.site.Pools["a"].Shed.Mode, w.site.Pools["b"].Shed.Mode = c.a, c.b
+			w.site.Routes[0].Listeners = nil
+			if c.a == "tcp" {
+				w.site.Routes[0].Listeners = []string{"raw"}
+			}
 			until := time.Now().Add(time.Minute)
 			if c.off {
 				until = time.Time{}
