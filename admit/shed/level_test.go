@@ -70,22 +70,28 @@ func TestCalmIsALevel(t *testing.T) {
 	}
 }
 
+// answered is what was answered at a limit, all of it used.
+func answered(limit, rate, answers float64) gauge {
+	return gauge{answers, answers / rate, answers / rate * limit}
+}
+
+// trying is a search with a limit of twenty that knows that once so many a second were answered with so many inside.
+func trying(places, once float64) *Knee {
+	k := NewKnee(1)
+	k.at, k.service, k.known, k.workers, k.limit = time.Hour, 0.2, true, 10, 20
+	k.moments, k.low = [3]float64{1000, 200, 40}, alike(100, 0.2)
+	k.levels[rung(places)] = level{answered(places, once, 900), k.at}
+	return k
+}
+
+// concludes is a conclusion from so many answers at the limit of k.
+func concludes(k *Knee, rate, answers float64) {
+	k.now, k.nextDip, k.verified = answered(k.limit, rate, answers), time.Duration(math.MaxInt64), true
+	k.conclude(k.at, Flow{Endpoints: 1})
+}
+
 // TestTrial: twenty are inside and fifty a second are answered. Once it was more, with more inside.
 func TestTrial(t *testing.T) {
-	part := func(limit, rate, answers float64) gauge {
-		return gauge{answers, answers / rate, answers / rate * limit}
-	}
-	prepare := func(places, once float64) *Knee {
-		k := NewKnee(1)
-		k.at, k.service, k.known, k.workers, k.limit = time.Hour, 0.2, true, 10, 20
-		k.moments, k.low = [3]float64{1000, 200, 40}, alike(100, 0.2)
-		k.levels[rung(places)] = level{part(places, once, 900), k.at}
-		return k
-	}
-	conclude := func(k *Knee, rate, answers float64) {
-		k.now, k.nextDip, k.verified = part(k.limit, rate, answers), time.Duration(math.MaxInt64), true
-		k.conclude(k.at, Flow{Endpoints: 1})
-	}
 	for _, c := range []struct {
 		name         string
 		places, once float64 // answers per second with so many
@@ -100,57 +106,59 @@ func TestTrial(t *testing.T) {
 		{"a third more, with twice as many inside", 40, 65, 600, nil, 0},
 		{"a few more, with a few more inside", 27, 59.5, 600, nil, 0},
 		{"twice as many, and one was in vain just now", 40, 100, 600, func(k *Knee) { k.trial.next = k.at + 1 }, 0},
+		{"twice as many, and one was in vain at a limit of 34", 40, 100, 600, func(k *Knee) { k.trial.next, k.trial.vain = k.at+1, 34 }, 40},
+		{"twice as many, and one was in vain at a limit of 33", 40, 100, 600, func(k *Knee) { k.trial.next, k.trial.vain = k.at+1, 33 }, 0},
 		{"twice as many, but clients leave", 40, 100, 600, func(k *Knee) { k.ceilingEnd = 5 }, 0},
-		{"eight times as many, of few answers", 40, 400, 600, func(k *Knee) { k.levels[rung(40)].gauge = part(40, 400, 300) }, 0},
+		{"eight times as many, of few answers", 40, 400, 600, func(k *Knee) { k.levels[rung(40)].gauge = answered(40, 400, 300) }, 0},
 		{"eight times as many, an hour ago", 40, 400, 600, func(k *Knee) { k.levels[rung(40)].last = 0 }, 0},
 		{"eight times as many, and the limit has hardly been used yet", 40, 400, 19, nil, 0},
 		{"twice as many, by chance", 40, 100, 30, func(k *Knee) { k.moments[2] *= 8 }, 0},
-		{"twice as many in calm times", 80, 50, 600, func(k *Knee) { k.rest = level{part(70, 100, 900), k.at} }, 40},
-		{"twice as many in calm times, before a surprise", 80, 50, 600, func(k *Knee) { k.rest = level{part(70, 100, 900), k.at}; k.note(gauge{}, true) }, 40},
-		{"twice as many in calm times, with fewer inside", 80, 50, 600, func(k *Knee) { k.rest = level{part(5, 100, 900), k.at} }, 0},
-		{"twice as many in calm times, with not quite three times as many inside", 80, 50, 600, func(k *Knee) { k.rest = level{part(59, 100, 900), k.at} }, 0},
-		{"twice as many in calm times, of few answers", 80, 50, 600, func(k *Knee) { k.rest = level{part(70, 100, 500), k.at} }, 0},
-		{"twice as many in calm times, an hour ago", 80, 50, 600, func(k *Knee) { k.rest = level{part(70, 100, 900), 0} }, 0},
+		{"twice as many in calm times", 80, 50, 600, func(k *Knee) { k.rest = level{answered(70, 100, 900), k.at} }, 40},
+		{"twice as many in calm times, before a surprise", 80, 50, 600, func(k *Knee) { k.rest = level{answered(70, 100, 900), k.at}; k.note(gauge{}, true) }, 40},
+		{"twice as many in calm times, with fewer inside", 80, 50, 600, func(k *Knee) { k.rest = level{answered(5, 100, 900), k.at} }, 0},
+		{"twice as many in calm times, with not quite three times as many inside", 80, 50, 600, func(k *Knee) { k.rest = level{answered(59, 100, 900), k.at} }, 0},
+		{"twice as many in calm times, of few answers", 80, 50, 600, func(k *Knee) { k.rest = level{answered(70, 100, 500), k.at} }, 0},
+		{"twice as many in calm times, an hour ago", 80, 50, 600, func(k *Knee) { k.rest = level{answered(70, 100, 900), 0} }, 0},
 		{"twice as many in calm times, and an endpoint went since then", 80, 50, 600, func(k *Knee) {
-			k.rest = level{part(70, 100, 900), k.at}
+			k.rest = level{answered(70, 100, 900), k.at}
 			k.endpoints = 2
 			k.scale(1)
 			k.limit, k.moments, k.low = 20, [3]float64{1000, 200, 40}, alike(100, 0.2)
 		}, 0},
 	} {
-		k := prepare(c.places, c.once)
+		k := trying(c.places, c.once)
 		if c.setup != nil {
 			c.setup(k)
 		}
-		if conclude(k, 50, c.answers); (k.trial.limit > 0) != (c.limit > 0) || c.limit > 0 && k.limit != c.limit || k.limit < 10 {
+		if concludes(k, 50, c.answers); (k.trial.limit > 0) != (c.limit > 0) || c.limit > 0 && k.limit != c.limit || k.limit < 10 {
 			t.Errorf("%s: the limit is %v, want %v; the trial's %v", c.name, k.limit, c.limit, k.trial.limit)
 		}
 	}
 
-	k := prepare(40, 100)
-	k.now = part(20, 50, 600)
+	k := trying(40, 100)
+	k.now = answered(20, 50, 600)
 	if k.conclude(k.at, Flow{Endpoints: 1, Busy: 1}); k.trial.limit > 0 {
 		t.Error("a higher limit is tried though endpoints say that they have enough to do")
 	}
 
-	k = prepare(40, 100)
-	conclude(k, 50, 600)
-	if conclude(k, 100, 600); k.limit <= 40 || math.Abs(k.service-0.4) > 1e-9 || k.trial.limit != 0 {
+	k = trying(40, 100)
+	concludes(k, 50, 600)
+	if concludes(k, 100, 600); k.limit <= 40 || math.Abs(k.service-0.4) > 1e-9 || k.trial.limit != 0 {
 		t.Errorf("more is answered: the limit is %v with an S of %v, want more than 40 and 0.4", k.limit, k.service)
 	}
 
-	k = prepare(40, 100)
-	conclude(k, 50, 600)
+	k = trying(40, 100)
+	concludes(k, 50, 600)
 	k.at += time.Second
-	if conclude(k, 45, 600); k.limit != 20 || k.low.mean() != 0.2 || k.high.rate() != 50 || k.levels[rung(40)].count != 0 || k.trial.next != k.at+40*time.Second {
+	if concludes(k, 45, 600); k.limit != 20 || k.low.mean() != 0.2 || k.high.rate() != 50 || k.levels[rung(40)].count != 0 || k.trial.next != k.at+40*time.Second {
 		t.Errorf("no more is answered: the limit is %v, S %v, %v a second; %v answers are known of forty, and the next trial is %v later; want 20, 0.2, 50, 0 and 40s",
 			k.limit, k.low.mean(), k.high.rate(), k.levels[rung(40)].count, k.trial.next-k.at)
 	}
 
-	k = prepare(40, 200)
+	k = trying(40, 200)
 	k.moments[2] *= 5 // doubt is 5: what 60 answers show is less than two and a half standard deviations
-	conclude(k, 50, 600)
-	if conclude(k, 80, 60); k.low.mean() != 0.4 {
+	concludes(k, 50, 600)
+	if concludes(k, 80, 60); k.low.mean() != 0.4 {
 		t.Errorf("six tenths more are answered with twice as many, by 60 answers: S is %v, want 0.4", k.low.mean())
 	}
 
@@ -161,12 +169,36 @@ func TestTrial(t *testing.T) {
 		"calm":             func(k *Knee) { k.calm(&Window{Total: 1, Seconds: 0.2}, Flow{InFlight: 1, Endpoints: 1}) },
 		"an endpoint more": func(k *Knee) { k.scale(2) },
 	} {
-		k := prepare(40, 100)
-		if conclude(k, 50, 600); k.trial.limit == 0 {
+		k := trying(40, 100)
+		if concludes(k, 50, 600); k.trial.limit == 0 {
 			t.Fatal("no trial")
 		}
 		if happens(k); k.trial.limit != 0 {
 			t.Errorf("%s, and the trial goes on", name)
 		}
+	}
+}
+
+// TestTrialUndecided: a quarter more is answered with twice as many inside, where half as many again would tell. More answers may, and if they do not it was in vain.
+func TestTrialUndecided(t *testing.T) {
+	k := trying(40, 100)
+	concludes(k, 50, 600)
+	if concludes(k, 62, 60); k.limit != 40 || k.trial.limit != 20 { // a quarter more, where half as many again would tell
+		t.Fatalf("undecided: the limit is %v, and the trial's %v", k.limit, k.trial.limit)
+	}
+	if concludes(k, 85, 120); k.low.mean() != 0.4 {
+		t.Errorf("decided by more answers: S is %v, want 0.4", k.low.mean())
+	}
+
+	k = trying(40, 100)
+	concludes(k, 50, 600)
+	for range trialTurns {
+		if k.trial.limit != 20 {
+			t.Fatalf("undecided: the trial's limit is %v", k.trial.limit)
+		}
+		concludes(k, 62, 60)
+	}
+	if k.trial.limit != 0 || k.limit != 20 || k.trial.vain != 20 {
+		t.Errorf("never decided: the limit is %v, the trial's %v, in vain at %v", k.limit, k.trial.limit, k.trial.vain)
 	}
 }
