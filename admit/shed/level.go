@@ -20,6 +20,10 @@ const (
 	trialMost     = 2.0         // times the limit
 	trialEvery    = 40.0        // times as long as one took, when it was in vain…
 	trialFell     = 0.6         // …unless the limit has fallen to this part since
+	blindFell     = 0.5         // of what was answered in calm times: with less than that a higher limit is tried though nothing tells of one…
+	blindBelow    = 1.4         // …below so many times the doubt, where a dip has too few answers…
+	blindKnown    = 32.0        // …and many are known here, in units of the doubt…
+	blindSure     = 2.0         // …and so many standard deviations then are proof
 )
 
 // level is what was answered at limits of about the same height.
@@ -79,6 +83,7 @@ type trial struct {
 	limit  float64 // of before; 0: there is none
 	before gauge   // what was answered at it
 	turns  int     // conclusions that have not decided
+	blind  bool    // nothing tells that more was answered at it
 	began  time.Duration
 	next   time.Duration // no other before this…
 	vain   float64       // …while the limit is about this one, at which it was in vain
@@ -94,14 +99,26 @@ func (k *Knee) tries(surprise bool, f Flow) bool {
 	case t.limit > 0:
 		return k.tried()
 	case (k.at >= t.next || k.limit <= trialFell*t.vain) && k.ceilingEnd == 0 && !f.full() && k.here.count >= k.limit:
-		if to := k.higher(); to > 0 {
-			t.limit, t.before, t.began, t.turns = k.limit, k.here, k.at, 0
+		to := k.higher()
+		blind := to == 0 && k.blind(f)
+		if blind {
+			to = trialMost * k.limit
+		}
+		if to > 0 {
+			t.limit, t.before, t.began, t.turns, t.blind = k.limit, k.here, k.at, 0, blind
 			k.high, k.recent = gauge{}, gauge{}
 			k.set(min(to, trialMost*k.limit))
 			return true
 		}
 	}
 	return false
+}
+
+// blind reports whether a higher limit is to be tried though nothing tells that more was answered at one. Work became three times as slow before six places: the limit fell to two, a dip to one was nine
+// answers in nine minutes, which showed nothing, and for half an hour, in which there were fifteen places at last, two were used.
+func (k *Knee) blind(f Flow) bool {
+	d := k.doubt()
+	return f.Waiting > 0 && k.known && k.limit < blindBelow*d && k.here.count >= blindKnown*d && k.here.rate() < blindFell*k.rest.rate()
 }
 
 // higher is a limit at which more was answered than at this one, by more than chance, or so many inside in calm times; 0: none is known. What calm times showed outlasts surprises: after a stall
@@ -134,7 +151,11 @@ func (k *Knee) gains(few, more gauge, unsure float64) (is, may bool) {
 // tried ends a trial. When more is answered indeed then nobody had waited at the limit of before, and S is what all took there; else what is known of higher limits is of another time.
 func (k *Knee) tried() bool {
 	t := &k.trial
-	is, may := k.gains(t.before, k.here, trialSure*math.Sqrt(k.doubt()))
+	sure := trialSure
+	if t.blind {
+		sure = blindSure
+	}
+	is, may := k.gains(t.before, k.here, sure*math.Sqrt(k.doubt()))
 	if t.turns++; may && !is && t.turns < trialTurns {
 		return true
 	}

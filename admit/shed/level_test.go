@@ -179,6 +179,40 @@ func TestTrial(t *testing.T) {
 	}
 }
 
+// TestTrialBlind: less than half of what was answered in calm times is, by so few at once that dips tell nothing.
+func TestTrialBlind(t *testing.T) {
+	for _, c := range []struct {
+		name                  string
+		calm, answers, spread float64 // answers per second in calm times, since the limit is four, and how many times they scatter
+		waiting               int
+		tried                 bool
+	}{
+		{"less than half", 21, 200, 5, 3, true},
+		{"half", 20, 200, 5, 3, false},
+		{"nobody waits", 21, 200, 5, 0, false},
+		{"it is not well known yet", 21, 120, 5, 3, false},
+		{"work does not scatter, and dips tell", 21, 200, 2, 3, false},
+		{"no calm times", 0, 200, 5, 3, false},
+	} {
+		k := trying(80, 1)
+		k.limit, k.moments[2] = 4, k.moments[2]*c.spread
+		if c.calm > 0 {
+			k.rest = level{answered(3, c.calm, 900), 0}
+		}
+		k.now, k.nextDip, k.verified = answered(4, 10, c.answers), time.Duration(math.MaxInt64), true
+		k.conclude(k.at, Flow{Waiting: c.waiting, Endpoints: 1})
+		if tried := k.trial.limit == 4 && k.limit == 8; tried != c.tried {
+			t.Errorf("%s: the limit is %v, the trial's %v", c.name, k.limit, k.trial.limit)
+		}
+		if !c.tried {
+			continue
+		}
+		if concludes(k, 15, 60); k.trial.limit != 4 { // by 60 answers that scatter so far this is no proof, and without calm times it would be none either
+			t.Errorf("half as many again by few answers: the trial's limit is %v", k.trial.limit)
+		}
+	}
+}
+
 // TestTrialUndecided: a quarter more is answered with twice as many inside, where half as many again would tell. More answers may, and if they do not it was in vain.
 func TestTrialUndecided(t *testing.T) {
 	k := trying(40, 100)
