@@ -176,7 +176,8 @@ func (w *work) renew(fields []wire.Field, now time.Time) {
 	o.schedule(&s, w.p, w.asked, now)
 	o.weigh()
 	w.got, w.result = gotValid, o
-	if s.control.NoStore || s.control.Private {
+	// A 304 is an answer to this client too: what it sets for him, or says to one with Authorization, is not for others.
+	if s.control.NoStore || !storable(&w.a, o.status, &s, w.p) {
 		w.c.drop(w.old)
 		return
 	}
