@@ -253,7 +253,7 @@ func (s *stand) do(line string) []string {
 	return nil
 }
 
-// ask sends a request: METHOD /path [over https] [elsewhere].
+// ask sends a request: METHOD /path [https] [elsewhere] [host=Shop.Example:80].
 func (s *stand) ask(word, fields []string) []string {
 	s.out, s.asked = nil, nil
 	r := &wire.Request{Method: []byte(word[0]), Target: []byte(word[1]), Host: []byte("shop.example"), Fields: s.fields(fields), Minor: 1, ContentLength: -1}
@@ -268,6 +268,9 @@ func (s *stand) ask(word, fields []string) []string {
 			x.Customer = []byte("acme")
 		case "degraded":
 			x.Degrade = []byte("recommendations")
+		}
+		if spelling, is := strings.CutPrefix(w, "host="); is {
+			r.Host = []byte(spelling)
 		}
 	}
 	before := r.Fields

@@ -94,7 +94,10 @@ func (w *work) key(x *exchange.Exchange) bool {
 	k = append(append(k, scheme...), "://"...)
 	k = append(k, x.Host...)
 	if at := bytes.LastIndexByte(host, ':'); at >= 0 && bytes.IndexByte(host[at:], ']') < 0 {
-		k = append(k, host[at:]...)
+		k, host = append(k, host[at:]...), host[:at]
+	}
+	if !bytes.Equal(host, x.Host) { // endpoints are told it as the client writes it, and some know no SHOP.example, or repeat it in links
+		e = append(append(e, 1), host...)
 	}
 	k = append(k, x.Request.Target...)
 	w.q.key, w.q.extra = k, e
