@@ -41,7 +41,7 @@ type word struct {
 type wordKind uint8
 
 const (
-	wordStored  wordKind = iota // there is an answer in the store
+	wordStored  wordKind = iota // look again: there is an answer in the store, or what came is from before a change
 	wordLead                    // ask yourself: the leader failed, and you are next
 	wordAlone                   // the answer cannot be shared: ask for yourself
 	wordRefused                 // the leader was refused, and you would be too

@@ -37,6 +37,7 @@ type Object struct {
 	strict          bool          // the client's word does not make it usable while stale (must-revalidate, proxy-revalidate, s-maxage)
 	plain           bool          // kept without the endpoint's word: for requests that are not personal only
 
+	era      uint64 // in which it was asked for; 0: it is stored in any
 	volatile bool   // not for files
 	print    uint64 // of the rules that it was kept by; 0: not for files either
 	file     string // of the index of files: the name

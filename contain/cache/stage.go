@@ -50,7 +50,8 @@ func (s *Stage) Serve(x *exchange.Exchange, next *exchange.Next) *exchange.Refus
 	w.a.personal = w.a.personal || x.Customer != nil || x.User != nil // whatever field names them
 	if w.a.method == methodUnsafe {
 		p.tally.count(x, Bypass)
-		return w.change(x, next)
+		w.fwd = "method"
+		return w.pass(x, next)
 	}
 	w.a.apart = w.a.apart || w.a.control.NoStore || w.a.method == methodSafe || !w.key(x)
 	if w.a.apart {
@@ -69,7 +70,7 @@ func (s *Stage) change(x *exchange.Exchange, next *exchange.Next) *exchange.Refu
 	w := s.c.work(nil)
 	defer w.done()
 	w.a.method = methodUnsafe
-	return w.change(x, next)
+	return w.pass(x, next)
 }
 
 // key makes what the request is stored under. false: too long.
@@ -268,7 +269,7 @@ var (
 
 // carry carries x on with w as its tap. What the exchange had is put back even when a stage panics.
 func (w *work) carry(x *exchange.Exchange, next *exchange.Next) *exchange.Refusal {
-	w.asked = w.c.deps.Now()
+	w.asked, w.era = w.c.deps.Now(), w.c.store.era(w.q.hash)
 	outer := x.Tap
 	x.Tap = w
 	defer func() {
@@ -330,24 +331,22 @@ var (
 	refuseFailed = &exchange.Refusal{Stage: "cache", Reason: "endpoint_failed", Status: 502, Detail: "The service answered with an error."}
 )
 
-// change carries on a request that changes something, and forgets what is stored of what it changed (RFC 9111 §4.4).
-func (w *work) change(x *exchange.Exchange, next *exchange.Next) *exchange.Refusal {
-	w.fwd = "method"
-	r := w.pass(x, next)
-	if s := x.Outcome.Status; r != nil || s < 200 || s > 399 || w.c.store.entries.Load() == 0 && w.c.disk == nil {
-		return r
-	}
-	w.a.apart = false
+// changed forgets what is stored of what a request changed, as its answer begins (RFC 9111 §4.4): a client that has the answer, or its head, finds
+// nothing from before it.
+func (w *work) changed(x *exchange.Exchange, fields []wire.Field) {
+	asked := w.q.fields
 	if w.key(x) {
 		w.c.forget(w.q.key)
 	}
 	target := bytes.TrimSuffix(w.q.key, x.Request.Target)
-	for _, place := range w.places {
-		if k := sameHost(place, target); k != nil {
-			w.c.forget(k)
+	for i := range fields {
+		if f := &fields[i]; f.ID == wire.Location || wire.EqualFold(f.Name, "content-location") {
+			if k := sameHost(f.Value, target); k != nil {
+				w.c.forget(k)
+			}
 		}
 	}
-	return nil
+	w.q.fields = asked
 }
 
 // sameHost is the key of a place that an answer names, when it is of the same scheme and host as origin, as it must be (§4.4).

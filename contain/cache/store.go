@@ -17,6 +17,7 @@ const (
 	usesMost    = 3
 	ghostLeast  = 1 << 10 // hashes of what was evicted early that are remembered…
 	ghostMost   = 1 << 16
+	tableEras   = 1 << 8 // of each table: 64 KiB in all
 )
 
 // store keeps objects within a bound of bytes. Looking up takes the read lock of one table and moves nothing. Storing takes one lock for all, for
@@ -37,11 +38,15 @@ type store struct {
 
 	bytes, entries    atomic.Int64
 	evicted, admitted atomic.Uint64
+
+	purges atomic.Uint32
 }
 
+// table is a part of what is stored. An era of it ends when something of a key is forgotten; keys with the same hash modulo tables and eras share it.
 type table struct {
 	mu    sync.RWMutex
 	byKey map[string]*Object
+	eras  [tableEras]atomic.Uint32
 }
 
 func newStore(most int64) *store {
@@ -56,6 +61,16 @@ func newStore(most int64) *store {
 func (s *store) hash(key []byte) uint64 { return maphash.Bytes(s.seed, key) }
 
 func (s *store) table(hash uint64) *table { return &s.tables[hash%tableShards] }
+
+// era is another one after whatever is stored under a key with that hash was forgotten, and never 0. Who asks an endpoint notes it before: an answer of an
+// era that is over may tell of what was before the change, and is not stored.
+func (s *store) era(hash uint64) uint64 {
+	return 1<<63 | uint64(s.purges.Load())<<32 | uint64(s.eraOf(hash).Load())
+}
+
+func (s *store) eraOf(hash uint64) *atomic.Uint32 {
+	return &s.table(hash).eras[hash/tableShards%tableEras]
+}
 
 // query is what is looked for.
 type query struct {
@@ -74,10 +89,11 @@ type found struct {
 	flight uint64
 }
 
-// find looks for the newest answer that fits. flight is the same for requests that the same answer will fit, as far as is known.
+// find looks for the newest answer that fits. flight is the same for requests that the same answer will fit, as far as is known: who comes after a change
+// does not wait for what was asked before it.
 func (s *store) find(q *query) (f found) {
 	t := s.table(q.hash)
-	f.flight = q.hash ^ maphash.Bytes(s.seed, q.extra)*31
+	f.flight = q.hash ^ maphash.Bytes(s.seed, q.extra)*31 ^ s.era(q.hash)*0x9e3779b97f4a7c15
 	if q.personal {
 		f.flight++
 	}
@@ -151,7 +167,7 @@ func (s *store) add(o *Object, now time.Time) bool {
 	return s.place(o, now)
 }
 
-// put stores o instead of what is like it. It reports false when o is too large to be kept beside others.
+// put stores o instead of what is like it. It reports false when o is too large to be kept beside others, or its era is over.
 func (s *store) put(o *Object, now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -166,6 +182,10 @@ func (s *store) place(o *Object, now time.Time) bool {
 	o.hash = maphash.String(s.seed, o.key)
 	t := s.table(o.hash)
 	t.mu.Lock()
+	if o.era != 0 && o.era != s.era(o.hash) { // with the lock: forget ends the era first, and looks what is there then
+		t.mu.Unlock()
+		return false
+	}
 	kept, n := &o.next, 0
 	warm := false
 	for p := t.byKey[o.key]; p != nil; p = p.next {
@@ -292,7 +312,9 @@ func (s *store) drop(o *Object) {
 
 // forget takes out all answers of one key.
 func (s *store) forget(key []byte) (n int) {
-	t := s.table(s.hash(key))
+	hash := s.hash(key)
+	t := s.table(hash)
+	s.eraOf(hash).Add(1)
 	t.mu.RLock()
 	known := t.byKey[string(key)] != nil
 	t.mu.RUnlock()
@@ -317,6 +339,7 @@ func (s *store) forget(key []byte) (n int) {
 func (s *store) purge(route, prefix string) (n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.purges.Add(1)
 	for _, l := range [...]*list{&s.small, &s.main} {
 		for o := l.head; o != nil; {
 			older := o.back

@@ -25,6 +25,7 @@ type work struct {
 	sent   []wire.Field // the request's fields as the endpoint is asked with
 	old    *Object      // that the endpoint may say still holds; nil: none
 	asked  time.Time
+	era    uint64 // of the store, as it was asked
 	fwd    string // why an endpoint is asked, in a word of RFC 9211
 	behind bool   // no client waits: everything is taken
 
@@ -35,9 +36,8 @@ type work struct {
 	drained int
 	result  *Object // to answer with, when got says so
 
-	out    []wire.Field // of an answer from memory
-	text   []byte       // of Age and Cache-Status
-	places [2][]byte    // Location and Content-Location of an answer to a change
+	out  []wire.Field // of an answer from memory
+	text []byte       // of Age and Cache-Status
 }
 
 // got is what a tap took.
@@ -85,14 +85,8 @@ func (w *work) tell(said word) (told int) {
 func (w *work) Head(x *exchange.Exchange, status int, fields []wire.Field, length int64) (exchange.Taking, []wire.Field) {
 	now := w.c.deps.Now()
 	if w.a.method == methodUnsafe {
-		w.places[0], w.places[1] = nil, nil
-		for i := range fields {
-			switch f := &fields[i]; {
-			case f.ID == wire.Location:
-				w.places[0] = append([]byte(nil), f.Value...)
-			case wire.EqualFold(f.Name, "content-location"):
-				w.places[1] = append([]byte(nil), f.Value...)
-			}
+		if status >= 200 && status <= 399 {
+			w.changed(x, fields)
 		}
 		if w.p == nil {
 			return exchange.TakeNothing, nil
@@ -117,7 +111,7 @@ func (w *work) Head(x *exchange.Exchange, status int, fields []wire.Field, lengt
 	}
 	o := build(status, fields, &s, now)
 	o.key, o.extra, o.vary = string(w.q.key), string(w.q.extra), vary(s.vary, w.q.fields)
-	o.print, o.volatile = w.p.Print, s.control.NoStore
+	o.era, o.print, o.volatile = w.era, w.p.Print, s.control.NoStore
 	o.schedule(&s, w.p, w.asked, now)
 	if !o.useful(now) || o.life <= 0 && !o.validator() && o.ifError <= 0 && o.ifOverloaded <= 0 && o.whileRevalidate <= 0 {
 		return w.unshared(status, now)
@@ -168,7 +162,7 @@ func (w *work) renew(fields []wire.Field, now time.Time) {
 	s := readAnswer(merged)
 	o := build(w.old.status, merged, &s, now)
 	o.key, o.extra, o.vary, o.body = w.old.key, w.old.extra, w.old.vary, w.old.body
-	o.print, o.volatile = w.p.Print, w.old.volatile
+	o.era, o.print, o.volatile = w.era, w.p.Print, w.old.volatile
 	s.age = 0 // merged holds no Age of old, but one of the 304 counts
 	if age, is := wire.FieldNamed(fields, "age"); is {
 		s.age, _ = seconds(age)
@@ -239,11 +233,14 @@ func (w *work) End(_ *exchange.Exchange, whole bool) {
 	w.body = nil
 	w.unclaim()
 	o.weigh()
-	if w.c.store.put(o, w.c.deps.Now()) {
+	switch {
+	case w.c.store.put(o, w.c.deps.Now()):
 		w.c.stored.Add(1)
 		w.c.disk.offer(o)
 		w.tell(word{kind: wordStored})
-	} else {
+	case o.era != w.c.store.era(w.q.hash):
+		w.tell(word{kind: wordStored})
+	default:
 		w.tell(word{kind: wordAlone})
 	}
 }
