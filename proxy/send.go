@@ -185,7 +185,7 @@ func (a *attempt) pass(s *scratch, length int64) *exchange.Refusal {
 			return a.clientLeft()
 		}
 	}
-	return a.answer()
+	return a.answer(length)
 }
 
 // longBody is the length from which an answer may take much longer than the endpoint's work on it: it passes what sockets buffer.
@@ -214,12 +214,12 @@ func retryAfter(v []byte, now time.Time) time.Duration {
 }
 
 // answer carries the body of the answer.
-func (a *attempt) answer() *exchange.Refusal {
+func (a *attempt) answer(length int64) *exchange.Refusal {
 	out, dated := &a.x.Outcome, !a.x.Deadline.IsZero()
 	awaited := true // it is the endpoint that is waited for, since before the deadline
 	for {
-		p, more, err := a.b.body()
-		if dated && len(p) > 0 && out.BytesOut > 0 && a.late() { // a body that always moves waits for nothing that would notice
+		p, more, err := a.next(length)
+		if dated && err == nil && len(p) > 0 && out.BytesOut > 0 && a.late() { // a body that always moves waits for nothing that would notice
 			p, err = nil, os.ErrDeadlineExceeded
 		}
 		if len(p) > 0 {
@@ -227,9 +227,6 @@ func (a *attempt) answer() *exchange.Refusal {
 				return a.clientLeft()
 			}
 			out.BytesOut += int64(len(p))
-			if a.tap != nil && !a.tap.Body(a.x, p) {
-				a.untap(false)
-			}
 			awaited = !dated || !more && !a.late()
 		}
 		if err == io.EOF {

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"errors"
 	"io"
 
@@ -18,6 +19,34 @@ func (a *attempt) tapped(s *scratch, length int64) (all bool) {
 		a.tap = a.x.Tap
 	}
 	return taking == exchange.TakeAll
+}
+
+// next is the next part of the body of an answer of that length, which its tap has got. Others may wait for what is copied, and must not have to wait for a
+// client that reads slowly, or lets no byte through: so all that is at hand is one part, and so is a short body.
+func (a *attempt) next(length int64) (p []byte, more bool, err error) {
+	p, more, err = a.taste()
+	short := length >= 0 && length <= longBody
+	for held := false; err == nil && a.tap != nil && len(p) < longBody && (short || a.b.ready()); held = true {
+		if !held {
+			p = bytes.Clone(p)
+		}
+		var part []byte
+		part, more, err = a.taste()
+		p = append(p, part...)
+	}
+	if err == io.EOF {
+		a.untap(len(a.b.trailers()) == 0)
+	}
+	return p, more || err == io.EOF, err
+}
+
+// taste is the next part of the body as it comes from the endpoint.
+func (a *attempt) taste() (p []byte, more bool, err error) {
+	p, more, err = a.b.body()
+	if len(p) > 0 && a.tap != nil && !a.tap.Body(a.x, p) {
+		a.untap(false)
+	}
+	return p, more, err
 }
 
 // takeAll reads an answer that its tap keeps from the client.

@@ -4,9 +4,13 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
 
 	"github.com/even-keel/evenkeel/exchange"
 	"github.com/even-keel/evenkeel/site"
@@ -152,5 +156,54 @@ func TestAlone(t *testing.T) {
 	r.taking = exchange.TakeNothing
 	if send(x); !x.Outcome.Aborted {
 		t.Error("an answer that nobody takes was written somewhere")
+	}
+}
+
+// awaited is a recorder that says how the answer ended.
+type awaited struct {
+	recorder
+	done chan bool
+}
+
+func (r *awaited) End(_ *exchange.Exchange, whole bool) { r.done <- whole }
+
+// A client that lets no byte of a body through does not hold up those for whom the answer is copied, if it is short or comes in one piece.
+func TestCopiesDoNotWaitForTheClient(t *testing.T) {
+	const length = 60_000
+	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/chunked" {
+			http.NewResponseController(w).Flush()
+			io.WriteString(w, "hello")
+			return
+		}
+		w.Header().Set("Content-Length", strconv.Itoa(length))
+		if r.URL.Path == "/late" {
+			http.NewResponseController(w).Flush()
+		}
+		io.WriteString(w, strings.Repeat("x", length))
+	}))
+	defer service.Close()
+	for path, want := range map[string]int{"/": length, "/late": length, "/chunked": len("hello")} {
+		t.Run(path[1:], func(t *testing.T) {
+			p := newH2Proxy(t)
+			tap := &awaited{recorder: recorder{taking: exchange.TakeCopy, most: 1 << 20}, done: make(chan bool, 2)}
+			send := sendTo(t, p, h1Pool(), service.Listener.Addr().String(), nil)
+			r := dialRawH2(t, newH2RigOn(t, p, testLimits(), func(x *exchange.Exchange) *exchange.Refusal {
+				x.Tap = tap
+				defer func() { x.Tap = nil }()
+				return send(x)
+			}))
+			defer r.c.Close()
+			r.fr.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
+			r.headers(1, true, ":method: GET", ":scheme: http", ":path: "+path, ":authority: a")
+			select {
+			case whole := <-tap.done:
+				if !whole || tap.body.Len() != want {
+					t.Errorf("%d bytes were copied, all of it: %v", tap.body.Len(), whole)
+				}
+			case <-time.After(5 * time.Second):
+				t.Error("the copy waits for the client")
+			}
+		})
 	}
 }
