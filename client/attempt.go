@@ -111,6 +111,7 @@ func (c *call) attempt(ticket host.Ticket) ending {
 	e := <-ends
 	if e.failed() {
 		e.discard()
+		c.observe(&e, c.host.Reason(e.a), "")
 		return <-ends
 	}
 	other := stop2
@@ -121,6 +122,7 @@ func (c *call) attempt(ticket host.Ticket) ending {
 	go func() { // it ends as soon as the base sees the cancellation
 		loser := <-ends
 		loser.discard()
+		c.observe(&loser, c.host.Reason(loser.a), "")
 	}()
 	return e
 }
@@ -231,8 +233,13 @@ func (c *call) judge(e *ending) host.Verdict {
 	q.Gone = e.failed() && c.body.gone(settle)
 	a.Number = c.number
 	v := c.host.Judge(c.ctx, q, a, c.class)
-	c.t.o.Observe(Attempt{Host: c.host.Name, Number: c.number, Hedge: e.hedge, Status: e.a.Status, Err: e.err, Took: e.took, Reason: v.Reason, Trace: e.trace, Kept: v.Kept})
+	c.observe(e, v.Reason, v.Kept)
 	return v
+}
+
+// observe tells of an attempt that ended.
+func (c *call) observe(e *ending, reason retry.Reason, kept string) {
+	c.t.o.Observe(Attempt{Host: c.host.Name, Number: e.a.Number, Hedge: e.hedge, Status: e.a.Status, Err: e.err, Took: e.took, Reason: reason, Trace: e.trace, Kept: kept})
 }
 
 // finish hands the last attempt to whoever asked.

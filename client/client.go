@@ -53,8 +53,8 @@ type Options struct {
 	Trace func(ctx context.Context) (traceparent, tracestate string)
 	// Random gives numbers from [0, 1), from any goroutine. nil: math/rand/v2.
 	Random func() float64
-	// Observe is told of every attempt when it ended, and of requests that were not sent. It is called from the goroutine of the request and
-	// must not wait. nil: nobody is told.
+	// Observe is told of every attempt when it ended, and of requests that were not sent. It is called from the goroutine of the request, and from
+	// another one for an attempt that was cancelled as the one beside it (Hedge) had answered. It must not wait. nil: nobody is told.
 	Observe func(Attempt)
 }
 

@@ -130,22 +130,27 @@ func TestHedge(t *testing.T) {
 		want     string
 		attempts int
 		took     time.Duration
+		told     string // of attempts: number, h for a hedge, status
 	}{
-		"not needed":          {"GET", []string{"200 after=50ms"}, 0, "200", 1, 50 * time.Millisecond},
-		"the second wins":     {"GET", []string{"200 after=5s", "200 after=50ms"}, 0, "200", 2, 150 * time.Millisecond},
-		"the first wins":      {"GET", []string{"200 after=120ms", "200 after=5s"}, 0, "200", 2, 120 * time.Millisecond},
-		"the first fails":     {"GET", []string{"503 after=120ms", "200 after=200ms"}, 0, "200", 2, 300 * time.Millisecond},
-		"the second fails":    {"GET", []string{"200 after=400ms", "reset after=10ms"}, 0, "200", 2, 400 * time.Millisecond},
-		"both fail, a third":  {"GET", []string{"503 after=200ms", "503 after=200ms", "200"}, 0, "200", 3, 300 * time.Millisecond},
-		"fails before":        {"GET", []string{"503", "200"}, 0, "200", 2, 0},
-		"no budget":           {"GET", []string{"200 after=5s"}, -1, "200", 1, 5 * time.Second},
-		"not for what writes": {"PUT", []string{"200 after=5s"}, 0, "200", 1, 5 * time.Second},
+		"not needed":          {"GET", []string{"200 after=50ms"}, 0, "200", 1, 50 * time.Millisecond, "1:200"},
+		"the second wins":     {"GET", []string{"200 after=5s", "200 after=50ms"}, 0, "200", 2, 150 * time.Millisecond, "2h:200 1:0"},
+		"the first wins":      {"GET", []string{"200 after=120ms", "200 after=5s"}, 0, "200", 2, 120 * time.Millisecond, "1:200 2h:0"},
+		"the first fails":     {"GET", []string{"503 after=120ms", "200 after=200ms"}, 0, "200", 2, 300 * time.Millisecond, "1:503 2h:200"},
+		"the second fails":    {"GET", []string{"200 after=400ms", "reset after=10ms"}, 0, "200", 2, 400 * time.Millisecond, "2h:0 1:200"},
+		"both fail, a third":  {"GET", []string{"503 after=200ms", "503 after=200ms", "200"}, 0, "200", 3, 300 * time.Millisecond, "1:503 2h:503 3:200"},
+		"fails before":        {"GET", []string{"503", "200"}, 0, "200", 2, 0, "1:503 2:200"},
+		"no budget":           {"GET", []string{"200 after=5s"}, -1, "200", 1, 5 * time.Second, "1:200"},
+		"not for what writes": {"PUT", []string{"200 after=5s"}, 0, "200", 1, 5 * time.Second, "1:200"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { // and it fails when a goroutine stays
 				p := &play{t: t, script: c.script}
-				tr := New(Options{Base: p, Hedge: 100 * time.Millisecond, Random: func() float64 { return 0 }, Share: c.share})
+				seen := make(chan Attempt, 100)
+				tr := New(Options{Base: p, Hedge: 100 * time.Millisecond, Random: func() float64 { return 0 }, Share: c.share, Observe: func(a Attempt) { seen <- a }})
 				saved(tr)
+				for len(seen) > 0 {
+					<-seen
+				}
 				began := time.Now()
 				have := status(tr, request(t.Context(), c.method, nil))
 				if took := time.Since(began); have != c.want || p.attempts() != c.attempts || took != c.took {
@@ -154,6 +159,14 @@ func TestHedge(t *testing.T) {
 				synctest.Wait()
 				if n := p.open.Load(); n != 0 {
 					t.Errorf("%d bodies are not closed", n)
+				}
+				told := ""
+				for range len(seen) {
+					a := <-seen
+					told += fmt.Sprint(a.Number, map[bool]string{true: "h"}[a.Hedge], ":", a.Status, " ")
+				}
+				if told = strings.TrimSpace(told); told != c.told {
+					t.Errorf("told of %q, want %q", told, c.told)
 				}
 			})
 		})

@@ -292,9 +292,14 @@ func (k *call) judge(ctx context.Context, e ending) host.Verdict {
 	a := e.a
 	a.Number = k.number
 	v := k.host.Judge(ctx, k.q, a, k.class)
-	k.c.o.Observe(client.Attempt{Host: k.host.Name, Number: k.number, Hedge: e.hedge, Status: int(status.Code(e.err)), Err: e.err, Took: e.took, Reason: v.Reason,
-		Trace: e.trace, Kept: v.Kept})
+	k.observe(e, v.Reason, v.Kept)
 	return v
+}
+
+// observe tells of an attempt that ended.
+func (k *call) observe(e ending, reason retry.Reason, kept string) {
+	k.c.o.Observe(client.Attempt{Host: k.host.Name, Number: e.a.Number, Hedge: e.hedge, Status: int(status.Code(e.err)), Err: e.err, Took: e.took, Reason: reason,
+		Trace: e.trace, Kept: kept})
 }
 
 // wait waits before a repeat.

@@ -327,8 +327,8 @@ func TestHedge(t *testing.T) {
 		"no budget":            {script: []string{"late", "ok"}, safe: true, share: -1, want: codes.Unavailable, calls: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			last := client.Attempt{}
-			s, calls, made := serve(t, Options{Hedge: 20 * time.Millisecond, Share: c.share, Observe: func(a client.Attempt) { last = a },
+			last, told := client.Attempt{}, map[int]bool{}
+			s, calls, made := serve(t, Options{Hedge: 20 * time.Millisecond, Share: c.share, Observe: func(a client.Attempt) { last, told[a.Number] = a, true },
 				Idempotent: func(method string) bool { return c.safe && strings.HasSuffix(method, "/UnaryCall") }}, c.script...)
 			s.attempts = true
 			if _, err := calls.EmptyCall(t.Context(), &grpc_testing.Empty{}); status.Code(err) != codes.Unimplemented { // so that it is connected
@@ -337,8 +337,8 @@ func TestHedge(t *testing.T) {
 			var head, trailer metadata.MD
 			var from peer.Peer
 			out, err := calls.UnaryCall(t.Context(), &grpc_testing.SimpleRequest{Payload: &grpc_testing.Payload{Body: []byte("order")}}, grpc.Header(&head), grpc.Trailer(&trailer), grpc.Peer(&from))
-			if n := made.Status()[0].Attempts - 1; status.Code(err) != c.want || n != c.calls || last.Hedge != c.hedge {
-				t.Errorf("%v after %d calls, the last was %+v", err, n, last)
+			if n := made.Status()[0].Attempts - 1; status.Code(err) != c.want || n != c.calls || last.Hedge != c.hedge || len(told) != int(n) {
+				t.Errorf("%v after %d calls, told of %v, the last was %+v", err, n, told, last)
 			}
 			if number := []string{strconv.Itoa(int(c.calls))}; err == nil && (out.Username != "order" || !slices.Equal(head.Get("x-attempt"), number) || !slices.Equal(trailer.Get("x-attempt"), number) || from.Addr == nil) {
 				t.Errorf("%v, head %v, trailer %v, from %v", out, head, trailer, from.Addr)

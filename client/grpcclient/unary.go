@@ -50,11 +50,13 @@ func (u *unary) attempt(ticket host.Ticket) ending {
 	}()
 	e := <-ends
 	if e.failed() {
+		u.observe(e, u.host.Reason(e.a), "")
 		e = <-ends
 	} else { // the other is called off. It ends before the call does, since it writes to what the caller gave
 		first.stop(errLost)
 		second.stop(errLost)
-		<-ends
+		lost := <-ends
+		u.observe(lost, u.host.Reason(lost.a), "")
 	}
 	if e.hedge && e.err == nil {
 		aside.give(u.out)

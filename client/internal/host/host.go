@@ -256,6 +256,11 @@ func (h *Host) Judge(ctx context.Context, q retry.Request, a retry.Attempt, clas
 	return v
 }
 
+// Reason is what failed in an attempt that nobody has to judge, as the one beside it goes on or has answered.
+func (h *Host) Reason(a retry.Attempt) retry.Reason {
+	return h.c.Rules.Judge(retry.Request{}, a).Reason
+}
+
 // silent says whether the host has asked for silence: what need not be sent is not.
 func (h *Host) silent(now time.Time, class int) bool {
 	if h.c.NoThrottle {
