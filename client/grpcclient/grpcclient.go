@@ -12,6 +12,7 @@ import (
 	"errors"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -146,6 +147,7 @@ type try struct {
 	began  time.Time
 	trace  string // its traceparent
 	seen   answer
+	given  atomic.Bool // the ticket was given back
 }
 
 // errLost is the cause of an attempt that ended because the one beside it answered.
@@ -267,8 +269,17 @@ func (k *call) ended(whole context.Context, t *try, err error) ending {
 	case code == codes.Unavailable, code == codes.DeadlineExceeded:
 		outcome, accepted = breaker.Failure, false
 	}
-	k.host.Done(t.ticket, now, breaker.Result{Outcome: outcome, Took: e.took, RetryAfter: e.a.RetryAfter}, accepted)
+	if given := t.given.Swap(true); !given || outcome != breaker.Ignored {
+		k.host.Done(t.ticket, now, breaker.Result{Outcome: outcome, Took: e.took, RetryAfter: e.a.RetryAfter}, accepted)
+	}
 	return e
+}
+
+// drop gives back the ticket of an attempt that has not ended. What becomes of it is told when it ends, if it says anything.
+func (k *call) drop(t *try) {
+	if !t.given.Swap(true) {
+		k.host.Drop(t.ticket, time.Now())
+	}
 }
 
 // final is the error of a call whose last attempt it is.

@@ -23,6 +23,7 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/even-keel/evenkeel/client"
+	"github.com/even-keel/evenkeel/contain/breaker"
 	"github.com/even-keel/evenkeel/contain/retry"
 )
 
@@ -298,6 +299,53 @@ func TestRefusedHere(t *testing.T) {
 		if RetryAfter(other) != 0 {
 			t.Errorf("%v asks for %v", other, RetryAfter(other))
 		}
+	}
+}
+
+// until does it again until it fails no more.
+func until(t *testing.T, do func() error) {
+	t.Helper()
+	err := do()
+	for end := time.Now().Add(10 * time.Second); err != nil && time.Now().Before(end); err = do() {
+		<-time.After(5 * time.Millisecond)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestQuietTrial: a stream that is the trial of a host, and says nothing, does not keep other calls from finding out that the host is well.
+func TestQuietTrial(t *testing.T) {
+	for name, leave := range map[string]bool{"quiet": false, "cancelled": true} {
+		t.Run(name, func(t *testing.T) {
+			s, calls, made := serve(t, Options{Rules: retry.Rules{Attempts: 1}, NoThrottle: true, Breaker: breaker.Config{Row: 1, OpenFor: time.Millisecond, Trials: 1}},
+				"unavailable", "hang", "ok")
+			if _, err := calls.UnaryCall(t.Context(), &grpc_testing.SimpleRequest{}); status.Code(err) != codes.Unavailable {
+				t.Fatal(err)
+			}
+			ctx, stop := context.WithCancel(t.Context())
+			defer stop()
+			until(t, func() error { // the breaker lets it through
+				_, err := calls.StreamingOutputCall(ctx, &grpc_testing.StreamingOutputCallRequest{})
+				return err
+			})
+			until(t, func() error { // it is there
+				if s.calls() < 2 {
+					return errors.New("the stream has not come")
+				}
+				return nil
+			})
+			if leave {
+				stop()
+			}
+			until(t, func() error {
+				_, err := calls.UnaryCall(t.Context(), &grpc_testing.SimpleRequest{})
+				return err
+			})
+			if st := made.Status()[0]; st.Breaker.State != breaker.Closed {
+				t.Errorf("%+v", st)
+			}
+		})
 	}
 }
 

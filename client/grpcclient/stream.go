@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"time"
 
 	"google.golang.org/grpc"
 
@@ -48,6 +49,10 @@ type stream struct {
 	sent    any
 }
 
+// trialQuiet is how long a stream that has said nothing may be the trial of a host that was left alone. A stream may be well and say nothing for hours, or be
+// cancelled by whoever opened it, and no call would find out meanwhile whether the host is there again.
+const trialQuiet = time.Second
+
 // open begins an attempt, and others after it if it cannot.
 func (s *stream) open() error {
 	for {
@@ -55,6 +60,9 @@ func (s *stream) open() error {
 		now, err := s.start(s.try.ctx, &s.try.seen)
 		if err == nil {
 			s.ClientStream = now
+			if t := s.try; t.ticket.Trial() {
+				time.AfterFunc(trialQuiet, func() { s.drop(t) })
+			}
 			return nil
 		}
 		if err := s.again(err); err != nil {
