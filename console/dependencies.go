@@ -11,6 +11,7 @@ import (
 type Dependency struct {
 	Pool       string   `json:"pool"`
 	Routes     []string `json:"routes"`
+	StandsIn   []string `json:"stands_in"` // routes that it is the fallback of
 	RPS        float64  `json:"rps"`
 	FailedRPS  float64  `json:"failed_rps"`
 	ErrorShare float64  `json:"error_share"` // of attempts, 0 to 1; -1: there were none
@@ -31,7 +32,7 @@ func (v View) dependencies() []Dependency {
 	list := []Dependency{}
 	for _, p := range v.Pools {
 		row := rowOf(v, p)
-		d := Dependency{Pool: p.Name, Routes: []string{}, RPS: p.RPS, FailedRPS: p.FailedRPS, ErrorShare: row.ErrorShare(), P50MS: row.Load.P50MS, P99MS: row.Load.P99MS,
+		d := Dependency{Pool: p.Name, Routes: []string{}, StandsIn: []string{}, RPS: p.RPS, FailedRPS: p.FailedRPS, ErrorShare: row.ErrorShare(), P50MS: row.Load.P50MS, P99MS: row.Load.P99MS,
 			InFlight: row.InFlight(), Saturation: row.Full(), BudgetLeft: p.Retries.BudgetLeft, Up: row.Up, Endpoints: len(p.Endpoints), State: row.State, Tone: row.Tone}
 		if p.Breaker != nil {
 			d.Breaker = p.Breaker.State
@@ -39,6 +40,9 @@ func (v View) dependencies() []Dependency {
 		for _, r := range v.Routes {
 			if r.Pool == p.Name {
 				d.Routes = append(d.Routes, r.Name)
+			}
+			if r.Fallback == p.Name {
+				d.StandsIn = append(d.StandsIn, r.Name)
 			}
 		}
 		list = append(list, d)
@@ -153,6 +157,9 @@ func sketchOf(v View) sketch {
 		y := place(row, routes)
 		s.Nodes = append(s.Nodes, sketchNode{0, y, r.Name, rateText(r.RPS) + "/s", "calm", ""})
 		s.Edges = append(s.Edges, edge(sketchBox, y, (sketchWide-sketchBox)/2, to, r.RPS, most, "good"))
+		if to, known := at[r.Fallback]; known { // how much of the route goes there is not known
+			s.Edges = append(s.Edges, edge(sketchBox, y, (sketchWide-sketchBox)/2, to, 0, most, "calm"))
+		}
 		row++
 	}
 	slices.SortStableFunc(s.Edges, func(a, b sketchEdge) int { return urgencyOf(a.Tone) - urgencyOf(b.Tone) }) // what is wrong lies on top

@@ -188,20 +188,20 @@ func TestHealthRuns(t *testing.T) {
 }
 
 func TestZonesAndDependencies(t *testing.T) {
-	v := View{Node: Node{Zone: "a"}, Routes: []Route{{Name: "r", Pool: "p"}, {Name: "x", Pool: "redirect"}},
+	v := View{Node: Node{Zone: "a"}, Routes: []Route{{Name: "r", Pool: "p", Fallback: "spare"}, {Name: "x", Pool: "redirect"}},
 		Overload: Overload{Pools: []PoolLoad{{Pool: "p", Limit: 40, InFlight: 10, P99MS: 7}}},
 		Pools: []Pool{{Name: "p", RPS: 40, FailedRPS: 10, Endpoints: []Endpoint{
 			{Address: "1", Zone: "a", Weight: 3, EffectiveWeight: 3, State: StateUp, RPS: 30, InFlight: 2}, {Address: "2", Zone: "b", Weight: 1, State: StateSick, RPS: 10},
-			{Address: "3", Zone: "b", Weight: 1, EffectiveWeight: 1, State: StateUp}}}}}
+			{Address: "3", Zone: "b", Weight: 1, EffectiveWeight: 1, State: StateUp}}}, {Name: "spare"}}}
 	list := v.zones()
 	if len(list) != 2 || !list[0].Here || list[0].Share != .75 || list[0].Capacity != 1 || list[1].Up != 1 || list[1].Capacity != .5 || list[1].Pools[0].Due != .25 {
 		t.Errorf("zones %+v", list)
 	}
 	d := v.dependencies()
-	if len(d) != 1 || fmt.Sprint(d[0].Routes) != "[r]" || d[0].ErrorShare != .25 || d[0].Saturation != .25 || d[0].P99MS != 7 || d[0].InFlight != 2 || d[0].Up != 2 {
+	if len(d) != 2 || fmt.Sprint(d[0].Routes, d[0].StandsIn, d[1].Routes, d[1].StandsIn) != "[r] [] [] [r]" || d[0].ErrorShare != .25 || d[0].Saturation != .25 || d[0].P99MS != 7 || d[0].InFlight != 2 || d[0].Up != 2 {
 		t.Errorf("dependencies %+v", d)
 	}
-	if m := sketchOf(v); len(m.Nodes) != 5 || len(m.Edges) != 4 || m.Left != 0 {
+	if m := sketchOf(v); len(m.Nodes) != 6 || len(m.Edges) != 5 || m.Left != 0 {
 		t.Errorf("the map has %d boxes and %d lines", len(m.Nodes), len(m.Edges))
 	}
 	for i := range 300 {

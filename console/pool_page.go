@@ -170,7 +170,7 @@ func (c *console) showPool(on shown, r *http.Request) any {
 	on.Title, on.Twin = p.Name, "/api/v1/pools/"+url.PathEscape(p.Name)
 	s := poolPageShown{Row: rowOf(on.View, *p), Repeats: mostFirst(p.Retries.Repeats), Denied: mostFirst(p.Retries.Denied), Runs: runsOf(*p), CanBreak: c.deps.Break != nil && p.Breaker != nil}
 	for _, one := range on.Routes {
-		if one.Pool == p.Name {
+		if one.Pool == p.Name || one.Fallback == p.Name {
 			s.Routes = append(s.Routes, one)
 		}
 	}

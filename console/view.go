@@ -165,7 +165,8 @@ type Verdict struct {
 // Route is one route of the site file.
 type Route struct {
 	Name     string            `json:"name"`
-	Pool     string            `json:"pool"` // or redirect, respond
+	Pool     string            `json:"pool"`               // or redirect, respond
+	Fallback string            `json:"fallback,omitempty"` // pool that stands in for it
 	Class    string            `json:"class"`
 	Requests uint64            `json:"requests"`
 	RPS      float64           `json:"rps"`

@@ -140,3 +140,10 @@ func TestSwitchedRoutesAllocateNothing(t *testing.T) {
 		t.Errorf("%v allocations, told %q", n, x.Degrade)
 	}
 }
+
+func TestRoutesTellWhichPoolStandsIn(t *testing.T) {
+	n := &Node{tallies: newTallies()}
+	if r := n.viewRoute("shop", &site.Route{Pool: "a", Fallback: &site.Fallback{Pool: "b"}}, nil); r.Pool != "a" || r.Fallback != "b" {
+		t.Errorf("%+v", r)
+	}
+}

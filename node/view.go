@@ -128,6 +128,9 @@ func (n *Node) viewRoute(name string, cfg *site.Route, s *sums) console.Route {
 	case cfg.Respond != nil:
 		r.Pool = "respond"
 	}
+	if cfg.Fallback != nil {
+		r.Fallback = cfg.Fallback.Pool
+	}
 	r.RPS = n.rates.of("route " + name)
 	r.Refused = n.tallies.refused(name)
 	if s == nil {
