@@ -31,6 +31,7 @@ const (
 	evicted
 	expired
 	late // its deadline could not be met any more
+	left // its client did
 )
 
 // tenant is who has waiters of one class now.
