@@ -83,6 +83,9 @@ func (p *realPool) Run(ctx context.Context) error {
 	return p.Pool.Run(ctx)
 }
 
+// Shared reports whether a connection to an endpoint carries many exchanges.
+func (p *realPool) Shared() bool { return p.up.Shared() }
+
 // Update changes how endpoints are spoken to and then which ones there are.
 func (p *realPool) Update(cfg *site.Pool) error {
 	if err := p.up.Update(cfg); err != nil {

@@ -28,6 +28,9 @@ type serving interface {
 	Strays() int
 }
 
+// sharing is a pool that tells whether HTTP/2 was negotiated with its endpoints.
+type sharing interface{ Shared() bool }
+
 // gate finds or makes the gate of a pool, with the settings of cfg; nil: the pool is not protected. Gates outlive reloads: what they
 // learned of the endpoints is still true.
 func (n *Node) gate(s *site.Site, name string, p poolPart) *shed.Gate {
@@ -49,6 +52,9 @@ func (n *Node) gate(s *site.Site, name string, p poolPart) *shed.Gate {
 		Event: func(kind, text string) { n.events.add(time.Now(), kind, text) }}
 	if in, is := p.(serving); is {
 		deps.Endpoints, deps.Strays = in.InService, in.Strays
+	}
+	if in, is := p.(sharing); is {
+		deps.Shared = in.Shared
 	}
 	if n.gates == nil {
 		n.gates = map[string]*shed.Gate{}

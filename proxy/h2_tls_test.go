@@ -77,6 +77,62 @@ func TestH2OverTLS(t *testing.T) {
 	wg.Wait()
 }
 
+// What is negotiated with endpoints says whether their connections carry many exchanges; it holds until they are gone or spoken to otherwise.
+func TestUpstreamIsShared(t *testing.T) {
+	p := started(t, Deps{})
+	pool := testPool()
+	pool.HTTP, pool.TLS = "auto", &site.EndpointTLS{Verify: false}
+	up, err := p.Upstream(pool)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ends := map[bool]*exchange.Endpoint{}
+	for _, h2 := range []bool{true, false} {
+		end := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+		end.EnableHTTP2 = h2
+		end.StartTLS()
+		defer end.Close()
+		ends[h2] = &exchange.Endpoint{Address: end.Listener.Addr().String()}
+		up.Attach(ends[h2])
+	}
+	to := make(chan *exchange.Endpoint, 1)
+	addr := serving(t, p, testListener("shared", "http"), func(x *exchange.Exchange) *exchange.Refusal {
+		x.Endpoint = <-to
+		return Send(x)
+	})
+	ask := func(e *exchange.Endpoint) {
+		to <- e
+		res, err := http.Get("http://" + addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+	}
+	if up.Shared() {
+		t.Error("shared before anything was negotiated")
+	}
+	ask(ends[true])
+	if !up.Shared() {
+		t.Error("not shared with HTTP/2")
+	}
+	ask(ends[false])
+	if up.Shared() {
+		t.Error("shared though one endpoint speaks HTTP/1.1")
+	}
+	up.Detach(ends[false])
+	if !up.Shared() {
+		t.Error("not shared after that one is gone")
+	}
+	h1 := *pool
+	h1.HTTP = "h1"
+	if err := up.Update(&h1); err != nil {
+		t.Fatal(err)
+	}
+	if up.Shared() {
+		t.Error("shared though nothing is spoken but HTTP/1.1")
+	}
+}
+
 // TestH2IdleIsSmall: a connection that is open and quiet holds no buffers.
 func TestH2IdleIsSmall(t *testing.T) {
 	rig := newH2Rig(t, testLimits(), answerOnce)

@@ -26,6 +26,19 @@ type Upstream struct {
 
 	mu    sync.Mutex
 	links map[*Link]struct{}
+	spoke [3]atomic.Int64 // links by what they speak
+}
+
+// What a link speaks, as far as handshakes tell that left the endpoint the choice.
+const (
+	unspoken int32 = iota
+	speaksH1
+	speaksH2
+)
+
+// Shared reports whether the connections to endpoints carry many exchanges at once: HTTP/2 was negotiated with some, and HTTP/1.1 with none. It takes no lock.
+func (u *Upstream) Shared() bool {
+	return u.spoke[speaksH2].Load() > 0 && u.spoke[speaksH1].Load() <= 0
 }
 
 // upstreamConfig is what Update swaps.
@@ -180,7 +193,7 @@ type Link struct {
 	age  atomic.Uint32 // connections of an older age are not used again
 	gone atomic.Bool
 	h2   *h2Link
-	alpn atomic.Bool // the last TLS handshake negotiated h2
+	alpn atomic.Int32 // what was negotiated over TLS
 
 	// wary is set once the endpoint sent what nobody asked for: before a connection is used again there is always a look whether
 	// it is silent, so that no such bytes are taken for the answer to somebody else's request.
@@ -374,13 +387,25 @@ func (l *Link) tend(now int64) {
 // renew makes all connections that are open now end after what they carry.
 func (l *Link) renew() {
 	l.age.Add(1)
-	l.alpn.Store(false)
+	l.speaks(unspoken)
 	l.h2.renew()
 	l.tend(l.up.proxy.sweep.clock.Load())
 }
 
+// speaks notes what was negotiated with the endpoint.
+func (l *Link) speaks(what int32) {
+	if old := l.alpn.Swap(what); old != what {
+		l.up.spoke[old].Add(-1)
+		l.up.spoke[what].Add(1)
+	}
+	if what != unspoken && l.gone.Load() { // it counts no more, and nobody else takes it out
+		l.speaks(unspoken)
+	}
+}
+
 func (l *Link) close() {
 	l.gone.Store(true)
+	l.speaks(unspoken)
 	l.h2.close()
 	l.tend(l.up.proxy.sweep.clock.Load())
 }
@@ -404,7 +429,7 @@ func (l *Link) reach(x *exchange.Exchange, fresh bool) (b back, used bool, err e
 // reachWithin is reach that gives up with ctx.
 func (l *Link) reachWithin(ctx context.Context, x *exchange.Exchange, fresh bool) (b back, used bool, err error) {
 	now := l.up.now.Load()
-	h2 := (now.h2 || now.tls != nil && l.alpn.Load()) && x.Request.Upgrade == nil
+	h2 := (now.h2 || now.tls != nil && l.alpn.Load() == speaksH2) && x.Request.Upgrade == nil
 	if !fresh && !h2 {
 		if b := l.take(x.Shard, !x.Replayable); b != nil {
 			b.shard = x.Shard
@@ -421,7 +446,7 @@ func (l *Link) reachWithin(ctx context.Context, x *exchange.Exchange, fresh bool
 		ctx = within
 	}
 	c, proto, err := l.dialTLS(ctx, x.Request.Upgrade != nil, true)
-	if errors.Is(err, errTooManyConnections) && l.alpn.Load() && x.Request.Upgrade == nil {
+	if errors.Is(err, errTooManyConnections) && l.alpn.Load() == speaksH2 && x.Request.Upgrade == nil {
 		s, err := l.h2.open(ctx, x.Deadline) // meanwhile the endpoint was found to speak HTTP/2
 		return s, false, err
 	}
@@ -434,10 +459,13 @@ func (l *Link) reachWithin(ctx context.Context, x *exchange.Exchange, fresh bool
 		return nil, false, err
 	}
 	if proto == "h2" {
-		l.alpn.Store(true)
+		l.speaks(speaksH2)
 		l.h2.add(c)
 		s, err := l.h2.open(ctx, x.Deadline)
 		return s, false, err
+	}
+	if now.pool.HTTP == "auto" && now.tls != nil && x.Request.Upgrade == nil && l.alpn.Load() == unspoken {
+		l.speaks(speaksH1)
 	}
 	if v := now.pool.ProxyProtocol; v != "off" {
 		if _, err := c.Write(appendProxyHeader(nil, v, x.Client, x.Local, false)); err != nil {

@@ -171,7 +171,7 @@ const (
 // Shed is how a pool protects its endpoints from more requests at once than they can work on. It needs no tuning.
 type Shed struct {
 	Mode        string  `yaml:"mode" default:"on" enum:"on|dry_run|off" doc:"on: find the right number of requests at once and refuse what is beyond; dry_run: only count what would be refused"`
-	Max         int     `yaml:"max" default:"0" min:"0" doc:"never more requests at once than this, whatever the limiter finds; 0: what connections.max allows, and with http: h2 no bound"`
+	Max         int     `yaml:"max" default:"0" min:"0" doc:"never more requests at once than this, whatever the limiter finds; 0: what connections.max allows, and where endpoints speak HTTP/2 no bound"`
 	ReserveLow  Percent `yaml:"reserve_low" default:"1%" min:"0%" max:"50%" doc:"share of the places that waiting low requests get before higher classes"`
 	ReserveStd  Percent `yaml:"reserve_standard" default:"4%" min:"0%" max:"50%" doc:"share of the places that waiting standard requests get before critical ones"`
 	SwitchLow   bool    `yaml:"switch_low" default:"true" doc:"refuse all low requests at once while standard ones have to be refused; they come back by themselves"`

@@ -39,6 +39,7 @@ var (
 type Deps struct {
 	Endpoints func() int                    // in service now; nil: 1
 	Strays    func() int                    // exchanges at endpoints that are not, or were not at a time since they came there; nil: 0
+	Shared    func() bool                   // whether a connection to an endpoint carries many exchanges at once, so that Connections bound nothing; nil: it does not
 	Gone      func(*exchange.Exchange) bool // whether the client has left; nil: nobody knows. Asked by its own goroutine, now and then while it waits and before it is admitted
 	Event     func(kind, text string)       // gets shed_low_off and shed_low_on; nil allowed
 }
@@ -509,7 +510,7 @@ func (g *Gate) publish(now time.Duration) {
 	set := g.set.Load()
 	c := g.core
 	c.cfg.Max = set.Max
-	if c.cfg.Max == 0 && set.Connections > 0 {
+	if c.cfg.Max == 0 && set.Connections > 0 && (g.deps.Shared == nil || !g.deps.Shared()) {
 		c.cfg.Max = set.Connections * max(1, c.knee.endpoints)
 	}
 	g.limit.Store(g.room(g.strays.Load()))

@@ -47,7 +47,8 @@ func TestGateFollowsSettings(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		few := on
 		few.Fair, few.Connections = site.ByIP, 2
-		g := known(few, Deps{Endpoints: func() int { return 3 }}, 100, 50*time.Millisecond)
+		shared := false
+		g := known(few, Deps{Endpoints: func() int { return 3 }, Shared: func() bool { return shared }}, 100, 50*time.Millisecond)
 		g.core.knee.hold = 0
 		one, other := newExchange(exchange.Standard), newExchange(exchange.Standard)
 		one.IP, other.IP = netip.MustParseAddr("2001:db8:0:1::1"), netip.MustParseAddr("2001:db8:0:2::1")
@@ -61,6 +62,14 @@ func TestGateFollowsSettings(t *testing.T) {
 			g.mu.Lock()
 			limit := g.core.Limit()
 			g.mu.Unlock()
+			if limit < 140 && c.max == 0 { // where each carries many exchanges, they bound none
+				shared = true
+				g.Update(set)
+				if g.core.Limit() != 140 {
+					t.Errorf("%+v: with shared connections the limit is %d", c, g.core.Limit())
+				}
+				shared = false
+			}
 			if s := g.set.Load(); limit != c.limit || (s.tenant(one) == s.tenant(other)) != c.same {
 				t.Errorf("%+v: the limit is %d, one client: %v", c, limit, s.tenant(one) == s.tenant(other))
 			}
