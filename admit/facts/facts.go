@@ -41,7 +41,8 @@ type source interface {
 }
 
 // Find fills the customer, user, region, claim and weight of x, whose address, trust and path are known. said: the request has
-// a field Evenkeel-Class. It allocates nothing and does not wait, except for a token that is seen for the first time.
+// a field Evenkeel-Class. It allocates nothing and does not wait, except for a token that is seen for the first
+// time: a moment for its turn to be checked, and for the key that it names.
 func (f *Finder) Find(x *exchange.Exchange, said bool) (refusal *exchange.Refusal) {
 	if f.empty {
 		if said {

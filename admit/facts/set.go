@@ -19,6 +19,8 @@ const (
 	fetchAgain = time.Second      // after the first failure; each further one doubles it, up to the time between refreshes
 	fetchRest  = 5 * time.Second  // between fetches because of unknown keys: whoever makes up key names cannot flood the issuer
 	fetchHops  = 3                // redirects
+	fetchAwait = 2 * time.Second  // how long a request waits for the key that its token names; issuers answer within some 100 ms…
+	fetchQueue = 256              // …and how many do
 )
 
 // keySet is the keys of one place: a URL, a file, or the site file itself. It outlives reloads of the site.
@@ -27,24 +29,70 @@ type keySet struct {
 	refresh atomic.Int64         // ns between fetches
 	ring    atomic.Pointer[ring] // nil: no keys yet
 	wants   chan struct{}        // a token named a key that is not here
+	waiting atomic.Int32         // requests that wait for it
 	tried   chan struct{}        // closed after the first fetch, however it went
 
 	mu      sync.Mutex
 	wrong   string    // of the last attempt; empty: it went well
 	fresh   time.Time // when the keys were last known to be these
 	fetches uint64
+	asked   time.Time     // when a token last made keys be fetched
+	coming  chan struct{} // closed when the fetch that was asked for, or is under way, has ended; nil: there is none
 }
 
 func newKeySet(where string) *keySet {
 	return &keySet{where: where, wants: make(chan struct{}, 1), tried: make(chan struct{})}
 }
 
-// ask asks for fresh keys. It does not wait.
-func (s *keySet) ask() {
+// await waits until a fetch of the keys has ended, at most until a time, as a token names one that is not here: issuers sign with a new key as soon as they publish it. False: none
+// has, as a token made them be fetched just before, or too many wait.
+func (s *keySet) await(until time.Time) bool {
+	if !s.remote() {
+		return false
+	}
+	s.mu.Lock()
+	if now := time.Now(); s.coming == nil && now.Sub(s.asked) >= fetchRest {
+		s.asked, s.coming = now, make(chan struct{})
+		s.wants <- struct{}{} // there is room: begin empties it before others can come here
+	}
+	coming := s.coming
+	s.mu.Unlock()
+	if coming == nil {
+		return false
+	}
+	defer s.waiting.Add(-1)
+	if s.waiting.Add(1) > fetchQueue {
+		return false
+	}
+	late := time.NewTimer(time.Until(until))
+	defer late.Stop()
 	select {
-	case s.wants <- struct{}{}:
+	case <-coming:
+		return true
+	case <-late.C:
+		return false
+	}
+}
+
+// begin notes that a fetch begins. It is what all who ask until its end wait for.
+func (s *keySet) begin() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-s.wants:
 	default:
 	}
+	if s.coming == nil {
+		s.coming = make(chan struct{})
+	}
+}
+
+// end notes that the fetch has ended.
+func (s *keySet) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(s.coming)
+	s.coming = nil
 }
 
 // use takes keys over, or keeps the old ones when there is an error, and tells when something is new.
@@ -73,11 +121,15 @@ func (s *keySet) use(keys []*signer, err error, now time.Time, log *slog.Logger)
 // keep fetches the set now, after every refresh, and when a token names an unknown key, until ctx ends.
 func (s *keySet) keep(ctx context.Context, client *http.Client, log *slog.Logger) {
 	for pause := fetchAgain; ; {
+		s.begin()
 		keys, err := fetch(ctx, client, s.where)
+		if ctx.Err() == nil {
+			s.use(keys, err, time.Now(), log)
+		}
+		s.end()
 		if ctx.Err() != nil {
 			return
 		}
-		s.use(keys, err, time.Now(), log)
 		refresh := time.Duration(s.refresh.Load())
 		wait := refresh
 		if err != nil {
@@ -95,16 +147,8 @@ func (s *keySet) keep(ctx context.Context, client *http.Client, log *slog.Logger
 
 // rest waits until the next fetch is due. False: ctx ended.
 func (s *keySet) rest(ctx context.Context, wait time.Duration) bool {
-	due, quiet := time.NewTimer(wait), time.NewTimer(min(wait, fetchRest))
+	due := time.NewTimer(wait)
 	defer due.Stop()
-	defer quiet.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-due.C:
-		return true
-	case <-quiet.C:
-	}
 	select {
 	case <-ctx.Done():
 		return false

@@ -82,7 +82,12 @@ func (v *verifier) check(r *ring, token []byte, from netip.Addr, now time.Time) 
 		return nil, refuseBusy
 	}
 	// The text is only looked at during the call: what is kept of it is copied.
-	t, keys, err := r.candidates(unsafe.String(unsafe.SliceData(token), len(token)))
+	text := unsafe.String(unsafe.SliceData(token), len(token))
+	t, keys, err := r.candidates(text)
+	for late := time.Now().Add(fetchAwait); err == errUnknownKey && v.set.await(late); { // again after a fetch that failed, or had begun before
+		r = v.set.ring.Load()
+		t, keys, err = r.candidates(text)
+	}
 	var says verdict
 	if err == nil {
 		if !v.checks.enter() {
@@ -98,8 +103,10 @@ func (v *verifier) check(r *ring, token []byte, from netip.Addr, now time.Time) 
 		j.token, j.value, j.until, j.by = append([]byte(nil), token...), says.value, says.until.UnixNano(), says.by
 		v.good.Add(1)
 	case errUnknownKey:
-		v.set.ask()
 		v.bad.Add(1)
+		if v.set.remote() { // the key may come with the next fetch, which a token that is remembered would not ask for
+			return j, nil
+		}
 	case errSignature:
 		v.checks.forgers.add(from, now)
 		v.bad.Add(1)
