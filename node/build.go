@@ -70,6 +70,10 @@ func (n *Node) stages(s *site.Site, cfg *site.Listener, pools map[string]poolPar
 		})...)
 	}
 	entry, byClass := n.guardStages(s, cfg)
+	limits := n.limits.Stage()
+	if n.quotas != nil {
+		limits = limits.Before(n.quotas.Patience)
+	}
 	return &stages{
 		record:   rec,
 		trace:    n.newTracing(s),
@@ -77,7 +81,7 @@ func (n *Node) stages(s *site.Site, cfg *site.Listener, pools map[string]poolPar
 		identify: &identify{trusted: s.Identify.TrustedProxies, finder: n.finder},
 		route:    &route{table: newTable(all), answer: n.answer},
 		byClass:  byClass,
-		limit:    n.limits.Stage(),
+		limit:    limits,
 		screen:   n.screen.Stage(s),
 		quota:    n.quotas,
 		degrade:  n.degrading(s),

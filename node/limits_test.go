@@ -22,6 +22,28 @@ func limited(change func(*site.Limit)) *site.Site {
 	return s
 }
 
+// Who comes too fast and has used a quota up is told when that is whole again, and as much as by the limit alone when it never is.
+func TestLimitTellsWaitOfQuota(t *testing.T) {
+	for period, c := range map[string]struct{ least, most time.Duration }{"year": {4000 * time.Hour, 20000 * time.Hour}, site.PeriodLifetime: {time.Minute, time.Hour}} {
+		synctest.Test(t, func(t *testing.T) {
+			s := limited(func(l *site.Limit) { l.Rate, l.Burst = 1.0/600, 1 })
+			s.Quotas = []*site.Quota{{Name: "few", By: []string{site.ByIP}, Period: period, Calls: 1, Keys: 100, Headers: "auto"}}
+			<-time.After(time.Until(time.Date(2001, 2, 3, 4, 5, 6, 0, time.UTC)))
+			w := newWorld(t, s)
+			w.quotas = w.newQuotas(s)
+			w.send = func(x *exchange.Exchange) *exchange.Refusal { return ok(x) }
+			h := w.handlers(w.site, parts(w.pools))["web"]
+			if r := h(request(t, "GET / HTTP/1.1\nHost: a")); r != nil {
+				t.Fatal(r)
+			}
+			x := request(t, "GET / HTTP/1.1\nHost: a")
+			if r := h(x); r == nil || r.Limit != "two" || x.RetryAfter < c.least || x.RetryAfter > c.most {
+				t.Errorf("%s: refused with %v, retry after %v", period, r, x.RetryAfter)
+			}
+		})
+	}
+}
+
 // A limit refuses, is shown, and knows its keys over a reload; a reload that fails leaves it as it was.
 func TestLimitsOverReloads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

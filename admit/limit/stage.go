@@ -19,6 +19,17 @@ type Stage struct {
 	clock      func() time.Time
 	rand       func() uint32
 	overloaded func(x *exchange.Exchange) bool
+	further    func(x *exchange.Exchange) // makes the wait of one who is refused long enough for what comes behind; nil: nothing does
+}
+
+// Before is s where something comes behind it that refuses for long, too: further is called with each exchange that is refused, and may lengthen its RetryAfter.
+func (s *Stage) Before(further func(x *exchange.Exchange)) *Stage {
+	if s == nil {
+		return nil
+	}
+	with := *s
+	with.further = further
+	return &with
 }
 
 // plan are the limits of one route.
@@ -103,6 +114,9 @@ func (s *Stage) enter(x *exchange.Exchange, p *plan, held *[maxHeld]uint64) (too
 			}
 			s.giveBack(x, p, took, now)
 			s.patience(x, p, i+1, now, took)
+			if s.further != nil {
+				s.further(x)
+			}
 			return 0, refusal
 		}
 		took |= 1 << i

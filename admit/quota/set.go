@@ -93,6 +93,15 @@ func (s *Set) patience(i int, x *exchange.Exchange) {
 	}
 }
 
+// Patience makes the wait of a request that a limit refused long enough for the quotas, which were not asked: who comes too fast and has used its quota up would
+// come back each second until the month ends. A quota that never comes back leaves the wait as it is.
+func (s *Set) Patience(x *exchange.Exchange) {
+	told := x.RetryAfter
+	if s.patience(0, x); x.RetryAfter == 0 {
+		x.RetryAfter = told
+	}
+}
+
 // later is the longer of two waits, where 0 is for ever.
 func later(a, b time.Duration) time.Duration {
 	if b == 0 {
