@@ -33,7 +33,7 @@ var (
 // overload writes what protects the pools and the node, of which o holds what the shedders, quotas and screening say.
 func (s sink) overload(o console.Overload) {
 	for _, p := range o.Pools {
-		if p.Mode != site.ModeOff {
+		if p.Mode != site.ModeOff && p.Limit > 0 { // 0: no route leads there yet
 			s.shed(p.Pool, p)
 		}
 		for class := range p.ByHand {

@@ -29,3 +29,21 @@ func TestShedFollowsConnections(t *testing.T) {
 		}
 	})
 }
+
+// The view says what is true of pools that no request comes to: a shedder is on where a route may come to lead, and tcp meets none.
+func TestShedOfPoolsWithoutRequests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := testSite("web", "a=old", "raw=old", "spare=old")
+		for _, p := range s.Pools {
+			p.Shed.Mode = site.ModeOn
+		}
+		s.Listeners["db"] = &site.Listener{Name: "db", Protocol: "tcp"}
+		s.Routes[0].Listeners, s.Routes[1].Listeners, s.Routes = []string{"web"}, []string{"db"}, s.Routes[:2]
+		w := newWorld(t, s)
+		for pool, want := range map[string]string{"a": site.ModeOn, "raw": site.ModeOff, "spare": site.ModeOn} {
+			if v := w.viewShed(pool); v.Mode != want || (v.Limit > 0) != (pool == "a") {
+				t.Errorf("pool %s: %s with a limit of %v, want %s", pool, v.Mode, v.Limit, want)
+			}
+		}
+	})
+}

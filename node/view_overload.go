@@ -169,10 +169,14 @@ func (n *Node) refusalCounters(out map[string]uint64) {
 // viewShed is what the shedder of a pool says.
 func (n *Node) viewShed(pool string) console.PoolLoad {
 	n.mu.Lock()
-	cfg, g := n.site.Pools[pool], n.gates[pool]
+	s, g := n.site, n.gates[pool]
 	n.mu.Unlock()
-	if cfg == nil || g == nil || cfg.Shed.Mode == site.ModeOff || cfg.Shed.Mode == "" {
+	cfg := s.Pools[pool]
+	switch {
+	case cfg == nil || cfg.Shed.Mode == "" || shedsNot(s, pool):
 		return console.PoolLoad{Mode: site.ModeOff}
+	case g == nil: // no route leads here yet
+		return console.PoolLoad{Mode: cfg.Shed.Mode}
 	}
 	st := g.Status()
 	v := console.PoolLoad{
