@@ -148,6 +148,7 @@ type ScreenLoad struct {
 	Concurrency int       `json:"concurrency"`
 	Busy        int       `json:"busy"`
 	RuleHits    []RuleHit `json:"rule_hits"` // most first; at most TopLimit
+	OwnHits     []RuleHit `json:"-"`         // of the site's own rules, all of them, for metrics
 }
 
 // RuleHit is how often one rule matched.

@@ -27,6 +27,7 @@ var (
 	descScreenAttack = desc("screen_attacks_total", "Requests that were found to be attacks, or malformed.")
 	descScreenBlock  = desc("screen_blocked_total", "Requests that were blocked as attacks.")
 	descScreenWaited = desc("screen_waited_total", "Requests that waited for a place to be screened.")
+	descRuleHits     = desc("rule_hits_total", "Requests that met a rule of the site, by its name; of limits those beyond.", "rule")
 	descScreenBusy   = desc("screen_busy", "Requests that are screened now.")
 )
 
@@ -56,6 +57,9 @@ func (s sink) overload(o console.Overload) {
 		s.counter(descScreenBlock, c.Blocked)
 		s.counter(descScreenWaited, c.Waited)
 		s.gauge(descScreenBusy, float64(c.Busy))
+		for _, h := range c.OwnHits {
+			s.counter(descRuleHits, h.Hits, h.Rule)
+		}
 	}
 }
 

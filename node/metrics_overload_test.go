@@ -29,7 +29,7 @@ func TestOverloadMetrics(t *testing.T) {
 			{Pool: "mail", Mode: "off"},
 		},
 		Quotas: []console.QuotaLoad{{Name: "monthly", Keys: 3, Admitted: 10, Refused: 2, WouldRefuse: 1}},
-		Screen: &console.ScreenLoad{Mode: "block", Screened: 5, Passed: 1, Unsampled: 9, Attacks: 2, Malformed: 1, Blocked: 3, Busy: 1},
+		Screen: &console.ScreenLoad{Mode: "block", Screened: 5, Passed: 1, Unsampled: 9, Attacks: 2, Malformed: 1, Blocked: 3, Busy: 1, OwnHits: []console.RuleHit{{Rule: "php", Hits: 6}}},
 	}
 	r := prometheus.NewRegistry()
 	r.MustRegister(collected{o})
@@ -41,7 +41,7 @@ func TestOverloadMetrics(t *testing.T) {
 		`evenkeel_shed_queue_seconds{pool="shop"} 0.012`, `evenkeel_shed_capacity{pool="shop"} 1250`, `evenkeel_shed_low_off{pool="shop"} 1`,
 		`evenkeel_shed_by_hand{class="low",pool="shop"} 1`, `evenkeel_shed_would_refuse_total{class="low",pool="shop"} 7`,
 		`evenkeel_quota_keys{quota="monthly"} 3`, `evenkeel_quota_requests_total{quota="monthly",result="refused"} 2`,
-		`evenkeel_screen_requests_total{result="unsampled"} 9`, `evenkeel_screen_attacks_total 3`, `evenkeel_screen_blocked_total 3`, `evenkeel_screen_busy 1`,
+		`evenkeel_screen_requests_total{result="unsampled"} 9`, `evenkeel_screen_attacks_total 3`, `evenkeel_screen_blocked_total 3`, `evenkeel_screen_busy 1`, `evenkeel_rule_hits_total{rule="php"} 6`,
 	} {
 		if !strings.Contains(text, want+"\n") {
 			t.Errorf("the metrics lack %s", want)

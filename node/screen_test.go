@@ -72,7 +72,7 @@ func TestRulesAreSeenWithoutScreening(t *testing.T) {
 			}
 		}
 		v := w.View().Overload.Screen
-		if v == nil || v.Mode != site.ModeOff || len(v.RuleHits) != 1 || v.RuleHits[0].Rule != "php" || v.RuleHits[0].Hits != 2 {
+		if v == nil || v.Mode != site.ModeOff || len(v.RuleHits) != 1 || v.RuleHits[0].Rule != "php" || v.RuleHits[0].Hits != 2 || len(v.OwnHits) != 1 || v.OwnHits[0] != v.RuleHits[0] {
 			t.Errorf("a rule that counts is seen as %+v", v)
 		}
 		w.next = testSite("web", "a=old")

@@ -246,5 +246,8 @@ func (n *Node) viewScreen() *console.ScreenLoad {
 	for _, h := range s.RuleHits[:min(len(s.RuleHits), console.TopLimit)] {
 		v.RuleHits = append(v.RuleHits, console.RuleHit{Rule: h.Rule, Hits: h.Hits})
 	}
+	for _, h := range s.OwnHits {
+		v.OwnHits = append(v.OwnHits, console.RuleHit{Rule: h.Rule, Hits: h.Hits})
+	}
 	return v
 }

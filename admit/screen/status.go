@@ -32,6 +32,7 @@ type Status struct {
 	Concurrency int        `json:"concurrency"` // places
 	Busy        int        `json:"busy"`        // places taken
 	RuleHits    []RuleHits `json:"rule_hits"`   // rules of the site, checks and numbers of the rule set, most hits first
+	OwnHits     []RuleHits `json:"own_hits"`    // of these the rules of the site, all of them, in order of their names
 	Sets        []Set      `json:"sets"`        // rule sets that were built
 }
 
@@ -93,6 +94,7 @@ func (s *Screen) Status() Status {
 	out.Mode = s.mode
 	for name, n := range s.hits {
 		hits[name] += n.Load()
+		out.OwnHits = append(out.OwnHits, RuleHits{name, n.Load()})
 	}
 	for key, e := range s.engines {
 		out.Sets = append(out.Sets, Set{key.paranoia, key.anomaly, e.rules, float64(e.took.Microseconds()) / 1000})
@@ -104,6 +106,7 @@ func (s *Screen) Status() Status {
 	slices.SortFunc(out.RuleHits, func(a, b RuleHits) int {
 		return cmp.Or(cmp.Compare(b.Hits, a.Hits), cmp.Compare(a.Rule, b.Rule))
 	})
+	slices.SortFunc(out.OwnHits, func(a, b RuleHits) int { return cmp.Compare(a.Rule, b.Rule) })
 	slices.SortFunc(out.Sets, func(a, b Set) int {
 		return cmp.Or(a.Paranoia-b.Paranoia, a.Anomaly-b.Anomaly)
 	})
