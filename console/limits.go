@@ -32,6 +32,7 @@ type Explanation struct {
 	Passes   bool             `json:"passes"`           // nothing of what is told here would refuse it now
 	Limits   []ExplainedLimit `json:"limits"`
 	Quotas   []ExplainedQuota `json:"quotas"`
+	Rules    []ExplainedRule  `json:"rules"` // own rules that limit
 }
 
 // ExplainedLimit is a limit as a request meets it. Times are in seconds.
@@ -50,6 +51,20 @@ type ExplainedLimit struct {
 	InFlight    int      `json:"in_flight"`
 	Reset       float64  `json:"reset_s"`
 	RetryAfter  float64  `json:"retry_after_s"`
+}
+
+// ExplainedRule is an own rule with action limit as a request meets it. Times are in seconds.
+type ExplainedRule struct {
+	Name       string   `json:"name"`
+	By         []string `json:"by"`
+	Key        string   `json:"key,omitempty"`
+	Applies    bool     `json:"applies"`
+	Why        string   `json:"why,omitempty"`
+	Refuses    bool     `json:"refuses"` // now
+	Count      int      `json:"count"`
+	Window     float64  `json:"window_s"` // in which so many may come
+	Left       int      `json:"left"`
+	RetryAfter float64  `json:"retry_after_s"`
 }
 
 // ExplainedQuota is a quota as a request meets it. Times are in seconds.

@@ -12,13 +12,19 @@ import (
 
 	"github.com/even-keel/evenkeel/admit/limit"
 	"github.com/even-keel/evenkeel/admit/quota"
+	"github.com/even-keel/evenkeel/admit/screen"
 	"github.com/even-keel/evenkeel/console"
 	"github.com/even-keel/evenkeel/exchange"
 	"github.com/even-keel/evenkeel/site"
 	"github.com/even-keel/evenkeel/wire"
 )
 
-// Explain says which limits and quotas a request meets that is only thought of, and what they have left for it. It goes the way of a
+// explainer is the screening of a site that has rules.
+type explainer interface {
+	Explain(x *exchange.Exchange) []screen.Explained
+}
+
+// Explain says which limits, quotas and own rules that limit a request meets that is only thought of, and what they have left for it. It goes the way of a
 // request as far as to its route, and counts nothing.
 func (n *Node) Explain(q console.Question) (console.Explanation, error) {
 	n.mu.Lock()
@@ -62,6 +68,13 @@ func (n *Node) Explain(q console.Question) (console.Explanation, error) {
 		shown := shownQuota(one)
 		e.Passes = e.Passes && !shown.Refuses
 		e.Quotas = append(e.Quotas, shown)
+	}
+	if rules, is := st.screen.(explainer); is {
+		for _, r := range rules.Explain(x) {
+			e.Passes = e.Passes && !r.Refuses
+			e.Rules = append(e.Rules, console.ExplainedRule{Name: r.Name, By: r.By, Key: r.Key, Applies: r.Applies, Why: r.Why, Refuses: r.Refuses,
+				Count: r.Count, Window: r.Window.Seconds(), Left: r.Left, RetryAfter: r.RetryAfter.Seconds()})
+		}
 	}
 	return e, nil
 }

@@ -2,9 +2,11 @@ package node
 
 import (
 	"bytes"
+	"net/netip"
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/even-keel/evenkeel/console"
 	"github.com/even-keel/evenkeel/exchange"
@@ -136,4 +138,51 @@ func TestClientDocScope(t *testing.T) {
 	if strings.Contains(b.String(), "hidden") {
 		t.Errorf("the page tells what it should not:\n%s", b.String())
 	}
+}
+
+// Own rules that limit are explained as requests meet them, and counted by none that is only thought of.
+func TestRulesAreExplained(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := testSite("web", "a=old")
+		s.Rules = []*site.Rule{
+			{Name: "own", From: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}, Action: "allow"},
+			{Name: "logins", Paths: []string{"/login"}, Action: "limit", Count: 2, Window: time.Minute},
+		}
+		w := newWorld(t, s)
+		w.send = func(x *exchange.Exchange) *exchange.Refusal { return ok(x) }
+		h := w.handlers(w.site, parts(w.pools))["web"]
+		w.chains = w.built
+		const client = "198.51.100.7"
+		ask := func(path, ip string) console.ExplainedRule {
+			t.Helper()
+			e, err := w.Explain(console.Question{Path: path, Host: "a", IP: ip})
+			if err != nil || len(e.Rules) != 1 || e.Passes == e.Rules[0].Refuses {
+				t.Fatalf("%+v, %v", e, err)
+			}
+			return e.Rules[0]
+		}
+		send := func() *exchange.Refusal {
+			x := request(t, "GET /login HTTP/1.1\nHost: a")
+			x.Client = netip.MustParseAddrPort(client + ":1")
+			return h(x)
+		}
+		for _, left := range []int{2, 1, 0, 0} {
+			r := ask("/login", client)
+			if !r.Applies || r.Left != left || r.Refuses != (left == 0) || r.Key != client || r.Count != 2 || r.Window != 60 {
+				t.Errorf("with %d left: %+v", left, r)
+			}
+			if no := send(); (no != nil) != r.Refuses {
+				t.Errorf("with %d left: %v", left, no)
+			}
+		}
+		for ip, path := range map[string]string{"192.0.2.1": "/login", client: "/other"} {
+			if r := ask(path, ip); r.Applies || r.Why == "" {
+				t.Errorf("%s from %s: %+v", path, ip, r)
+			}
+		}
+		<-time.After(time.Duration(ask("/login", client).RetryAfter * float64(time.Second)))
+		if r := ask("/login", client); r.Refuses || send() != nil {
+			t.Errorf("after the wait: %+v", r)
+		}
+	})
 }

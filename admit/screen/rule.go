@@ -47,6 +47,7 @@ type rule struct {
 
 	window  *window
 	by      *key.Maker
+	words   []string // of by
 	most    uint32
 	refusal *exchange.Refusal
 
@@ -80,11 +81,8 @@ func newRule(cfg *site.Rule, ipv6 int, w *window, hits *atomic.Uint64) *rule {
 	}
 	r.refusal = &exchange.Refusal{Stage: "screen", Reason: "rule", Status: cmp.Or(cfg.Status, 403), Limit: cfg.Name, Detail: "A rule of this site does not let the request through."}
 	if cfg.Action == actionLimit {
-		by := cfg.By
-		if len(by) == 0 {
-			by = []string{site.ByIP}
-		}
-		r.by = key.New(by, cmp.Or(ipv6, 64))
+		r.words = wordsOf(cfg)
+		r.by = key.New(r.words, cmp.Or(ipv6, 64))
 		r.refusal.Status = cmp.Or(cfg.Status, 429)
 		r.refusal.Problem, r.refusal.RetryAfter = exchange.ProblemAbnormal, time.Second
 		r.refusal.Detail = "More of these requests came than this site allows in a window of time."

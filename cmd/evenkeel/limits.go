@@ -131,7 +131,7 @@ func printExplanation(out io.Writer, q console.Question, e console.Explanation) 
 		_, err := fmt.Fprintln(out, "It meets no limit: "+console.Clean(e.Answer)+".")
 		return err
 	}
-	if len(e.Limits)+len(e.Quotas) == 0 {
+	if len(e.Limits)+len(e.Quotas)+len(e.Rules) == 0 {
 		_, err := fmt.Fprintln(out, "The site has no limits and no quotas.")
 		return err
 	}
@@ -142,7 +142,17 @@ func printExplanation(out io.Writer, q console.Question, e console.Explanation) 
 	for _, one := range e.Quotas {
 		fmt.Fprintf(w, "quota\t%s\tby %s\t%s\t%s\n", one.Name, strings.Join(one.By, ", "), cmp.Or(console.Clean(one.Key), "-"), quotaText(one))
 	}
+	for _, r := range e.Rules {
+		fmt.Fprintf(w, "rule\t%s\tby %s\t%s\t%s\n", r.Name, strings.Join(r.By, ", "), cmp.Or(console.Clean(r.Key), "-"), ruleText(r))
+	}
 	return w.Flush()
+}
+
+func ruleText(r console.ExplainedRule) string {
+	if !r.Applies {
+		return "does not apply: " + r.Why
+	}
+	return verdict([]string{fmt.Sprintf("%d of %d in any %v left", r.Left, r.Count, time.Duration(r.Window*float64(time.Second)))}, r.Refuses, r.RetryAfter, r.Why)
 }
 
 func limitText(l console.ExplainedLimit) string {
