@@ -6,6 +6,10 @@ import (
 	"runtime"
 	"strconv"
 	"testing"
+
+	"golang.org/x/net/http2"
+
+	"github.com/even-keel/evenkeel/exchange"
 )
 
 // TestH2BulkIsStreamed moves much more than any buffer both ways, and holds little of it.
@@ -41,5 +45,108 @@ func TestH2BulkIsStreamed(t *testing.T) {
 	runtime.ReadMemStats(&after)
 	if grown := int64(after.HeapSys) - int64(before.HeapSys); grown > 32<<20 {
 		t.Errorf("the heap grew by %d bytes", grown)
+	}
+}
+
+// TestH2HungUploads: bodies that nobody takes hold up no other request of the same connection, and no more than their first windows is held of each.
+func TestH2HungUploads(t *testing.T) {
+	const hung = 40
+	gate, begun := make(chan struct{}), make(chan *h2Front, hung)
+	rig := newH2Rig(t, testLimits(), func(x *exchange.Exchange) *exchange.Refusal {
+		if string(x.Request.Target) == "/hang" {
+			begun <- x.Front.(*h2Front)
+			<-gate
+			return &exchange.Refusal{Stage: "test", Reason: "hung", Status: 504}
+		}
+		return echoH2(x)
+	})
+	client := h2cClient(t)
+	ended := make(chan struct{}, hung)
+	for range hung {
+		go func() {
+			if resp, err := client.Post("http://"+rig.addr+"/hang", "text/plain", zeros{}); err == nil {
+				resp.Body.Close()
+			}
+			ended <- struct{}{}
+		}()
+	}
+	var conn *h2Conn
+	for range hung {
+		f := <-begun
+		conn = f.h
+		eventually(t, "the client sends what it may", func() bool {
+			f.h.mu.Lock()
+			defer f.h.mu.Unlock()
+			return f.recvWin == 0 && len(f.recv) == h2FirstWin
+		})
+	}
+	const size = 4 << 20
+	resp, err := client.Post("http://"+rig.addr+"/", "text/plain", io.LimitReader(zeros{}, size))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := io.Copy(io.Discard, resp.Body); n != size || err != nil {
+		t.Errorf("%d bytes came back, %v", n, err)
+	}
+	eventually(t, "windows that grew are no longer counted", func() bool {
+		conn.mu.Lock()
+		defer conn.mu.Unlock()
+		return conn.grown == 0
+	})
+	close(gate)
+	for range hung {
+		<-ended
+	}
+}
+
+// TestH2WindowsGrow: what a client may have on its way grows while its body is taken, for all of its streams together by h2ConnWin.
+func TestH2WindowsGrow(t *testing.T) {
+	const streams = 8
+	rig := newH2Rig(t, testLimits(), func(x *exchange.Exchange) *exchange.Refusal {
+		f := x.Front.(*h2Front)
+		for {
+			if _, err := f.readBody(); err != nil {
+				return nil
+			}
+		}
+	})
+	r := dialRawH2(t, rig)
+	total := 0
+	for i := range uint32(streams) {
+		id := 2*i + 1
+		r.headers(id, false, getLines...)
+		for win, sent := h2FirstWin, 0; sent < 4*h2StreamWin; {
+			for ; win >= 16<<10; sent += 16 << 10 {
+				r.fr.WriteData(id, false, make([]byte, 16<<10))
+				win -= 16 << 10
+				total -= 16 << 10
+			}
+			for win < 16<<10 {
+				f, err := r.fr.ReadFrame()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if w, is := f.(*http2.WindowUpdateFrame); is && w.StreamID == id {
+					win += int(w.Increment)
+					total += int(w.Increment)
+				}
+			}
+		}
+	}
+	r.fr.WritePing(false, [8]byte{})
+	for {
+		f, err := r.fr.ReadFrame()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if w, is := f.(*http2.WindowUpdateFrame); is && w.StreamID > 0 {
+			total += int(w.Increment)
+		}
+		if _, is := f.(*http2.PingFrame); is {
+			break
+		}
+	}
+	if want := h2ConnWin; total > want || total < want/2 { // less by what is taken and not given back yet
+		t.Errorf("windows are larger by %d than at first", total)
 	}
 }

@@ -79,7 +79,8 @@ type h2Conn struct {
 	sendWin int // what the peer still takes
 	peerWin int // window of a new stream
 	recvWin int // what the peer may still send
-	owed    int // taken and not yet given back
+	owed    int // arrived and not yet given back
+	grown   int // how far windows of streams are beyond h2FirstWin; of servers
 	resize  bool
 	settled bool // our SETTINGS were acknowledged
 	asking  bool // later ones were not yet

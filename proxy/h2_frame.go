@@ -12,8 +12,9 @@ const (
 	h2FrameHead   = 9        // bytes of a frame head (RFC 9113 §4.1)
 	h2FrameMax    = 16 << 10 // largest frame taken and sent: the least that every peer must take (§4.2)
 	h2StreamWin   = 256 << 10
-	h2ConnWin     = 1 << 20 // together with h2StreamWin bounds what one client can make evenkeel hold; endpoints have a window for each of their streams
-	h2DefaultWin  = 65535   // before SETTINGS (§6.9.2)
+	h2FirstWin    = 64 << 10 // of a client's stream until somebody takes its body
+	h2ConnWin     = 1 << 20  // also how far the streams of one client grow beyond h2FirstWin, together: so one client makes evenkeel hold 7.25 MiB of 100 bodies at the most
+	h2DefaultWin  = 65535    // before SETTINGS (§6.9.2)
 	h2MaxWin      = 1<<31 - 1
 	h2MaxStreamID = 1<<31 - 1
 	// h2PendingMax is how many bytes may wait for the socket before bodies wait too: a few writes of the size

@@ -80,23 +80,21 @@ func (h *h2Conn) onData(f *h2Frame) error {
 		return &h2Error{http2.ErrCodeFlowControl, closedProtocol}
 	}
 	h.recvWin -= size
+	h.gave(size)
 	s := h.streams[f.id]
 	switch {
 	case s == nil && h.unopened(f.id):
 		return &h2Error{http2.ErrCodeProtocol, closedProtocol}
 	case s == nil:
-		h.gave(size)
 		if h.wasReset(f.id) || h.client {
 			return nil
 		}
 		return h.refuse(f.id, http2.ErrCodeStreamClosed)
 	case s.remoteEnd:
-		h.gave(size)
 		return h.offence(s, http2.ErrCodeStreamClosed, errH2Cut)
 	case s.front != nil:
 		s.front.checkSize(len(f.payload))
 	case !s.back.answered(): // a body before the head
-		h.gave(size)
 		return h.offence(s, http2.ErrCodeProtocol, errH2Cut)
 	}
 	return s.arrived(f.payload, size, end)

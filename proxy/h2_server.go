@@ -66,7 +66,7 @@ func (h *h2Server) preface(first []byte) error {
 	h.allowed = h.asked
 	h.append(func(b []byte) []byte {
 		return h.greet(b, http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: uint32(h.asked)},
-			http2.Setting{ID: http2.SettingInitialWindowSize, Val: h2StreamWin},
+			http2.Setting{ID: http2.SettingInitialWindowSize, Val: h2FirstWin},
 			http2.Setting{ID: http2.SettingMaxHeaderListSize, Val: uint32(limits.HeaderBytes)})
 	})
 	h.mu.Unlock()

@@ -30,10 +30,10 @@ type h2Stream struct {
 	lastFrame uint64 // place of the last frame's flags, counted as h2Conn.base; 0: none
 
 	recvWin   int
+	window    int    // what recvWin comes back to
 	owed      int    // taken and not given back
 	recv      []byte // arrived and not taken
 	taken     []byte // given out by the last take
-	ahead     int    // arrived bytes that the connection's window has back already, although nobody took them
 	got       int64  // body bytes that arrived
 	want      int64  // content-length, -1: none
 	remoteEnd bool
@@ -53,7 +53,11 @@ func (s *h2Stream) open(h *h2Conn, id uint32) {
 	s.canSend.L, s.canRead.L = &h.mu, &h.mu
 	s.err, s.told, s.readErr = nil, false, nil
 	s.sendWin, s.blocked, s.sent, s.localEnd, s.lastFrame = h.peerWin, false, 0, false, 0
-	s.recvWin, s.owed, s.ahead, s.recv, s.taken = h2StreamWin, 0, 0, s.recv[:0], s.taken[:0]
+	s.window = h2StreamWin
+	if !h.client {
+		s.window = h2FirstWin
+	}
+	s.recvWin, s.owed, s.recv, s.taken = s.window, 0, s.recv[:0], s.taken[:0]
 	s.got, s.want, s.remoteEnd, s.waiting = 0, -1, false, false
 	s.trail.list = s.trail.list[:0]
 	s.stuckSend, s.stuckRead = 0, 0
@@ -228,23 +232,41 @@ func (s *h2Stream) take() (p []byte, err error) {
 
 // gave gives the peer back what it may send again. The lock is held.
 func (s *h2Stream) gave(n int) {
-	h := s.h
-	if n == 0 || h.end != nil {
+	if n == 0 || s.h.end != nil {
 		return
 	}
 	s.owed += n
-	if s.owed >= h2StreamWin/2 && !s.remoteEnd && s.err == nil {
-		owed := s.owed
-		s.recvWin += owed
-		s.owed = 0
-		h.append(func(b []byte) []byte { return appendH2Window(b, s.id, uint32(owed)) })
+	if s.owed >= s.window/2 && !s.remoteEnd && s.err == nil {
+		s.grow(2 * s.window)
+		s.giveBack()
 	}
-	early := min(n, s.ahead)
-	s.ahead -= early
-	h.gave(n - early)
 }
 
-// gave gives back for the connection as a whole. The lock is held.
+// giveBack tells the peer of what is owed. The lock is held.
+func (s *h2Stream) giveBack() {
+	owed := s.owed
+	if owed == 0 {
+		return
+	}
+	s.recvWin += owed
+	s.owed = 0
+	s.h.append(func(b []byte) []byte { return appendH2Window(b, s.id, uint32(owed)) })
+}
+
+// grow owes the peer a larger window, of that size if possible. A body that nobody takes stays with its first one, and what its client has for all
+// streams together is never less than those: so none of them stops another. The lock is held.
+func (s *h2Stream) grow(to int) {
+	h := s.h
+	if n := min(to, h2StreamWin) - s.window; n > 0 && h.grown+n <= h2ConnWin {
+		h.grown += n
+		s.window += n
+		s.owed += n
+	}
+}
+
+// gave gives back for the connection as a whole, as bytes arrive: bodies that nobody takes hold only the windows of their own streams. When they held that of the
+// connection too, five clients that read slowly kept everybody from an endpoint's answers, and five uploads to a pool that hung kept their client from all others.
+// The lock is held.
 func (h *h2Conn) gave(n int) {
 	h.owed += n
 	if h.owed >= h2ConnWin/4 {
@@ -261,8 +283,9 @@ func (s *h2Stream) remove() {
 	if s.id != 0 {
 		delete(h.streams, s.id)
 	}
-	h.gave(len(s.recv) + len(s.taken) - s.ahead)
-	s.ahead = 0
+	if !h.client {
+		h.grown -= s.window - h2FirstWin
+	}
 	s.recv, s.taken = s.recv[:0], s.taken[:0]
 	if s.err == nil {
 		h.finished++
@@ -280,7 +303,6 @@ func (s *h2Stream) remove() {
 func (s *h2Stream) arrived(p []byte, size int, end bool) error {
 	h := s.h
 	if size > s.recvWin {
-		h.gave(size)
 		return s.h.offence(s, http2.ErrCodeFlowControl, errH2Cut)
 	}
 	if len(p) > 0 {
@@ -289,7 +311,6 @@ func (s *h2Stream) arrived(p []byte, size int, end bool) error {
 	s.recvWin -= size
 	s.got += int64(len(p))
 	if s.want >= 0 && (s.got > s.want || end && s.got < s.want) {
-		h.gave(size)
 		return h.offence(s, http2.ErrCodeProtocol, errH2Length)
 	}
 	if s.err != nil || s.readErr != nil {
@@ -297,12 +318,6 @@ func (s *h2Stream) arrived(p []byte, size int, end bool) error {
 	} else {
 		s.gave(size - len(p))
 		s.recv = append(s.recv, p...)
-		if s.back != nil {
-			// The connection has it back at once: clients that read slowly hold only the windows of their own streams. When they held that of the connection too,
-			// five of them kept everybody from the endpoint's answers.
-			s.ahead += len(p)
-			h.gave(len(p))
-		}
 	}
 	if end {
 		s.closeRemote()

@@ -137,13 +137,18 @@ func (k *peeking) release(b *buffers) {
 	}
 }
 
-// peek leaves the bytes where they are. What has arrived is given back to the window of the connection at once: all streams of a
-// connection may be looked at, and together they may hold more than it.
+// peek leaves the bytes where they are, and gives a body that is looked at the window which that needs: all streams of a connection may be looked at.
 func (f *h2Front) peek(n int, until time.Time) ([]byte, bool, error) {
 	h := f.h
 	n = min(n, h2StreamWin)
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if !f.remoteEnd && f.err == nil && n > f.window {
+		h.grown += n - f.window
+		f.owed += n - f.window
+		f.window = n
+		f.giveBack()
+	}
 	late := false
 	for len(f.recv) < n && !f.remoteEnd {
 		switch {
@@ -161,7 +166,6 @@ func (f *h2Front) peek(n int, until time.Time) ([]byte, bool, error) {
 			}
 			h.kick()
 		}
-		f.giveAhead(n)
 		if !until.IsZero() { // only who waits pays for a timer
 			t := time.AfterFunc(time.Until(until), func() {
 				h.mu.Lock()
@@ -179,14 +183,5 @@ func (f *h2Front) peek(n int, until time.Time) ([]byte, bool, error) {
 	if f.readErr != nil {
 		return nil, false, f.readErr
 	}
-	f.giveAhead(n)
 	return f.recv[:min(n, len(f.recv))], f.remoteEnd && len(f.recv) <= n, nil
-}
-
-// giveAhead gives the connection's window back what has arrived of the n bytes that are looked at. The lock is held.
-func (f *h2Front) giveAhead(n int) {
-	if more := min(len(f.recv), n) - f.ahead; more > 0 {
-		f.h.gave(more)
-		f.ahead += more
-	}
 }

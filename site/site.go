@@ -114,7 +114,7 @@ type Limits struct {
 	MinRate          Size          `yaml:"min_rate" unit:"/s" default:"240B/s" doc:"request bodies that come slower than this, and pieces of an answer (up to 64 KiB) that are taken slower, are ended after a grace of 5s; what stands still is ended by idle_timeout"`
 	BodyBytes        Size          `yaml:"body_bytes" default:"0B" doc:"size of a request body; 0B: no limit"`
 	Requests         int           `yaml:"requests" default:"0" min:"0" doc:"requests on one connection before it is closed; 0: no limit"`
-	Streams          int           `yaml:"streams" default:"100" min:"1" max:"10000" doc:"HTTP/2 streams at once on one connection"`
+	Streams          int           `yaml:"streams" default:"100" min:"1" max:"10000" doc:"HTTP/2 streams at once on one connection; each holds up to 64 KiB of a body that nobody takes"`
 }
 
 // Methods of a pool.
