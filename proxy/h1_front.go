@@ -51,7 +51,7 @@ func (w *h1Work) startBody() {
 	if w.chunked {
 		w.chunks.Reset(wire.Limits{HeadBytes: int(limits.HeaderBytes), Fields: limits.Headers})
 	}
-	h.sock.idle, h.sock.rate = limits.IdleTimeout, int64(limits.MinRate)
+	h.sock.idle, h.sock.rate, h.sock.end = limits.IdleTimeout, int64(limits.MinRate), time.Time{}
 }
 
 func (w *h1Work) scratch() *scratch { return &w.scr }
@@ -268,6 +268,8 @@ func (w *h1Work) end(trailers []wire.Field) error {
 	}
 	return w.flush()
 }
+
+func (w *h1Work) endBy(t time.Time) { w.h.sock.end = t }
 
 func (w *h1Work) flush() error { return w.sendOut(nil, nil) }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log/slog"
 	"strconv"
+	"time"
 
 	"golang.org/x/net/http2"
 
@@ -24,10 +25,11 @@ type h2Front struct {
 	head    []byte // header block of the answer
 	waits   bool   // head was not sent yet
 	begun   bool
-	left    int64 // declared bytes of the answer that are still to come; -1: not declared
-	patient bool  // the minimum rate does not hold for the request body: it is a conversation
-	cut     bool  // the body passed its limit
-	told100 bool  // the client was told to go on
+	left    int64     // declared bytes of the answer that are still to come; -1: not declared
+	patient bool      // the minimum rate does not hold for the request body: it is a conversation
+	cut     bool      // the body passed its limit
+	due     time.Time // when the client must have taken the answer; zero: at no time. It does not change while the stream is blocked
+	told100 bool      // the client was told to go on
 }
 
 func (s *h2Shared) getFront() *h2Front {
@@ -59,6 +61,7 @@ func (f *h2Front) start(h *h2Server, id uint32, end bool) {
 	f.x.Start, f.x.Protocol, f.x.Request, f.x.Front = start, exchange.HTTP2, &f.req, f
 	f.want, f.remoteEnd = f.req.ContentLength, end
 	f.waits, f.begun, f.left, f.cut, f.told100 = false, false, -1, false, false
+	f.due = time.Time{}
 }
 
 // work runs the request through the stages. It is the task of a worker.
@@ -212,6 +215,8 @@ func (f *h2Front) flushHead() error {
 	f.waits = false
 	return f.sendHead(f.head, 0)
 }
+
+func (f *h2Front) endBy(t time.Time) { f.due = t }
 
 func (f *h2Front) flush() error {
 	f.h.mu.Lock()

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"os"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -218,11 +219,13 @@ func (h *h2Server) tick(now int64) {
 }
 
 // hurry ends a stream whose client stands still or trickles. The lock is held. A client that takes nothing at all, a
-// paused film perhaps, has the idle timeout; one that takes a little at a time has the minimum rate.
+// paused film perhaps, has the idle timeout; one that takes a little at a time has the minimum rate. Neither has more than the deadline.
 func (h *h2Server) hurry(s *h2Stream, now int64) {
 	limits := &h.c.cfg.Limits
 	if !s.blocked {
 		s.stuckSend = 0
+	} else if due := s.front.due; !due.IsZero() && !time.Now().Before(due) {
+		s.reset(http2.ErrCodeCancel, os.ErrDeadlineExceeded)
 	} else if s.stuckSend == 0 {
 		s.stuckSend, s.seenSent = now, s.sent
 	} else {

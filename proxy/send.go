@@ -177,6 +177,7 @@ func (a *attempt) run() *exchange.Refusal {
 // pass gives the client the answer, whose fields are prepared in s.
 func (a *attempt) pass(s *scratch, length int64) *exchange.Refusal {
 	x := a.x
+	a.f.endBy(x.Deadline)
 	if err := a.f.begin(x, s.resp.Status, s.fields, length); err != nil {
 		return a.clientLeft()
 	}

@@ -151,6 +151,27 @@ func TestSlowClientsOfH2Endpoint(t *testing.T) {
 	}
 }
 
+// TestDeadlineWithoutReader: a client that takes nothing of its answer is let go when the deadline passes, and not first after the idle timeout.
+func TestDeadlineWithoutReader(t *testing.T) {
+	bothEnds(t, func(t *testing.T, client *http.Client, out string, serve func(http.HandlerFunc) string) {
+		endpoint := serve(func(w http.ResponseWriter, r *http.Request) { io.Copy(w, io.LimitReader(zeros{}, 64<<20)) })
+		addr, results := ends(t, out, endpoint, &exchange.Route{Deadline: 300 * time.Millisecond}, patience)
+		resp, err := client.Get("http://" + addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		select {
+		case r := <-results:
+			if r.Kind != exchange.Answered || r.Reason != "" {
+				t.Errorf("%+v", r)
+			}
+		case <-time.After(patience / 2):
+			t.Error("the deadline was not noticed")
+		}
+	})
+}
+
 // TestDeadlineDuringAnswer: when a deadline of the client's own cuts an answer off, or the route's does while the client does not take what is there, the endpoint is not to
 // blame. It is when it says no more until the route's deadline.
 func TestDeadlineDuringAnswer(t *testing.T) {

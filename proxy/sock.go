@@ -38,6 +38,7 @@ type sock struct {
 	out      [3][]byte
 	idle     time.Duration // a write without any progress ends after this; 0: never
 	rate     int64         // bytes per second that a write must move after stallGrace; 0: any
+	end      time.Time     // a write that waits ends then; zero: no such end
 	stalled  bool
 	stallEnd int64 // on the sweeper's clock; 0: none
 	writeErr error
@@ -273,6 +274,9 @@ func (s *sock) armStall() {
 	wait := s.idle
 	if s.rate > 0 {
 		wait = max(min(wait, time.Duration(s.stallEnd-s.sweep.clock.Load())), 0)
+	}
+	if !s.end.IsZero() {
+		wait = max(min(wait, time.Until(s.end)), 0)
 	}
 	s.sweep.arm(&s.writeDog, wait)
 }
