@@ -69,7 +69,7 @@ func New(places int, shares []Share) *Bulkhead {
 }
 
 // Update makes places and shares those in force. Parts of the same name stay, with what they hold; when the kept shares come to more than
-// all places, each gets its part of them.
+// all places, each gets its part of them. What parts are due and others have borrowed or still hold, they get as those leave, as with Lend.
 func (b *Bulkhead) Update(places int, shares []Share) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -80,10 +80,11 @@ func (b *Bulkhead) Update(places int, shares []Share) {
 	}
 	old := b.parts
 	b.places, b.parts = places, nil
-	kept := int64(0)
-	for _, s := range shares {
+	wants, kept := make([]int64, len(shares)), int64(0)
+	for i, s := range shares {
 		p := find(old, s.Name)
-		if p == nil {
+		known := p != nil
+		if !known {
 			p = &Part{name: s.Name, home: b}
 		}
 		p.due = int64(max(s.Kept, 0) / max(sum, 1) * float64(places))
@@ -96,15 +97,21 @@ func (b *Bulkhead) Update(places int, shares []Share) {
 		}
 		p.due = min(p.due, most)
 		p.most.Store(most)
-		now := p.due
-		if old != nil && find(old, s.Name) != nil { // what it has lent stays lent
-			now = p.wants(p.peak.Load())
+		wants[i] = p.due
+		if known { // what it has lent stays lent
+			wants[i] = p.wants(p.peak.Load())
 		}
-		p.kept.Store(now)
-		kept += now
+		kept += p.kept.Load()
 		b.parts = append(b.parts, p)
 	}
 	b.open.Store(int64(places) - kept)
+	for _, less := range []bool{true, false} { // what some give up, others can have
+		for i, p := range b.parts {
+			if less == (wants[i] < p.kept.Load()) {
+				b.keep(p, wants[i])
+			}
+		}
+	}
 }
 
 func find(parts []*Part, name string) *Part {

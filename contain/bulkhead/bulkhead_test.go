@@ -104,6 +104,32 @@ func TestUpdateKeepsWhatIsHeld(t *testing.T) {
 	}
 }
 
+// TestUpdateWaitsForBorrowers: a part that woke up gets what others borrowed of it as they leave, also when a reload comes before the next look.
+func TestUpdateWaitsForBorrowers(t *testing.T) {
+	shares := []Share{{Name: "day"}, {Name: "night", Kept: 0.5}}
+	b := New(100, shares)
+	for i := range 20 {
+		b.Lend(start.Add(time.Duration(i) * time.Second))
+	}
+	day, night := b.Part("day"), b.Part("night")
+	got, words := fill(day, 200)
+	woken, _ := fill(night, 200)
+	if got < 80 || woken == 0 || got+woken > 100 {
+		t.Fatalf("%d and %d places", got, woken)
+	}
+	b.Update(100, shares)
+	if n, _ := fill(night, 200); got+woken+n > 100 {
+		t.Errorf("%d of 100 places are used", got+woken+n)
+	}
+	for _, w := range words[got-10:] {
+		day.Leave(w)
+	}
+	b.Update(100, shares)
+	if n, _ := fill(night, 200); n != 10 {
+		t.Errorf("night got %d of ten places that came back", n)
+	}
+}
+
 // FuzzPlaces: whatever comes in whatever order, never are more places used than there are, none by a part above its most, a part may always
 // enter up to a quarter of its own, and at the end nothing is left.
 func FuzzPlaces(f *testing.F) {
@@ -122,7 +148,9 @@ func FuzzPlaces(f *testing.F) {
 		for range steps {
 			i := rnd.IntN(len(shares))
 			p := b.Part(shares[i].Name)
-			switch rnd.IntN(5) {
+			switch rnd.IntN(6) {
+			case 5: // a reload
+				b.Update(places, shares)
 			case 0:
 				now = now.Add(time.Duration(rnd.IntN(3000)) * time.Millisecond)
 				b.Lend(now)
