@@ -141,6 +141,8 @@ type Exchange struct {
 	// Held is told when the answer head is there, before the first byte goes to the client; nil: nobody wants to know.
 	// A long body then holds no place at its endpoint's shedder.
 	Held Holder
+	// Trial is of who was told by Held of an answer that is thrown away, and wants to be told of the next attempt's too; nil: nobody does (breaker).
+	Trial Holder
 	// Tap sees the answer of an endpoint before the client does, and may keep it; nil: nobody wants to (cache).
 	Tap Tap
 	// Degrade names the switches that are on for this exchange, as the endpoint is told: recommendations, search. nil: none (switches).
@@ -349,7 +351,7 @@ func (x *Exchange) Reset() {
 	x.Request, x.RequestID, x.Host, x.Path = nil, nil, nil, nil
 	x.IP, x.Trusted, x.Route, x.Class = netip.Addr{}, false, nil, Standard
 	x.Customer, x.User, x.Region, x.Claim, x.Weight = nil, nil, nil, Claim{}, 0
-	x.Screened, x.RetryAfter, x.Allowed, x.Held = false, 0, 0, nil
+	x.Screened, x.RetryAfter, x.Allowed, x.Held, x.Trial = false, 0, 0, nil, nil
 	x.Tap, x.Degrade = nil, nil
 	x.Place, x.Rank, x.Era, x.Begun, x.Berth = 0, 0, 0, time.Time{}, Berth{}
 	x.Trace, x.Cached = Trace{}, ""

@@ -139,6 +139,7 @@ func (t *trial) Answered(x *exchange.Exchange, long bool) {
 		t.prev.Answered(x, long)
 	}
 	if x.Again { // what is repeated is judged by its last attempt
+		x.Trial = t
 		return
 	}
 	r := resultOf(x, nil)
@@ -147,6 +148,14 @@ func (t *trial) Answered(x *exchange.Exchange, long bool) {
 		return
 	}
 	t.timer = time.AfterFunc(trialCode, func() { t.end(r) })
+}
+
+// rejoin has the trial of x told of the head of another attempt, once x has its places again: when it was told only of the end, a stream for longer
+// than a trial may take counted as a failure.
+func rejoin(x *exchange.Exchange) {
+	if t, is := x.Trial.(*trial); is {
+		t.prev, x.Held, x.Trial = x.Held, t, nil
+	}
 }
 
 // resultOf is what an exchange that has ended, with refusal or without, says about its pool.

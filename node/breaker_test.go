@@ -161,6 +161,41 @@ func TestPoolBreakerTrialOfLongAnswer(t *testing.T) {
 	})
 }
 
+// A trial that is repeated has gone well when the answer of its last attempt begins.
+func TestPoolBreakerTrialAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		told := &countingHolder{}
+		b := newBreakerBench(t, "on", told)
+		if err := b.n.Break("shop", "", console.BreakerOpen, time.Now().Add(time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(time.Minute)
+		over := make(chan struct{})
+		rules := &retrying{routes: []*retried{{rules: rulesOf(defaults()), pool: b.n.retriesOf("shop")}}, now: time.Now, sleep: func(d time.Duration) { <-time.After(d) },
+			random: func() float64 { return 0.5 }, gone: func(*exchange.Exchange) bool { return false }}
+		b.h = exchange.Chain(func(x *exchange.Exchange) *exchange.Refusal {
+			x.Result = exchange.Result{Status: 503}
+			if x.Attempt < 3 && x.Judge.Again(x) {
+				return refuseTest
+			}
+			x.Result, x.Outcome = exchange.Result{Status: 200}, exchange.Outcome{Status: 200, Started: true}
+			if x.Held != nil {
+				x.Held.Answered(x, true)
+			}
+			<-over // a stream
+			return nil
+		}, told, &breaking{[]*poolBreaker{b.n.breakers["shop"]}}, rules)
+		for range 3 {
+			go b.send()
+		}
+		<-time.After(10 * time.Second)
+		if b.state() != console.BreakerClosed || told.answered.Load() != 3 {
+			t.Errorf("it is %s", b.state())
+		}
+		close(over)
+	})
+}
+
 // A trial of gRPC counts by the code behind its answer, which for a call with one answer comes at once; a stream counts when it has begun.
 func TestPoolBreakerTrialOfCall(t *testing.T) {
 	down := exchange.Result{Status: 503, Code: 14}

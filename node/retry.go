@@ -169,7 +169,11 @@ func (t *retrying) pause(x *exchange.Exchange, r *retried) *exchange.Refusal {
 			return refusal
 		}
 	}
-	return r.berths.enterAgain(x)
+	if refusal := r.berths.enterAgain(x); refusal != nil {
+		return refusal
+	}
+	rejoin(x)
+	return nil
 }
 
 // attemptOf says how the last attempt ended.
