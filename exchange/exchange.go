@@ -323,6 +323,7 @@ type Result struct {
 	Latency time.Duration // from sending, or what came last of a body that was sent as it came, to the answer head, or to when the client left without one; 0: unknown
 	Reason  string        // what failed, in one word of a closed set
 	Unsent  bool          // provably nothing reached the endpoint: safe to repeat whatever the method
+	Refused bool          // provably the endpoint did nothing for it, but what it was sent of the body may be gone
 	// RetryAfter is what a 429 or 503 answer asked for, or a gRPC pushback; 0: nothing. The endpoint gets less until then.
 	RetryAfter time.Duration
 	// Utilisation is what the endpoint said of its own load in its answer, 1 for full; 0: nothing.

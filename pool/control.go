@@ -134,8 +134,8 @@ func (p *Pool) answered(m *member, r *exchange.Result) {
 
 // unanswered learns from an exchange that failed without an answer.
 func (p *Pool) unanswered(m *member, r *exchange.Result) {
-	if r.Kind == exchange.Broken && r.Unsent {
-		return // a kept connection that the endpoint had closed: it tells of the past
+	if r.Kind == exchange.Broken && (r.Unsent || r.Refused) {
+		return // a kept connection that the endpoint had closed, which tells of the past, or a stream that it did not begin with
 	}
 	row := m.row.Add(1)
 	if r.Kind != exchange.ConnectFailed && row < brokenMax && !m.alert.Load() || m.hush.Load() {

@@ -52,7 +52,7 @@ func atFault(r *exchange.Result) bool {
 	case exchange.Answered:
 		return r.Status >= 500 && r.Status != 501 && r.Status != 503 && r.Status != 505 || broken(r)
 	case exchange.Broken:
-		return !r.Unsent
+		return !r.Unsent && !r.Refused
 	case exchange.TimedOut:
 		return true
 	}

@@ -26,7 +26,7 @@ var update = flag.Bool("update", false, "write what the scenarios print as what 
 //	apply                    New or Update with that configuration
 //	ready                    as if Run had waited for the first verdicts
 //	verdict NAME ok|bad [reason]
-//	fail NAME connect|broken|timeout|stale [times]
+//	fail NAME connect|broken|timeout|stale|refused [times]
 //	answer NAME STATUS [times] [retry-after]
 //	hold NAME N, release NAME N   requests in flight
 //	set NAME up|down|drain
@@ -126,9 +126,9 @@ func (w *world) do(f []string) {
 		w.p.heard(m, m.born, probe.Verdict{At: w.now, Healthy: arg(2, "") == "ok", Reason: strings.Join(f[3:], " ")})
 		w.p.look(w.now)
 	case "fail":
-		kind := map[string]exchange.ResultKind{"connect": exchange.ConnectFailed, "broken": exchange.Broken, "stale": exchange.Broken,
+		kind := map[string]exchange.ResultKind{"connect": exchange.ConnectFailed, "broken": exchange.Broken, "stale": exchange.Broken, "refused": exchange.Broken,
 			"timeout": exchange.TimedOut}[arg(2, "")]
-		w.done(name, times(3), exchange.Result{Kind: kind, Unsent: arg(2, "") == "stale"})
+		w.done(name, times(3), exchange.Result{Kind: kind, Unsent: arg(2, "") == "stale", Refused: arg(2, "") == "refused"})
 	case "answer":
 		after, _ := time.ParseDuration(arg(4, "0s"))
 		w.done(name, times(3), exchange.Result{Status: times(2), RetryAfter: after})

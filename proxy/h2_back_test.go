@@ -216,6 +216,30 @@ func TestH2BackRefused(t *testing.T) {
 	}
 }
 
+// TestH2BackRefusedUpload: an endpoint that refuses a stream did nothing for it, also when part of the body has gone to it, which then nobody can send again.
+func TestH2BackRefusedUpload(t *testing.T) {
+	for _, mode := range []string{"refused", "goaway", "reset"} {
+		endpoint := echoed(t, func(c *net.TCPConn) { refusingServer(c, mode) })
+		results := make(chan exchange.Result, 1)
+		p := newH2Proxy(t)
+		send := sendTo(t, p, testPool(), endpoint, nil)
+		rig := newH2RigOn(t, p, testLimits(), func(x *exchange.Exchange) *exchange.Refusal {
+			r := send(x)
+			results <- x.Result
+			return r
+		})
+		body, w := io.Pipe()
+		go io.WriteString(w, "some of it")
+		if resp, err := h2cClient(t).Post("http://"+rig.addr+"/", "text/plain", body); err == nil {
+			resp.Body.Close()
+		}
+		w.Close()
+		if r := <-results; r.Kind != exchange.Broken || r.Refused != (mode != "reset") || r.Unsent {
+			t.Errorf("%s: %+v", mode, r)
+		}
+	}
+}
+
 // TestH2BackCancels: a CANCEL of the endpoint is its client's doing when the deadline that the client told is about to pass, and a failure before.
 func TestH2BackCancels(t *testing.T) {
 	endpoint := echoed(t, func(c *net.TCPConn) { refusingServer(c, "cancel") })

@@ -305,8 +305,8 @@ func (a *attempt) fail(unsent bool, err error) *exchange.Refusal {
 		x.Work += time.Since(a.start)
 	}
 	a.f.scratch().resp.Reset()
-	// What the pump took of the body is gone, unless it is kept: nobody can send it again.
-	x.Result = exchange.Result{Kind: exchange.Broken, Reason: "broken", Unsent: unsent && a.pump == nil, NoRetry: a.never}
+	// What the pump took of the body is gone, unless it is kept, and then for this pool alone: nobody else can send it again.
+	x.Result = exchange.Result{Kind: exchange.Broken, Reason: "broken", Unsent: unsent && a.pump == nil, Refused: unsent, NoRetry: a.never}
 	var bad *wire.Error
 	switch {
 	case bodyErr != nil:
