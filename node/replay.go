@@ -17,8 +17,8 @@ const (
 	replayLarge = 128 << 10
 )
 
-// replay sees to it that short bodies of requests that may be repeated can be sent again. Those whose length is told are read before a place is taken, so that who sends
-// slowly holds none. Of others nobody knows how long they are, or go on: they stream, and a copy is kept until it is too long.
+// replay sees to it that short bodies of requests that may be repeated can be sent again. Those whose length is told are read before a place is taken, of whatever request, so
+// that who sends slowly holds none: two callers that posted a line over ten seconds had all others refused at a pool with two places. Of others nobody knows how long they are, or go on: they stream, and a copy is kept until it is too long.
 type replay struct {
 	most   []int64       // bytes by Route.Index; 0: none is kept
 	held   *atomic.Int64 // bytes held, by all listeners
@@ -89,7 +89,7 @@ const (
 	keepPassing        // on its way to the endpoint
 )
 
-// keeps says how the body of x is kept, if it is worth it: x may be repeated, and the body is not known to be long. Calls that only read are read ahead
+// keeps says how the body of x is kept, if it is worth it: the body is not known to be long, and x may be repeated or its client can be waited for. Calls that only read are read ahead
 // whether their length is told or not, because only what is whole can be hedged; who asks before it sends a body would have to be answered for that.
 func (s *replay) keeps(x *exchange.Exchange) manner {
 	r, most := x.Request, s.most[x.Route.Index]
@@ -97,12 +97,10 @@ func (s *replay) keeps(x *exchange.Exchange) manner {
 	switch {
 	case most == 0 || n == 0 || n > most || r.Upgrade != nil:
 		return keepNot
-	case n < 0 && x.SafeCall():
+	case n < 0 && x.SafeCall(), n > 0 && !r.Expect100:
 		return keepAhead
 	case !retry.Idempotent(r.Method) && !keyed(r) && !x.SafeCall():
 		return keepNot
-	case n < 0 || r.Expect100:
-		return keepPassing
 	}
-	return keepAhead
+	return keepPassing
 }

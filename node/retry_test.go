@@ -302,8 +302,8 @@ func TestHopelessDeadline(t *testing.T) {
 	}
 }
 
-// TestReplay: bodies are kept that are short, and of requests that may be repeated, as long as there is memory: ahead, or as they pass when their length is not
-// told or their client asks first.
+// TestReplay: bodies are kept that are short, as long as there is memory: ahead, or, of requests that may be repeated, as they pass when their length is not told or
+// their client asks first.
 func TestReplay(t *testing.T) {
 	for name, c := range map[string]struct {
 		head    string
@@ -320,7 +320,8 @@ func TestReplay(t *testing.T) {
 		"unknown, patch":  {head: "PATCH / HTTP/1.1\nHost: a\nTransfer-Encoding: chunked"},
 		"unknown, a call": {head: "POST /a.B/Get HTTP/1.1\nHost: a\nContent-Type: application/grpc\nTransfer-Encoding: chunked", want: true},
 		"upgrades":        {head: "PUT / HTTP/1.1\nHost: a\nConnection: upgrade\nUpgrade: x\nTransfer-Encoding: chunked"},
-		"not repeatable":  {head: "POST / HTTP/1.1\nHost: a\nContent-Length: 1000"},
+		"not repeatable":  {head: "POST / HTTP/1.1\nHost: a\nContent-Length: 1000", want: true},
+		"asks, unsafe":    {head: "POST / HTTP/1.1\nHost: a\nExpect: 100-continue\nContent-Length: 1000"},
 		"with a key":      {head: "POST / HTTP/1.1\nHost: a\nIdempotency-Key: x\nContent-Length: 1000", want: true},
 		"asks first":      {head: "PUT / HTTP/1.1\nHost: a\nExpect: 100-continue\nContent-Length: 1000", passing: true},
 		"asks, and long":  {head: "PUT / HTTP/1.1\nHost: a\nExpect: 100-continue\nContent-Length: 65537"},
