@@ -14,6 +14,7 @@ const (
 	h2StreamWin   = 256 << 10
 	h2FirstWin    = 64 << 10 // of a client's stream until somebody takes its body
 	h2ConnWin     = 1 << 20  // also how far the streams of one client grow beyond h2FirstWin, together: so one client makes evenkeel hold 7.25 MiB of 100 bodies at the most
+	h2Padding     = 256      // most of a frame that is neither its head nor its payload (§6.1)
 	h2DefaultWin  = 65535    // before SETTINGS (§6.9.2)
 	h2MaxWin      = 1<<31 - 1
 	h2MaxStreamID = 1<<31 - 1

@@ -317,6 +317,9 @@ func (s *h2Stream) arrived(p []byte, size int, end bool) error {
 		s.gave(size)
 	} else {
 		s.gave(size - len(p))
+		if len(p) < size && s.recvWin < h2FrameMax && !end { // or padding takes the window that a body needs which is looked at, and not taken
+			s.giveBack()
+		}
 		s.recv = append(s.recv, p...)
 	}
 	if end {

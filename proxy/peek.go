@@ -143,10 +143,10 @@ func (f *h2Front) peek(n int, until time.Time) ([]byte, bool, error) {
 	n = min(n, h2StreamWin)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if !f.remoteEnd && f.err == nil && n > f.window {
-		h.grown += n - f.window
-		f.owed += n - f.window
-		f.window = n
+	if more := n + h2Padding - f.window; more > 0 && len(f.recv) < n && !f.remoteEnd && f.err == nil {
+		h.grown += more
+		f.owed += more
+		f.window += more
 		f.giveBack()
 	}
 	late := false
