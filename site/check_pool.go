@@ -72,7 +72,7 @@ func (c *checker) discover(d *Discover, path string) {
 		c.wrong(at+".port", "is missing; %s records bring no port, so say which one the endpoints listen on", dns.Type)
 	}
 	if dns.MinTTL > dns.MaxTTL {
-		c.wrong(at+".min_ttl", "%q is longer than max_ttl, %q", formatDuration(dns.MinTTL), formatDuration(dns.MaxTTL))
+		c.wrong(at+".min_ttl", "%q is longer than max_ttl, %q", FormatDuration(dns.MinTTL), FormatDuration(dns.MaxTTL))
 	}
 }
 

@@ -300,7 +300,7 @@ func (q *Quota) PeriodLength() (d time.Duration, ok bool) {
 	if slices.Contains([]string{"hour", "day", "week", "month", "year", PeriodLifetime}, q.Period) {
 		return 0, false
 	}
-	d, err := parseDuration(q.Period)
+	d, err := ParseDuration(q.Period)
 	return d, err == nil
 }
 

@@ -303,7 +303,7 @@ func readScalar(f field, text string) (reflect.Value, error) {
 	case percentType:
 		read, err = parsePercent(text)
 	case durationType:
-		read, err = parseDuration(text)
+		read, err = ParseDuration(text)
 	case prefixType:
 		read, err = parsePrefix(text)
 	default:

@@ -311,7 +311,7 @@ func checkPeriod(s string) (string, error) {
 	if slices.Contains(words, s) {
 		return s, nil
 	}
-	d, err := parseDuration(s)
+	d, err := ParseDuration(s)
 	switch {
 	case err != nil:
 		return s, fmt.Errorf("%s is not a period; write %s, or a length such as 30d%s", quote(s), either(words), didYouMean(s, words))

@@ -55,8 +55,8 @@ func FuzzUnits(f *testing.F) {
 		if v, err := parsePercent(s); err == nil {
 			same(t, s, v, v.String(), parsePercent)
 		}
-		if v, err := parseDuration(s); err == nil {
-			same(t, s, v, formatDuration(v), parseDuration)
+		if v, err := ParseDuration(s); err == nil {
+			same(t, s, v, FormatDuration(v), ParseDuration)
 		}
 		if v, err := parsePrefix(s); err == nil {
 			same(t, s, v, formatPrefix(v), parsePrefix)

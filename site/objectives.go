@@ -75,7 +75,7 @@ func checkWindow(s string) (string, error) {
 	if slices.Contains(windowWords, s) {
 		return s, nil
 	}
-	d, err := parseDuration(s)
+	d, err := ParseDuration(s)
 	switch {
 	case err != nil:
 		return s, fmt.Errorf("%s is not a window; write %s, or a length such as 30d%s", quote(s), either(windowWords), didYouMean(s, windowWords))
@@ -90,7 +90,7 @@ func (o *Objective) WindowLength() (d time.Duration, ok bool) {
 	if slices.Contains(windowWords, o.Window) {
 		return 0, false
 	}
-	d, err := parseDuration(o.Window)
+	d, err := ParseDuration(o.Window)
 	return d, err == nil
 }
 

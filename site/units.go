@@ -211,7 +211,8 @@ func (p Percent) String() string {
 	return s + "%"
 }
 
-func parseDuration(s string) (time.Duration, error) {
+// ParseDuration reads a duration as site files write it, of 0s or more: 500ms, 1h30m, 30d.
+func ParseDuration(s string) (time.Duration, error) {
 	rest, days := s, time.Duration(0)
 	if head, tail, ok := strings.Cut(s, "d"); ok {
 		n, isNumber := number(head, 3)
@@ -249,8 +250,8 @@ func durationError(s string) error {
 	return fmt.Errorf("%s is not a duration; write numbers with ms, s, m, h or d, such as 500ms, 5s or 1h30m", quote(s))
 }
 
-// formatDuration is time.Duration.String without its zero tail, and whole days as d: 1m, 1h30m, 30d.
-func formatDuration(d time.Duration) string {
+// FormatDuration is time.Duration.String without its zero tail, and whole days as d: 1m, 1h30m, 30d.
+func FormatDuration(d time.Duration) string {
 	const day = 24 * time.Hour
 	if d >= day && d%day == 0 {
 		return strconv.FormatInt(int64(d/day), 10) + "d"
@@ -299,7 +300,7 @@ func format(v reflect.Value, f field) string {
 		}
 		return x.String()
 	case time.Duration:
-		return formatDuration(x)
+		return FormatDuration(x)
 	case netip.Prefix:
 		return formatPrefix(x)
 	}

@@ -21,7 +21,7 @@ test sends a sample of an alert to all who would be told of it, through the same
 			var a asker
 			a.flags(fs)
 			o := silenceFlags{}
-			fs.DurationVar(&o.order.Length, "for", 0, "silence for this `TIME`, up to 2160h")
+			lengthVar(fs, &o.order.Length, "for", 0, "silence for this `TIME`, up to 2160h")
 			fs.StringVar(&o.order.Comment, "comment", "", "`TEXT`: why")
 			fs.StringVar(&o.order.By, "by", os.Getenv("USER"), "`NAME` of who silences; from USER")
 			fs.StringVar(&o.end, "end", "", "end the silence `ID` now")

@@ -160,7 +160,7 @@ func topCommand() command {
 			var a asker
 			a.flags(fs)
 			once := fs.Bool("once", false, "show one view and end")
-			every := fs.Duration("every", time.Second, "`TIME` between two views")
+			every := lengthFlag(fs, "every", time.Second, "`TIME` between two views")
 			return func(t terminal, args []string) int {
 				if len(args) > 0 {
 					return wrong(t, "top", "it takes no arguments, got %q", args)
@@ -227,7 +227,7 @@ func drainCommand() command {
 		setup: func(fs *flag.FlagSet) func(terminal, []string) int {
 			var a asker
 			a.flags(fs)
-			wait := fs.Duration("wait", 0, "wait up to this `TIME` until the drain is over; exit code 1 when it is not")
+			wait := lengthFlag(fs, "wait", 0, "wait up to this `TIME` until the drain is over; exit code 1 when it is not")
 			return func(t terminal, args []string) int {
 				client, err := a.client()
 				if err != nil {

@@ -20,7 +20,7 @@ func breakerCommand() command {
 		setup: func(fs *flag.FlagSet) func(terminal, []string) int {
 			var a asker
 			a.flags(fs)
-			length := fs.Duration("for", 0, "hold it for this `TIME`, up to 24h")
+			length := lengthFlag(fs, "for", 0, "hold it for this `TIME`, up to 24h")
 			asJSON := fs.Bool("json", false, "print the breakers that are not closed as JSON")
 			return func(t terminal, args []string) int {
 				o, err := breakerOrderOf(args, *length)

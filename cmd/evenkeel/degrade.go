@@ -19,7 +19,7 @@ func switchCommand() command {
 		setup: func(fs *flag.FlagSet) func(terminal, []string) int {
 			var a asker
 			a.flags(fs)
-			length := fs.Duration("for", 0, "hold for this `TIME`, up to 24h")
+			length := lengthFlag(fs, "for", 0, "hold for this `TIME`, up to 24h")
 			asJSON := fs.Bool("json", false, "print the switches as JSON")
 			return func(t terminal, args []string) int {
 				if len(args) == 1 && args[0] == "status" && *length == 0 {

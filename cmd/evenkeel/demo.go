@@ -40,7 +40,7 @@ func demoCommand() command {
 			admin := fs.String("admin", "", "`ADDR` of the console ("+defaultAdmin+", or the next free port)")
 			rate := fs.Int("rate", demoRate, "`REQUESTS` a second, up to 5000; 0: no traffic")
 			surge := fs.Bool("surge", false, "send six times as much all the time, twice what the endpoints can do")
-			length := fs.Duration("for", 0, "end after this `TIME`; 0: with Ctrl-C")
+			length := lengthFlag(fs, "for", 0, "end after this `TIME`; 0: with Ctrl-C")
 			return func(t terminal, args []string) int {
 				if len(args) > 0 {
 					return wrong(t, "demo", "it takes no arguments, got %q", args)

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/even-keel/evenkeel/site"
 )
@@ -95,6 +96,28 @@ func (c command) run(t terminal, args []string) int {
 		rest, args = append(rest, fs.Arg(0)), fs.Args()[1:]
 	}
 	return act(t, rest)
+}
+
+// length is a flag with a length of time, written as in site files: 90s, 1h30m, 2d.
+type length time.Duration
+
+func (l *length) Set(text string) error {
+	d, err := site.ParseDuration(text)
+	*l = length(d)
+	return err
+}
+
+func (l *length) String() string { return site.FormatDuration(time.Duration(*l)) }
+
+func lengthVar(fs *flag.FlagSet, p *time.Duration, name string, preset time.Duration, usage string) {
+	*p = preset
+	fs.Var((*length)(p), name, usage)
+}
+
+func lengthFlag(fs *flag.FlagSet, name string, preset time.Duration, usage string) *time.Duration {
+	p := new(time.Duration)
+	lengthVar(fs, p, name, preset, usage)
+	return p
 }
 
 // wrong says what was wrong with the use of a command.

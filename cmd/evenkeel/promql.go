@@ -25,8 +25,8 @@ none. docs/monitoring.md says which metrics there are, and how Grafana asks the 
 			var a asker
 			a.flags(fs)
 			at := fs.String("at", "", "`TIME` to look at, as 2026-01-31T00:00:00Z (now)")
-			length := fs.Duration("range", 0, "show the `TIME` before that, such as 1h")
-			step := fs.Duration("step", 0, "`TIME` between two values of a range (a sixtieth of it)")
+			length := lengthFlag(fs, "range", 0, "show the `TIME` before that, such as 1h")
+			step := lengthFlag(fs, "step", 0, "`TIME` between two values of a range (a sixtieth of it)")
 			asJSON := fs.Bool("json", false, "print the answer as the API gives it")
 			return func(t terminal, args []string) int {
 				if len(args) != 1 {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/even-keel/evenkeel/console"
+	"github.com/even-keel/evenkeel/site"
 )
 
 func queryCommand() command {
@@ -187,7 +188,7 @@ func (o eventsFlags) moment(q url.Values) bool {
 	if o.since == "" {
 		return true
 	}
-	if d, err := time.ParseDuration(o.since); err == nil && d > 0 {
+	if d, err := site.ParseDuration(o.since); err == nil && d > 0 {
 		q.Set("since", time.Now().Add(-d).Format(time.RFC3339Nano))
 		return true
 	}

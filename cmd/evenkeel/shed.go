@@ -20,7 +20,7 @@ func shedCommand() command {
 			var a asker
 			a.flags(fs)
 			o := shedOrder{}
-			fs.DurationVar(&o.length, "for", 0, "refuse for this `TIME`, up to 24h")
+			lengthVar(fs, &o.length, "for", 0, "refuse for this `TIME`, up to 24h")
 			fs.StringVar(&o.pool, "pool", "", "only requests of pool `NAME`; without it those of all pools")
 			fs.BoolVar(&o.off, "off", false, "bring the class back now")
 			asJSON := fs.Bool("json", false, "print what is refused by hand as JSON")
