@@ -1,12 +1,14 @@
 package console
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -203,9 +205,26 @@ func (c *console) purge(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusNotImplemented, "not_offered", "this node keeps no answers")
 		return
 	}
+	if route != "" {
+		c.stale() // a route may be there since a moment
+		if kept := c.now().cached(); !slices.Contains(kept, route) {
+			problem(w, http.StatusNotFound, "unknown_route", "no route "+strconv.Quote(route)+" keeps answers; those that do: "+cmp.Or(strings.Join(kept, ", "), "none"))
+			return
+		}
+	}
 	n := c.deps.Purge(route, prefix)
 	c.stale()
 	done(w, r, http.StatusOK, map[string]int{"purged": n})
+}
+
+// cached are the routes that keep answers.
+func (v View) cached() (names []string) {
+	if v.Degrade != nil && v.Degrade.Cache != nil {
+		for _, r := range v.Degrade.Cache.Routes {
+			names = append(names, r.Route)
+		}
+	}
+	return names
 }
 
 // SetSwitch asks a node to set a switch on or off for length, or auto. It returns all switches as they are then.
@@ -274,12 +293,19 @@ func (c *Client) ask(ctx context.Context, method, path string, to any) error {
 // CacheText is what a cache holds, for a terminal.
 func CacheText(c CacheLoad) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s of %s in %s answers; %s stored, %s evicted, %s invalidated, %s purged since the start\n", bytesText(uint64(max(c.Bytes, 0))), bytesText(uint64(max(c.LimitBytes, 0))),
-		countText(uint64(max(c.Entries, 0))), countText(c.Stored), countText(c.Evicted), countText(c.Invalidated), countText(c.Purged))
-	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "route\thit\tstale\trevalidated\tcoalesced\tmiss\tbypass\trefused\tsaved\t")
+	answers, wide := "1 answer", len("route")
+	if c.Entries != 1 {
+		answers = countText(uint64(max(c.Entries, 0))) + " answers"
+	}
 	for _, r := range c.Routes {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", r.Route, countText(r.Hit), countText(r.Stale), countText(r.Revalidated), countText(r.Coalesced), countText(r.Miss),
+		wide = max(wide, len(r.Route))
+	}
+	fmt.Fprintf(&b, "%s of %s in %s; %s stored, %s evicted, %s invalidated, %s purged since the start\n", bytesText(uint64(max(c.Bytes, 0))), bytesText(uint64(max(c.LimitBytes, 0))),
+		answers, countText(c.Stored), countText(c.Evicted), countText(c.Invalidated), countText(c.Purged))
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintf(w, "%-*s\thit\tstale\trevalidated\tcoalesced\tmiss\tbypass\trefused\tsaved\t\n", wide, "route")
+	for _, r := range c.Routes {
+		fmt.Fprintf(w, "%-*s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", wide, r.Route, countText(r.Hit), countText(r.Stale), countText(r.Revalidated), countText(r.Coalesced), countText(r.Miss),
 			countText(r.Bypass), countText(r.Refused), percentText(r.Saved()))
 	}
 	_ = w.Flush() // a Builder takes everything

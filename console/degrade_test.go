@@ -75,7 +75,10 @@ func TestSwitchesAndCacheOverTheAPI(t *testing.T) {
 	if text := CacheText(load); !strings.Contains(text, "in 3 answers") || !strings.Contains(text, "95%") {
 		t.Errorf("%s", text)
 	}
-	if n, err := c.Purge(ctx, "ab", "c"); err != nil || n != 3 {
+	if n, err := c.Purge(ctx, "all", "c"); err != nil || n != 4 {
+		t.Errorf("%d %v", n, err)
+	}
+	if n, err := c.Purge(ctx, "al", ""); err == nil || !strings.Contains(err.Error(), `no route "al" keeps answers; those that do: all (unknown_route`) {
 		t.Errorf("%d %v", n, err)
 	}
 	if n, err := c.Purge(ctx, "", ""); err != nil || n != 0 {

@@ -105,7 +105,7 @@ func failed(t terminal, name string, err error) int {
 	}
 	switch refused.Problem.Reason {
 	case "site_refused", "unknown_pool", "unknown_endpoint", "bad_question", "bad_shed", "bad_breaker", "bad_silence", "unknown_silence", "unknown_alert", "unknown_session", "bad_data",
-		"bad_query", "bad_filter", "bad_mark", "bad_report":
+		"bad_switch", "unknown_switch", "bad_purge", "unknown_route", "bad_query", "bad_filter", "bad_mark", "bad_report":
 		return misused
 	}
 	return notHeld

@@ -129,7 +129,7 @@ func cacheOrder(t terminal, a *asker, purge bool, route, prefix string, asJSON b
 		if asJSON {
 			return printJSON(t, map[string]int{"purged": n})
 		}
-		fmt.Fprintf(t.out, "%d stored answers were removed\n", n)
+		fmt.Fprintf(t.out, "%s removed\n", count(n, "stored answer"))
 		return held
 	}
 	load, err := client.Cache(ctx)
