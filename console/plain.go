@@ -18,7 +18,7 @@ func Plain(w io.Writer, v View) error {
 	b.WriteString(clean(v.Node.Name) + ": " + word + dash(v.Node.Why) + "\n")
 	b.WriteString("evenkeel " + clean(v.Node.Version) + ", process " + strconv.Itoa(v.Node.PID) + ", up for " + upText(v.Node) + ", site " + orNone(v.Node.SiteRevision) + "\n")
 	if l := v.Node.LastReload; l != nil && !l.OK {
-		b.WriteString("the site file was refused at " + l.At.Format("15:04:05") + ", the old site stays in force: " + clean(l.Error) + "\n")
+		b.WriteString("the site file was refused at " + l.At.Format("15:04:05") + ", the old site stays in force:" + mistakesText(l.Error) + "\n")
 	}
 	b.WriteString(rateText(v.Totals.RPS) + " req/s, " + countText(uint64(max(v.Totals.Open, 0))) + " connections open, " + countText(v.Totals.Requests) + " requests, " +
 		countText(v.Totals.Refused) + " refused, " + countText(v.Totals.Failed) + " failed\n")
@@ -179,6 +179,19 @@ func clean(s string) string {
 		}
 		return r
 	}, strings.ToValidUTF8(s, "?"))
+}
+
+// mistakesText is what is wrong with a site file: behind what was said, or line by line below it.
+func mistakesText(s string) string {
+	lines := strings.Split(strings.TrimSpace(s), "\n")
+	if len(lines) == 1 {
+		return " " + clean(lines[0])
+	}
+	var b strings.Builder
+	for _, line := range lines {
+		b.WriteString("\n  " + clean(line))
+	}
+	return b.String()
 }
 
 // Clean takes control characters out of what is written to a terminal and was not made here.

@@ -52,14 +52,14 @@ func TestPlain(t *testing.T) {
 
 func TestPlainTroubled(t *testing.T) {
 	v := stillView()
-	v.Node.Ready, v.Node.Why, v.Node.LastReload.OK, v.Node.LastReload.Error = false, "pool shop: no verdict yet", false, "site.yaml:3:5: unknown key"
+	v.Node.Ready, v.Node.Why, v.Node.LastReload.OK, v.Node.LastReload.Error = false, "pool shop: no verdict yet", false, "site.yaml:3:5: unknown key\nsite.yaml:4:1: no\x1b unit"
 	v.Pools[0].Panic, v.Pools[0].Held = true, "discovery brought no endpoint"
 	v.Pools[0].Endpoints[3].Why = "status \x1b[31m503\x1b[0m\nnew line\u202e"
 	var b bytes.Buffer
 	if err := Plain(&b, v); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"not ready, pool shop: no verdict yet", "refused at", "sick endpoints are used too", "last good set is kept: discovery"} {
+	for _, want := range []string{"not ready, pool shop: no verdict yet", "stays in force:\n  site.yaml:3:5: unknown key\n  site.yaml:4:1: no  unit\n", "sick endpoints are used too", "last good set is kept: discovery"} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("the text lacks %q", want)
 		}

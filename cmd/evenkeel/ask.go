@@ -98,10 +98,15 @@ func untilSignal() (context.Context, context.CancelFunc) {
 // failed says what went wrong with asking, and returns the exit code: what the node refused did not hold; bad input is 2;
 // no answer says nothing.
 func failed(t terminal, name string, err error) int {
-	fmt.Fprintf(t.err, "evenkeel %s: %v\n", name, err)
 	var refused *console.RefusedError
-	if !errors.As(err, &refused) {
+	switch {
+	case !errors.As(err, &refused):
+		fmt.Fprintf(t.err, "evenkeel %s: %v\n", name, err)
 		return notRun
+	case refused.Problem.Reason == "site_refused": // a mistake a line, as check has them
+		fmt.Fprintf(t.err, "%s\nevenkeel %s: the site file was refused, the old site stays in force (%s)\n", refused.Problem.Detail, name, refused.Admin)
+	default:
+		fmt.Fprintf(t.err, "evenkeel %s: %v\n", name, err)
 	}
 	switch refused.Problem.Reason {
 	case "site_refused", "unknown_pool", "unknown_endpoint", "bad_question", "bad_shed", "bad_breaker", "bad_silence", "unknown_silence", "unknown_alert", "unknown_session", "bad_data",
