@@ -12,7 +12,7 @@ import (
 
 func alertCommand() command {
 	return command{
-		name: "alert", use: "list [--json]  |  alert silence LABEL=VALUE... --for TIME  |  alert silences  |  alert expire ID...  |  alert test NAME", short: "Show alerts, silence them, or try who is told",
+		name: "alert", use: "list [--json]  |  alert silence LABEL=VALUE... --for TIME  |  alert silences  |  alert expire ID...  |  alert test ALERT", short: "Show alerts, silence them, or try who is told",
 		help: `list shows what is pending or fires, silences, and how receivers fare; exit code 1 while a page fires that is not silenced.
 silence keeps alerts from being told: alert=many-429, pool=shop, objective=checkout-*; all that is named must fit.
 silences lists those that hold, expire ends some of them (silence --end ID does too).

@@ -231,20 +231,20 @@ func (d *demo) say(format string, args ...any) {
 func (d *demo) story() {
 	w := d.t.out
 	fmt.Fprintf(w, "evenkeel stands in front of five endpoints and sends them %d requests a second. All of it runs on this machine.\n\n", d.rate)
-	fmt.Fprintf(w, "  gateway   http://%s\n  console   http://%s\n  endpoints", d.listen, d.admin)
+	fmt.Fprintf(w, "  gateway    http://%s\n  console    http://%s\n  endpoints", d.listen, d.admin)
 	for _, e := range d.service.endpoints {
 		fmt.Fprintf(w, "  %s %s (%s)", e.name, e.address, e.median)
 	}
 	first, me := d.service.endpoints[0].address, ownName()
 	fmt.Fprintf(w, "\n\nLook: open the console. Fast endpoints get more than slow ones, without anybody having said so.\nTry, in another terminal:\n"+
-		"  curl -i http://%s/                 who answered, and after what time\n"+
-		"  %s shed low --for 1m --admin %s   refuse what matters least, by hand\n"+
-		"  %s top --admin %s            the same as the console, in the terminal\n"+
-		"  %s drain demo %s --wait 5s --admin %s\n"+
-		"  %s up demo %s --admin %s\n"+
+		"  curl -i http://%s/\n      who answered, and after what time\n"+
+		"  %s top --admin %s\n      the same as the console, in the terminal\n"+
+		"  %s shed low --for 1m --admin %s\n      refuse what matters least, by hand\n"+
+		"  %s drain demo %s --wait 5s --admin %s\n      take an endpoint out gently\n"+
+		"  %s up demo %s --admin %s\n      bring it back\n"+
 		"  curl -s http://%s/metrics | grep evenkeel_\n",
 		d.listen, me, d.admin, me, d.admin, me, first, d.admin, me, first, d.admin, d.admin)
-	fmt.Fprintf(w, "Every minute a surge brings six times as much, twice what the endpoints can do: critical requests come first, low ones wait for\n"+
+	fmt.Fprintf(w, "\nEvery minute a surge brings six times as much, twice what the endpoints can do: critical requests come first, low ones wait for\n"+
 		"better times. In its first seconds the gate has yet to find its limit. See it at http://%s/overload.\n"+
 		"Later one endpoint turns sick: its probe finds out, traffic leaves it, no request fails.\n", d.admin)
 	if isTerminal(d.t.in) && isTerminal(w) {

@@ -164,7 +164,7 @@ func overview(w io.Writer) {
 		"  evenkeel run --to http://127.0.0.1:3000           put it before a service\n"+
 		"  evenkeel run -f site.yaml                         the same with a site file\n\nCommands:\n")
 	for _, c := range commands() {
-		fmt.Fprintf(w, "  %-9s %s\n", c.name, c.short)
+		fmt.Fprintf(w, "  %-10s %s\n", c.name, c.short)
 	}
 	fmt.Fprint(w, "\n\"evenkeel help COMMAND\" says more. Exit codes: 0 held, 1 did not hold, 2 wrong use or bad input, 3 could not run.\n")
 }
