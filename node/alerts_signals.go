@@ -212,7 +212,7 @@ func (n *Node) rateSignals(now time.Time, rules map[string]alert.Rule) (out []al
 				continue
 			}
 			out = append(out, alert.Signal{Name: name, Labels: map[string]string{"route": cmp.Or(route, "(none)")}, Link: "/overload",
-				Text: fmt.Sprintf("%d of %d requests of the last %v, %.1f%%", bad, came, over, 100*float64(bad)/float64(max(came, bad)))})
+				Text: fmt.Sprintf("%d of %d requests of the last %s, %.1f%%", bad, came, slo.Span(over), 100*float64(bad)/float64(max(came, bad)))})
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.limits)) {
@@ -220,7 +220,7 @@ func (n *Node) rateSignals(now time.Time, rules map[string]alert.Rule) (out []al
 		refused, all := less(is[0], was[0]), less(is[1], was[1])
 		if refused >= rateLeast && float64(refused) >= rules[alert.LimitBreached].Threshold*float64(all) {
 			out = append(out, alert.Signal{Name: alert.LimitBreached, Labels: map[string]string{"limit": name}, Link: "/limits",
-				Text: fmt.Sprintf("%d of %d requests of the last %v refused, %.1f%%", refused, all, over, 100*float64(refused)/float64(max(all, refused)))})
+				Text: fmt.Sprintf("%d of %d requests of the last %s refused, %.1f%%", refused, all, slo.Span(over), 100*float64(refused)/float64(max(all, refused)))})
 		}
 	}
 	if last := past[len(past)-1]; c.drops > last.drops {
@@ -282,7 +282,7 @@ func poolSignals(now, started time.Time, cfg *site.Pool, v console.Pool, rules m
 	}
 	// Who holds it open by hand knows.
 	if b := v.Breaker; b != nil && b.Mode == site.ModeOn && b.State != console.BreakerClosed && !b.ByHand.After(now) {
-		out = append(out, alert.Signal{Name: alert.BreakerOpen, Labels: labels, Link: page, Text: "it is " + b.State + ": " + b.Why})
+		out = append(out, alert.Signal{Name: alert.BreakerOpen, Labels: labels, Link: page, Text: "it is " + b.Why}) // which begins with the state
 	}
 	var newest time.Time
 	for _, e := range v.Endpoints {

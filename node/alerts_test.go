@@ -360,3 +360,12 @@ func TestSampleNeedsSomebody(t *testing.T) {
 		}
 	})
 }
+
+// What a breaker says of itself begins with its state.
+func TestBreakerSignalNamesTheStateOnce(t *testing.T) {
+	v := console.Pool{HealthyShare: 1, Breaker: &console.Breaker{Mode: site.ModeOn, State: "half-open", Why: "half-open: trials decide"}}
+	got := poolSignals(time.Now(), time.Now(), &site.Pool{Name: "a"}, v, map[string]alert.Rule{})
+	if len(got) == 0 || got[0].Name != alert.BreakerOpen || got[0].Text != "it is half-open: trials decide" {
+		t.Errorf("%+v", got)
+	}
+}
