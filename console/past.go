@@ -385,8 +385,8 @@ func unitText(unit string) func(v float64) string {
 			return strconv.FormatFloat(v*100, 'f', 0, 64) + "%"
 		case unit == "%":
 			return percentText(v)
-		case unit == "/s" && v > 0 && v < .05: // else a scale would read 0, 0, 0
-			return strconv.FormatFloat(v, 'g', 1, 64) + unit
+		case unit == "/s" && v > 0 && v < .995: // else a scale would read 0, 0, 0, or 0, 0.03, 0.1
+			return strconv.FormatFloat(v, 'g', 2, 64) + unit
 		case unit == "B":
 			return bytesText(uint64(max(v, 0)))
 		case unit == "" && v == math.Trunc(v) && v < 1e6:

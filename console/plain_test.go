@@ -76,7 +76,7 @@ func TestFigures(t *testing.T) {
 		{bytesText(0), "0 B"}, {bytesText(999), "999 B"}, {bytesText(1000), "1 kB"}, {bytesText(38_240_000), "38.2 MB"}, {bytesText(999_999), "1 MB"},
 		{msText(0), none}, {msText(.031), "31 µs"}, {msText(.31), "0.3 ms"}, {msText(9.96), "10 ms"}, {msText(143.4), "143 ms"}, {msText(999.6), "1.0 s"}, {msText(-1), none},
 		{spanText(-1), "0 s"}, {spanText(59 * time.Second), "59 s"}, {spanText(time.Hour), "1 h"}, {spanText(61 * time.Second), "1 min 1 s"}, {spanText(50 * time.Hour), "2 d 2 h"},
-		{percentText(0), "0%"}, {percentText(.001), "<1%"}, {percentText(.5), "50%"}, {percentText(.9996), "99.9%"}, {percentText(1), "100%"}, {percentText(-1), none},
+		{unitText("/s")(.03), "0.03/s"}, {unitText("/s")(.06), "0.06/s"}, {unitText("/s")(.15), "0.15/s"}, {unitText("/s")(1.5), "1.5/s"}, {unitText("/s")(0), "0/s"}, {percentText(0), "0%"}, {percentText(.001), "<1%"}, {percentText(.5), "50%"}, {percentText(.9996), "99.9%"}, {percentText(1), "100%"}, {percentText(-1), none},
 		{reasons(map[string]uint64{"b": 1, "a": 1, "c": 2000, "d": 0}), "c 2,000, a 1, b 1"},
 	} {
 		if c.got != c.want {
