@@ -117,9 +117,24 @@ func (o Overload) judge() (state, why string) {
 		}
 	}
 	if rps := o.refusedRPS(); rps >= noticeable {
-		return LoadCalm, "there is room for all that limits and rules let through"
+		return LoadCalm, "there is room for all that is not refused by " + o.refusers()
 	}
 	return LoadCalm, ""
+}
+
+// refusers are the stages that refuse now, as breaker, bulkhead and limit.
+func (o Overload) refusers() string {
+	var names []string
+	for _, r := range o.Refused {
+		if r.RPS > 0 && !slices.Contains(names, r.Stage) {
+			names = append(names, r.Stage)
+		}
+	}
+	slices.Sort(names)
+	if last := len(names) - 1; last > 0 {
+		return strings.Join(names[:last], ", ") + " and " + names[last]
+	}
+	return strings.Join(names, "")
 }
 
 // refusedRPS is what is refused now, by whatever stage.

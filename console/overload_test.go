@@ -91,6 +91,10 @@ func TestJudge(t *testing.T) {
 	if state, why := o.judge(); state != LoadOver || why != "4 pools, first b, c, d" {
 		t.Errorf("pools: %s, %s", state, why)
 	}
+	o = Overload{Refused: []RefusedLoad{{Stage: "limit", RPS: 3}, {Stage: "bulkhead", RPS: 400}, {Stage: "bulkhead", RPS: 1}, {Stage: "screen"}}}
+	if state, why := o.judge(); state != LoadCalm || why != "there is room for all that is not refused by bulkhead and limit" {
+		t.Errorf("%s, %s", state, why)
+	}
 }
 
 func TestShedAPI(t *testing.T) {
