@@ -178,7 +178,14 @@ func freeAddress(wanted, first string) (string, error) {
 		return ln.Addr().String(), ln.Close()
 	}
 	if wanted != "" {
-		return wanted, nil
+		ln, err := net.Listen("tcp", wanted)
+		switch {
+		case errors.Is(err, syscall.EADDRINUSE):
+			return "", fmt.Errorf("%s is taken; name another port, or none: then a free one is found", wanted)
+		case err != nil: // the check of the demo's site says what is wrong with it
+			return wanted, nil
+		}
+		return wanted, ln.Close()
 	}
 	host, port, err := net.SplitHostPort(first)
 	if err != nil {
