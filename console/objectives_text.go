@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"strings"
 	"text/tabwriter"
-	"time"
 )
 
 // ObjectivesText writes objectives for a terminal.
@@ -97,7 +96,7 @@ func detectText(s float64) string {
 	if s < 120 {
 		return strconv.FormatFloat(s, 'f', 1, 64) + "s"
 	}
-	return seconds(s).Round(time.Second).String()
+	return spanText(seconds(s))
 }
 
 // acts says what the budget's policy asks for.
