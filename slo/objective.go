@@ -104,6 +104,9 @@ func (t *tracker) burns(now time.Time) (all []BurnStatus) {
 		burning := s.CanFire && atLeastAs(s.LongRate, b.Factor) && atLeastAs(s.ShortRate, b.Factor)
 		s.Due = burning && s.Failures >= max(t.obj.MinFailures, 1)
 		s.Few = burning && !s.Due
+		if s.Due && s.Since.IsZero() { // counts that outlived a restart, before the first step
+			s.Since = now
+		}
 		all = append(all, s)
 	}
 	return all

@@ -237,3 +237,23 @@ func BenchmarkBook(b *testing.B) {
 	})
 	book.Close(now)
 }
+
+// Counts that outlived a restart may make a burn due before anything is counted again.
+func TestDueSinceTheRestart(t *testing.T) {
+	now, dir, n := time.Unix(1e9, 0), t.TempDir(), Count{}
+	open := func() *Book {
+		b := NewBook(Deps{Dir: dir})
+		b.Use([]Objective{{Name: "a", Mark: "m", Target: 0.99, MinFailures: 5, Window: Window{Length: 30 * day}}}, now, func(string) Count { return n })
+		return b
+	}
+	b := open()
+	now, n = now.Add(10*time.Second), Count{Good: 10, Total: 100}
+	b.Step(now, func(string) Count { return n })
+	b.Close(now)
+	n = Count{}
+	b = open()
+	defer b.Close(now)
+	if s := b.Status(now)[0].Burns[0]; !s.Due || !s.Since.Equal(now) {
+		t.Errorf("%+v", s)
+	}
+}
