@@ -211,9 +211,19 @@ type Tap interface {
 	Head(x *Exchange, status int, fields []wire.Field, length int64) (Taking, []wire.Field)
 	// Body is told the next part of the body. false: no more is wanted.
 	Body(x *Exchange, p []byte) bool
-	// End is told that the answer is over. whole: all of it came, and no trailers that Body has not seen. It is called once after each Head that did not pass.
-	End(x *Exchange, whole bool)
+	// End is told how the answer ended. It is called once after each Head that did not pass.
+	End(x *Exchange, how Ending)
 }
+
+// Ending is how an answer ended for a tap.
+type Ending uint8
+
+// The ways to end.
+const (
+	Cut     Ending = iota // something is missing, or the tap wanted no more
+	Whole                 // all of it came
+	Trailed               // all of it came, and trailers that Body has not seen
+)
 
 // Taking is what a tap does with an answer.
 type Taking uint8

@@ -319,7 +319,7 @@ func (a *attempt) part(reuse bool) {
 		a.finish(reuse && !comes)
 		return
 	}
-	a.untap(false)
+	a.untap(exchange.Cut)
 	a.f.watchCancel(nil)
 	a.b.release(false)
 }

@@ -250,7 +250,7 @@ func (a *attempt) answer(length int64) *exchange.Refusal {
 	if len(trailers) > 0 {
 		ended(a.x, trailers)
 	}
-	a.untap(len(trailers) == 0)
+	a.untap(a.complete())
 	if err := a.f.end(reportsIn(a.x, trailers)); err != nil {
 		return a.clientLeft()
 	}
@@ -263,7 +263,7 @@ func (a *attempt) late() bool { return !a.x.Deadline.IsZero() && !time.Now().Bef
 
 // finish ends the attempt: the pump has ended when it returns, and the connection went back or was closed.
 func (a *attempt) finish(reuse bool) {
-	a.untap(false)
+	a.untap(exchange.Cut)
 	if a.pump != nil {
 		if !a.pump.ended() && !(a.f.bodyRead() && a.pump.soon()) {
 			a.f.stopBody()

@@ -35,7 +35,7 @@ func (a *attempt) next(length int64) (p []byte, more bool, err error) {
 		p = append(p, part...)
 	}
 	if err == io.EOF {
-		a.untap(len(a.b.trailers()) == 0)
+		a.untap(a.complete())
 	}
 	return p, more || err == io.EOF, err
 }
@@ -44,7 +44,7 @@ func (a *attempt) next(length int64) (p []byte, more bool, err error) {
 func (a *attempt) taste() (p []byte, more bool, err error) {
 	p, more, err = a.b.body()
 	if len(p) > 0 && a.tap != nil && !a.tap.Body(a.x, p) {
-		a.untap(false)
+		a.untap(exchange.Cut)
 	}
 	return p, more, err
 }
@@ -54,13 +54,13 @@ func (a *attempt) takeAll() *exchange.Refusal {
 	for {
 		p, _, err := a.b.body()
 		if len(p) > 0 && !a.tap.Body(a.x, p) {
-			a.untap(false)
+			a.untap(exchange.Cut)
 			a.finish(false)
 			return nil
 		}
 		switch {
 		case err == io.EOF:
-			a.untap(len(a.b.trailers()) == 0)
+			a.untap(a.complete())
 			a.finish(true)
 			return nil
 		case err != nil && errors.Is(err, errClientGone):
@@ -73,10 +73,18 @@ func (a *attempt) takeAll() *exchange.Refusal {
 	}
 }
 
-// untap tells the tap that the answer is over, once.
-func (a *attempt) untap(whole bool) {
+// untap tells the tap how the answer ended, once.
+func (a *attempt) untap(how exchange.Ending) {
 	if t := a.tap; t != nil {
 		a.tap = nil
-		t.End(a.x, whole)
+		t.End(a.x, how)
 	}
+}
+
+// complete is how an answer ends of which all came.
+func (a *attempt) complete() exchange.Ending {
+	if len(a.b.trailers()) > 0 {
+		return exchange.Trailed
+	}
+	return exchange.Whole
 }

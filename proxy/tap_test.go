@@ -27,7 +27,7 @@ type recorder struct {
 	server string
 	cookie bool
 	body   strings.Builder
-	ended  []bool
+	ended  []exchange.Ending
 }
 
 func (r *recorder) Head(_ *exchange.Exchange, status int, fields []wire.Field, length int64) (exchange.Taking, []wire.Field) {
@@ -46,10 +46,10 @@ func (r *recorder) Body(_ *exchange.Exchange, p []byte) bool {
 	return r.body.Len() <= r.most
 }
 
-func (r *recorder) End(_ *exchange.Exchange, whole bool) {
+func (r *recorder) End(_ *exchange.Exchange, how exchange.Ending) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.ended = append(r.ended, whole)
+	r.ended = append(r.ended, how)
 }
 
 // Taps see the answers of endpoints, copy them or keep them from the client.
@@ -84,7 +84,7 @@ func TestTaps(t *testing.T) {
 		{"is taken", "/", exchange.TakeAll, 1 << 20, 299, 3, len(text), "whole"},
 		{"is taken in part", "/", exchange.TakeAll, 10, 299, 3, -1, "cut"},
 		{"has no body", "/none", exchange.TakeAll, 10, 299, 3, 0, "whole"},
-		{"has trailers", "/trailer", exchange.TakeCopy, 10, 200, 1, 1, "cut"},
+		{"has trailers", "/trailer", exchange.TakeCopy, 10, 200, 1, 1, "trailed"},
 	} {
 		t.Run(one.name, func(t *testing.T) {
 			p, addr := startProxy(t, h1Limits(), nil)
@@ -109,8 +109,8 @@ func TestTaps(t *testing.T) {
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			ended := ""
-			for _, whole := range r.ended {
-				ended += map[bool]string{true: "whole", false: "cut"}[whole]
+			for _, how := range r.ended {
+				ended += []string{"cut", "whole", "trailed"}[how]
 			}
 			if err != nil || a.StatusCode != one.status || len(body) != one.got || one.tapped >= 0 && r.body.Len() != one.tapped || ended != one.ended {
 				t.Errorf("the client got %d and %d bytes, %v; the tap %d bytes and %q", a.StatusCode, len(body), err, r.body.Len(), ended)
@@ -162,10 +162,10 @@ func TestAlone(t *testing.T) {
 // awaited is a recorder that says how the answer ended.
 type awaited struct {
 	recorder
-	done chan bool
+	done chan exchange.Ending
 }
 
-func (r *awaited) End(_ *exchange.Exchange, whole bool) { r.done <- whole }
+func (r *awaited) End(_ *exchange.Exchange, how exchange.Ending) { r.done <- how }
 
 // A client that lets no byte of a body through does not hold up those for whom the answer is copied, if it is short or comes in one piece.
 func TestCopiesDoNotWaitForTheClient(t *testing.T) {
@@ -186,7 +186,7 @@ func TestCopiesDoNotWaitForTheClient(t *testing.T) {
 	for path, want := range map[string]int{"/": length, "/late": length, "/chunked": len("hello")} {
 		t.Run(path[1:], func(t *testing.T) {
 			p := newH2Proxy(t)
-			tap := &awaited{recorder: recorder{taking: exchange.TakeCopy, most: 1 << 20}, done: make(chan bool, 2)}
+			tap := &awaited{recorder: recorder{taking: exchange.TakeCopy, most: 1 << 20}, done: make(chan exchange.Ending, 2)}
 			send := sendTo(t, p, h1Pool(), service.Listener.Addr().String(), nil)
 			r := dialRawH2(t, newH2RigOn(t, p, testLimits(), func(x *exchange.Exchange) *exchange.Refusal {
 				x.Tap = tap
@@ -197,9 +197,9 @@ func TestCopiesDoNotWaitForTheClient(t *testing.T) {
 			r.fr.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
 			r.headers(1, true, ":method: GET", ":scheme: http", ":path: "+path, ":authority: a")
 			select {
-			case whole := <-tap.done:
-				if !whole || tap.body.Len() != want {
-					t.Errorf("%d bytes were copied, all of it: %v", tap.body.Len(), whole)
+			case how := <-tap.done:
+				if how != exchange.Whole || tap.body.Len() != want {
+					t.Errorf("%d bytes were copied, ended as %d", tap.body.Len(), how)
 				}
 			case <-time.After(5 * time.Second):
 				t.Error("the copy waits for the client")

@@ -108,10 +108,11 @@ type crowd struct {
 	asked  atomic.Int64
 	answer chan func(*exchange.Exchange) *exchange.Refusal
 	next   *exchange.Next
+	ending exchange.Ending // of answers; newCrowd: whole
 }
 
 func newCrowd(t *testing.T, wait time.Duration) *crowd {
-	c := &crowd{stand: newStand(t), answer: make(chan func(*exchange.Exchange) *exchange.Refusal)}
+	c := &crowd{stand: newStand(t), answer: make(chan func(*exchange.Exchange) *exchange.Refusal), ending: exchange.Whole}
 	c.c.deps.Now = time.Now
 	c.c.deps.Answer = func(x *exchange.Exchange, status int, _ []wire.Field, body []byte) *exchange.Refusal {
 		x.Outcome.Status = status
@@ -132,7 +133,7 @@ func (c *crowd) reply(status int, body string, fields ...string) func(*exchange.
 		x.Result.Status = status
 		if taking, _ := x.Tap.Head(x, status, c.fields(fields), int64(len(body))); taking != exchange.TakeNothing {
 			x.Tap.Body(x, []byte(body))
-			x.Tap.End(x, true)
+			x.Tap.End(x, c.ending)
 		}
 		x.Outcome.Status = status
 		return nil
@@ -222,6 +223,23 @@ func TestCoalescing(t *testing.T) {
 			later := c.asked.Load()
 			for range 3 {
 				c.answer <- c.reply(200, "a", "Cache-Control: private")
+			}
+			return fmt.Sprintln(first, between, later, count(t, out))
+		}, "[{200 }:5] 5 8 [{200 }:3]"},
+		{"so is what ends with trailers", func(c *crowd) string {
+			c.ending = exchange.Trailed
+			out := c.send(5)
+			c.answer <- c.reply(200, "a", fresh)
+			synctest.Wait()
+			between := c.asked.Load()
+			for range 4 {
+				c.answer <- c.reply(200, "a", fresh)
+			}
+			first := count(t, out)
+			out = c.send(3)
+			later := c.asked.Load()
+			for range 3 {
+				c.answer <- c.reply(200, "a", fresh)
 			}
 			return fmt.Sprintln(first, between, later, count(t, out))
 		}, "[{200 }:5] 5 8 [{200 }:3]"},

@@ -175,7 +175,11 @@ func (s *stand) endpoint(x *exchange.Exchange) *exchange.Refusal {
 	if half > 0 && !x.Tap.Body(x, body[:half]) || !p.cut && len(body) > 0 && !x.Tap.Body(x, body[half:]) {
 		p.cut = true
 	}
-	x.Tap.End(x, !p.cut)
+	how := exchange.Whole
+	if p.cut {
+		how = exchange.Cut
+	}
+	x.Tap.End(x, how)
 	return nil
 }
 

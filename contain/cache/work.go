@@ -191,14 +191,19 @@ func (w *work) Body(_ *exchange.Exchange, p []byte) bool {
 		w.object, w.body = nil, nil
 		w.unclaim()
 		if w.got != gotSame {
-			now := w.c.deps.Now()
-			w.c.store.put(marker(string(w.q.key), string(w.q.extra), w.a.personal, now), now)
-			w.tell(word{kind: wordAlone})
+			w.alone()
 		}
 		return false
 	}
 	w.body = append(w.body, p...)
 	return true
+}
+
+// alone is for an answer that turned out on its way to be one that cannot be kept: nobody waits for the like of it for a while.
+func (w *work) alone() {
+	now := w.c.deps.Now()
+	w.c.store.put(marker(string(w.q.key), string(w.q.extra), w.a.personal, now), now)
+	w.tell(word{kind: wordAlone})
 }
 
 // grow makes room for n bytes of a body, when they may be kept.
@@ -216,13 +221,16 @@ func (w *work) grow(n int) bool {
 }
 
 // End implements exchange.Tap.
-func (w *work) End(_ *exchange.Exchange, whole bool) {
+func (w *work) End(_ *exchange.Exchange, how exchange.Ending) {
 	o := w.object
 	w.object = nil
-	if o == nil {
+	switch {
+	case o == nil:
 		return
-	}
-	if !whole {
+	case how == exchange.Trailed: // as are the answers to others
+		w.alone()
+		return
+	case how != exchange.Whole:
 		w.ends = word{kind: wordLead}
 		return
 	}
