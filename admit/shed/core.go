@@ -323,15 +323,6 @@ func (c *Core) Expire(now time.Duration, w *Waiter) bool {
 	return true
 }
 
-// Leave takes out a waiter whose client has left; it reports whether it still waited.
-func (c *Core) Leave(now time.Duration, w *Waiter) bool {
-	if !c.queue.Remove(w) {
-		return false
-	}
-	c.Gone(now)
-	return true
-}
-
 // Refused notes that one of a class was refused for want of places.
 func (c *Core) Refused(now time.Duration, class exchange.Class) {
 	c.Gone(now)
@@ -345,7 +336,7 @@ func (c *Core) Refused(now time.Duration, class exchange.Class) {
 	}
 }
 
-// Gone notes that the client of one who waited, or whose turn had come, was not there any more: who waits here for longer than clients do answers nobody. A queue that
+// Gone notes that the client of one whose turn had come was not there any more: who waits here for longer than clients do answers nobody. A queue that
 // they leave does not grow, and without this it looked calm.
 func (c *Core) Gone(now time.Duration) {
 	c.refused++

@@ -40,7 +40,7 @@ type Deps struct {
 	Endpoints func() int                    // in service now; nil: 1
 	Strays    func() int                    // exchanges at endpoints that are not, or were not at a time since they came there; nil: 0
 	Shared    func() bool                   // whether a connection to an endpoint carries many exchanges at once, so that Connections bound nothing; nil: it does not
-	Gone      func(*exchange.Exchange) bool // whether the client has left; nil: nobody knows. Asked by its own goroutine, now and then while it waits and before it is admitted
+	Gone      func(*exchange.Exchange) bool // whether the client has left; nil: nobody knows. Asked once, before a waiter is admitted
 	Event     func(kind, text string)       // gets shed_low_off and shed_low_on; nil allowed
 }
 

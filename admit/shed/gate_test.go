@@ -377,51 +377,6 @@ func TestGateAsksWhetherTheClientIsGone(t *testing.T) {
 	})
 }
 
-// Who left while it waited takes no room in the queue from others, long before its turn comes.
-func TestGateNoticesWhoLeftWhileWaiting(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		one := on
-		one.Max = 1
-		g := known(one, Deps{Gone: func(x *exchange.Exchange) bool { return string(x.Path) == "/left" }}, 10, 100*time.Millisecond)
-		done := make(chan *exchange.Refusal, 200)
-		go func() { done <- g.Serve(newExchange(exchange.Critical), answer(450*time.Millisecond)) }()
-		synctest.Wait()
-		g.mu.Lock()
-		bound := g.core.bound()
-		g.mu.Unlock()
-		for range bound {
-			go func() {
-				x := newExchange(exchange.Standard)
-				x.Path = []byte("/left")
-				done <- g.Serve(x, answer(time.Millisecond))
-			}()
-		}
-		synctest.Wait()
-		if n := g.Status().Waiting; n != bound {
-			t.Fatalf("%d wait, want %d", n, bound)
-		}
-		<-time.After(lookFirst)
-		synctest.Wait()
-		if s := g.Status(); s.Waiting != 0 || s.Classes[1].Refused != 0 || len(done) != bound {
-			t.Errorf("%d who left still wait, %+v", s.Waiting, s.Classes[1])
-		}
-		for range bound {
-			if r := <-done; r != refuseGone {
-				t.Errorf("who left got %v", r)
-			}
-		}
-		go func() { done <- g.Serve(newExchange(exchange.Standard), answer(time.Millisecond)) }()
-		for range 2 {
-			if r := <-done; r != nil {
-				t.Errorf("who stayed got %v", r)
-			}
-		}
-		if s := g.Status(); s.InFlight != 0 || s.Waiting != 0 {
-			t.Errorf("in the end %+v", s)
-		}
-	})
-}
-
 func BenchmarkGateAdmits(b *testing.B) {
 	g := New("shop", on, Deps{})
 	x := newExchange(exchange.Standard)

@@ -31,7 +31,6 @@ const (
 	evicted
 	expired
 	late // its deadline could not be met any more
-	left // its client did
 )
 
 // tenant is who has waiters of one class now.

@@ -6,28 +6,12 @@ import (
 	"github.com/even-keel/evenkeel/exchange"
 )
 
-// lookFirst is after how long it is looked for the first time whether the client of one who waits is still there; the time between looks doubles. Most have got their place by
-// then, and a system call for each of some thousand is cheap so seldom.
-const lookFirst = 100 * time.Millisecond
-
 // waiting is a waiter with the timer of its goroutine.
 type waiting struct {
 	Waiter
 	timer *time.Timer
 	until time.Duration // it waits no longer
-	wakes time.Duration // when it looks itself
-	looks time.Duration // when it is looked whether its client is still there…
-	pause time.Duration // …and for how long not again then
-}
-
-// arm makes the timer of w wake it when something is to be looked at.
-func (w *waiting) arm(now time.Duration) {
-	d := max(min(w.wakes, w.looks)-now, 0)
-	if w.timer == nil {
-		w.timer = time.NewTimer(d)
-	} else {
-		w.timer.Reset(d)
-	}
+	nap   time.Duration // until it looks itself
 }
 
 // crowded is enter when somebody waits, all places are taken or the class is off. n is the place that was taken over the limit; 0: none.
@@ -96,7 +80,7 @@ func (g *Gate) ask(x *exchange.Exchange, ask *Waiter) (*waiting, *exchange.Refus
 	}
 	if a == Wait {
 		w.until = now + g.core.Patience(now, &w.Waiter)
-		w.wakes, w.looks, w.pause = g.nap(now, w), now+lookFirst, lookFirst
+		w.nap = g.nap(now, w)
 		g.waiting.Add(1)
 		g.nextLook.Store(int64(g.core.Again(now)))
 		g.grant(now) // a place that became free meanwhile
@@ -127,13 +111,9 @@ func (g *Gate) refuse(x *exchange.Exchange, a Answer, now time.Duration) *exchan
 
 // await waits for a place.
 func (g *Gate) await(x *exchange.Exchange, w *waiting) *exchange.Refusal {
-	v := g.sleep(x, w)
+	v := g.sleep(w)
 	place, era := w.place, w.era
 	g.waiters.Put(w)
-	if v == left {
-		x.Outcome.Aborted = true
-		return refuseGone
-	}
 	if v != admitted {
 		return g.sendAway(x, v)
 	}
@@ -168,9 +148,13 @@ func (g *Gate) sendAway(x *exchange.Exchange, v verdict) *exchange.Refusal {
 	return refuseQueue
 }
 
-// sleep returns how the wait of w, which is that of x, ended.
-func (g *Gate) sleep(x *exchange.Exchange, w *waiting) verdict {
-	w.arm(g.now())
+// sleep returns how the wait of w ended.
+func (g *Gate) sleep(w *waiting) verdict {
+	if w.timer == nil {
+		w.timer = time.NewTimer(w.nap)
+	} else {
+		w.timer.Reset(w.nap)
+	}
 	defer w.timer.Stop()
 	for {
 		select {
@@ -178,47 +162,28 @@ func (g *Gate) sleep(x *exchange.Exchange, w *waiting) verdict {
 			return v
 		case <-w.timer.C:
 		}
-		now := g.now()
-		gone := g.gone(x, w, now)
-		if !gone && now < w.wakes {
-			w.arm(now)
-			continue
-		}
 		g.mu.Lock()
-		now = g.now()
-		switch over := now >= w.until; {
-		case gone && g.core.Leave(now, &w.Waiter):
-			g.waiting.Add(-1)
-			g.mu.Unlock()
-			return left
-		case !gone && over && g.core.Expire(now, &w.Waiter):
+		now := g.now()
+		over := now >= w.until
+		if over && g.core.Expire(now, &w.Waiter) {
 			g.waiting.Add(-1)
 			g.mu.Unlock()
 			return expired
-		case gone || over:
-			g.mu.Unlock()
+		}
+		if !over {
+			g.lay(now)
+			g.lookLocked(now)
+			g.grant(now)
+			w.timer.Reset(g.nap(now, w))
+		}
+		g.mu.Unlock()
+		if over {
 			return <-w.wake // it was told at the same moment
 		}
-		g.lay(now)
-		g.lookLocked(now)
-		g.grant(now)
-		w.wakes = g.nap(now, w)
-		w.arm(now)
-		g.mu.Unlock()
 	}
 }
 
-// gone looks, when it is time to, whether the client of x has left. Without that who left took room in the queue until its turn came, and others were refused for it.
-func (g *Gate) gone(x *exchange.Exchange, w *waiting, now time.Duration) bool {
-	if now < w.looks {
-		return false
-	}
-	w.pause *= 2
-	w.looks = now + w.pause
-	return g.deps.Gone != nil && g.deps.Gone(x)
-}
-
-// nap is until when w may sleep: until its time is over or, among few, until a place is free though no answer says so, as the work for a client that left should be
+// nap is for how long w may sleep: until its time is over or, among few, until a place is free though no answer says so, as the work for a client that left should be
 // done or a dip is over. With more of them others come and look. The lock is held.
 func (g *Gate) nap(now time.Duration, w *waiting) time.Duration {
 	until := w.until
@@ -233,7 +198,7 @@ func (g *Gate) nap(now time.Duration, w *waiting) time.Duration {
 			until = min(until, g.core.knee.dipEnd)
 		}
 	}
-	return max(until, now+time.Millisecond)
+	return max(until-now, time.Millisecond)
 }
 
 // ordered says whether somebody switched a class off by hand. That is no trial: it holds in a dry run too.
