@@ -196,19 +196,15 @@ func (c *leastRequests) choose(q ask) *member {
 		return a
 	}
 	x, y := a.InFlight.Load(), b.InFlight.Load()
-	if a.fault.word.Load()|b.fault.word.Load() != 0 {
+	u, v := a.load(), b.load()
+	switch {
+	case a.fault.word.Load()|b.fault.word.Load() != 0:
 		now := c.clock()
-		u, v := float64(x+1)*a.blame(now), float64(y+1)*b.blame(now)
-		if v < u {
-			return c.further(q, b, v)
-		}
-		return c.further(q, a, u)
-	}
-	if x == 0 && y == 0 {
+		u, v = a.blame(now), b.blame(now)
+	case x == 0 && y == 0:
 		return a
 	}
-	u, v := float64(x+1)*a.load(), float64(y+1)*b.load()
-	if v < u {
+	if u, v = float64(x+1)*u, float64(y+1)*v; v < u {
 		return c.further(q, b, v)
 	}
 	return c.further(q, a, u)
