@@ -67,6 +67,20 @@ func running(t *testing.T, s *issuer) *Store {
 	return store
 }
 
+// issuing is an issuer of m's key "1", and a store and a finder that have it; a token is required.
+func issuing(t *testing.T, m *mint) (*issuer, *Store, *Finder) {
+	t.Helper()
+	iss := &issuer{text: m.set(jose.JSONWebKey{Key: m.es.Public(), KeyID: "1"})}
+	store := running(t, iss)
+	f, err := store.Finder(jwtSite(site.JWT{JWKS: keysURL, Require: true}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	store.Await(t.Context(), f)
+	store.Use(f)
+	return iss, store, f
+}
+
 // pass lets fake time pass.
 func pass(d time.Duration) {
 	<-time.After(d)
@@ -78,14 +92,7 @@ const keysURL = "https://issuer.example/keys"
 func TestKeyRotation(t *testing.T) {
 	m, next := newMint(t), newMint(t)
 	synctest.Test(t, func(t *testing.T) {
-		iss := &issuer{text: m.set(jose.JSONWebKey{Key: m.es.Public(), KeyID: "1"})}
-		store := running(t, iss)
-		f, err := store.Finder(jwtSite(site.JWT{JWKS: keysURL, Require: true}))
-		if err != nil {
-			t.Fatal(err)
-		}
-		store.Await(t.Context(), f)
-		store.Use(f)
+		iss, _, f := issuing(t, m)
 		ask := func(token string) string {
 			x := bearer(t, token)
 			if r := find(f, x); r != nil {
@@ -139,14 +146,7 @@ func TestKeyRotation(t *testing.T) {
 func TestKeyThatComesLate(t *testing.T) {
 	m, next := newMint(t), newMint(t)
 	synctest.Test(t, func(t *testing.T) {
-		iss := &issuer{text: m.set(jose.JSONWebKey{Key: m.es.Public(), KeyID: "1"})}
-		store := running(t, iss)
-		f, err := store.Finder(jwtSite(site.JWT{JWKS: keysURL, Require: true}))
-		if err != nil {
-			t.Fatal(err)
-		}
-		store.Await(t.Context(), f)
-		store.Use(f)
+		iss, store, f := issuing(t, m)
 		fresh := next.sign(jose.ES256, next.es, "2", claims(nil))
 		for range 3 {
 			if r := find(f, bearer(t, fresh)); r != refuseBadToken {

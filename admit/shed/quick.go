@@ -22,8 +22,8 @@ const (
 	quickMaybe = 0.5   // …from which it is waited for more answers…
 	quickMost  = 200.0 // …up to so many
 	quickOther = 0.5   // of the S of calm times: when S has become shorter than this, other answers are quick…
-	quickFell  = 0.5   // of what was answered since S was learned for them: when it falls to this, they are believed again
 	quickAgain = 1.3   // …but when those inside take no longer than so many of it, it is S that is wrong
+	quickFell  = 0.5   // of what was answered since S was learned for them: when it falls to this, they are believed again
 )
 
 // Quick is which answers of an endpoint are quick: a quarter of those of calm times are. A queue there leaves few of them, whatever else is asked for meanwhile. The zero value knows
