@@ -277,7 +277,7 @@ func (c *Core) Batches(now time.Duration) bool { return now >= c.knee.study }
 
 // Tells is the rank above which the first answers are to be told of one by one.
 func (c *Core) Tells() int {
-	if c.knee.done {
+	if c.knee.done || len(c.knee.fill.list) >= fillMost {
 		return math.MaxInt
 	}
 	return c.knee.fill.above

@@ -97,6 +97,12 @@ func (f *fill) tells() (v shows, workers, service, unsure float64) {
 	return v, workers, f.mean(workers), math.Sqrt(max(best, exact) / (free * n))
 }
 
+// even reports whether all answers took about as long: then it is not that the quick ones came first.
+func (f *fill) even() bool {
+	n := len(f.list) - len(f.ends)
+	return n >= fillLeast && f.fits(math.Inf(1), 0) < fillEven*float64(n)
+}
+
 // search finds the W that leaves least unexplained without the quickest of the answers, odd of them, and how much; flat is what no queue leaves.
 func (f *fill) search(odd int) (flat, best, workers float64) {
 	flat, best = f.fits(math.Inf(1), odd), math.Inf(1)
@@ -163,8 +169,10 @@ func (f *fill) thin(now time.Duration, crowd bool) {
 }
 
 // begins learns from the first answers.
-func (k *Knee) begins(now time.Duration, f Flow) {
+func (k *Knee) begins(now time.Duration, part gauge, f Flow) {
 	k.hold = 0
+	k.climb.now.add(part, 1)
+	k.climb.over = k.climb.over || k.dip > 0
 	k.fill.seen += f.Answers
 	if k.done = k.known; k.done || k.dip > 0 {
 		return
@@ -204,11 +212,12 @@ func (k *Knee) begins(now time.Duration, f Flow) {
 		}
 		k.fill.thin(now, f.Waiting > 0)
 	}
-	k.done = len(k.fill.list) >= fillMost
-	if k.first && !k.done {
+	full := len(k.fill.list) >= fillMost
+	if k.first && !full {
 		pauses := math.Floor(float64(now-k.fill.since) / float64(fillPause))
 		k.hold = max(k.open, 2*float64(k.fill.top)*e) * math.Exp2(pauses) // what is inside will soon tell whether there was a queue
 	}
+	k.done = !k.climbs(part, f) && full
 }
 
 // crowded reports whether what is inside is far too much for w places. A few too many may be chance, and come to places that are not as quick as others.

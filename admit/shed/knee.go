@@ -89,6 +89,7 @@ type Knee struct {
 	before    float64       // in flight then
 	first     bool          // nothing is known yet
 	fill      fill          // the first answers
+	climb     climb         // while they show room
 	hold      float64       // the limit until they tell; 0: none
 	open      float64       // the limit when the first of them came
 	opened    time.Duration // the first request came, and 1; 0: none did
@@ -179,6 +180,7 @@ func (k *Knee) Look(now time.Duration, win *Window, f Flow) {
 	k.waited, k.crowd = k.waited || f.Waiting > 0, k.crowd || f.Waiting > 0
 	if win != nil {
 		k.fill.add(now, win.First)
+		k.climb.took.add(float64(win.Total), win.Seconds, 0, 1)
 		if k.sampling() {
 			k.dipped.add(float64(win.Total), win.Seconds, win.Squares, 1)
 		}
@@ -223,7 +225,7 @@ func (k *Knee) Look(now time.Duration, win *Window, f Flow) {
 		}
 	}
 	if !k.done {
-		k.begins(now, f)
+		k.begins(now, part, f)
 	}
 	if k.dip > 0 && (now >= k.dipEnd && (k.turned || now >= k.turnEnd) || now >= k.drained && !k.reached || k.quiet) {
 		k.endDip(now, f)

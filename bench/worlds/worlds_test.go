@@ -203,3 +203,36 @@ func TestFairShares(t *testing.T) {
 		}
 	}
 }
+
+// TestColdCalm: evenkeel is started anew before very many places of which four fifths are wanted at once. It knows nothing, so some are refused until it does, which is soon: in the first fifty
+// service times it was a tenth to a third of all, and once two thirds.
+func TestColdCalm(t *testing.T) {
+	for _, c := range []struct {
+		endpoints, places int
+		service           time.Duration
+		dist              string
+		most              float64
+	}{
+		{1, 1500, 300 * time.Millisecond, fixed, 0.07}, // 0.31 with a search alone
+		{1, 1500, 300 * time.Millisecond, exp, 0.09},   // 0.20
+		{1, 1500, 300 * time.Millisecond, heavy, 0.11}, // 0.16
+		{1, 400, 400 * time.Millisecond, exp, 0.07},    // 0.17
+		{1, 400, 100 * time.Millisecond, exp, 0.02},    // 0.12
+		{30, 50, 300 * time.Millisecond, fixed, 0.07},  // 0.11
+	} {
+		refused := 0.0
+		const seeds = 8
+		for seed := range uint64(seeds) {
+			w := World{Seed: seed, Endpoints: c.endpoints, Workers: c.places, Service: c.service, Dist: c.dist, Timeout: 10 * c.service, Critical: 0.32,
+				Length: 50 * c.service, Low: 0.5, Tenants: 1, Steps: []Step{{Demand: 0.8}}}
+			r, each := run(&w, learns, c.service), 0.0
+			for _, m := range r.Story {
+				each += m.Refused * c.service.Seconds() / float64(r.Sent)
+			}
+			refused += each / seeds
+		}
+		if refused > c.most {
+			t.Errorf("%d x %d places, %v, %s: %.3f refused, want at most %v", c.endpoints, c.places, c.service, c.dist, refused, c.most)
+		}
+	}
+}
