@@ -255,9 +255,8 @@ func TestGateKeepsThePlaceOfWhoLeft(t *testing.T) {
 			t.Errorf("%d in flight right after a client left, want 1: the endpoint still works", n)
 		}
 		<-time.After(time.Second)
-		g.Serve(newExchange(exchange.Standard), answer(time.Millisecond))
 		if n := g.Status().InFlight; n != 0 {
-			t.Errorf("%d in flight long after, want 0", n)
+			t.Errorf("%d in flight long after, though nobody came meanwhile, want 0", n)
 		}
 	})
 }

@@ -42,6 +42,7 @@ func (g *Gate) Status() Status {
 	set := g.set.Load()
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.lay(now) // when nobody asks for a place any more, nobody else does, and those who left stay in the figures
 	c, strays := g.core, g.deps.Strays()
 	c.watch(now)
 	s := Status{Pool: g.pool, Mode: set.Mode, Limit: float64(c.Limit()), Max: c.cfg.Max, InFlight: int(max(g.inFlight.Load()-int64(strays), 0)), Strays: strays,
