@@ -110,14 +110,6 @@ func (f *h2Front) finish() {
 	h.p.h2.putFront(f)
 }
 
-// checkSize ends reading when the body passes the listener's limit. The lock is held.
-func (f *h2Front) checkSize(more int) {
-	if limit := int64(f.x.Listener.Limits.BodyBytes); limit > 0 && f.x.Route == nil && f.got+int64(more) > limit {
-		f.readErr = errBodyLarge
-		f.canRead.Broadcast()
-	}
-}
-
 func (f *h2Front) scratch() *scratch { return &f.scr }
 
 func (f *h2Front) date() []byte { return f.h.p.sweep.date.Load().text }

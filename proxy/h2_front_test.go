@@ -238,3 +238,22 @@ type stubBack struct {
 }
 
 func (b *stubBack) cancel() { b.once.Do(func() { close(b.cancelled) }) }
+
+// TestH2FrontRouteLimit: the limit for a body is that of its route, also when the body is there before the route is known.
+func TestH2FrontRouteLimit(t *testing.T) {
+	limits := testLimits()
+	limits.BodyBytes = 10
+	rig := newH2Rig(t, limits, func(x *exchange.Exchange) *exchange.Refusal {
+		eventually(t, "the body is there", func() bool { _, whole := x.Front.(*h2Front).pending(); return whole })
+		x.Route = &exchange.Route{MaxBody: 1000}
+		return echoH2(x)
+	})
+	resp, err := h2cClient(t).Post("http://"+rig.addr+"/", "text/plain", strings.NewReader(strings.Repeat("b", 100)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if got, err := io.ReadAll(resp.Body); err != nil || len(got) != 100 {
+		t.Errorf("%d %d bytes, %v", resp.StatusCode, len(got), err)
+	}
+}
