@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -262,6 +263,40 @@ func TestH2BackCancels(t *testing.T) {
 		if got := <-results; got.Kind != want {
 			t.Errorf("with %v left: %+v", left, got)
 		}
+	}
+}
+
+// TestH2LateEndMakesNothingWhole: what arrives after a stream has failed, as its time was over, is dropped, and its end must not make a whole body of what is left.
+func TestH2LateEndMakesNothingWhole(t *testing.T) {
+	for name, end := range map[string]func(*h2Stream) error{
+		"data":     func(s *h2Stream) error { return s.arrived([]byte("rest"), 4, true) },
+		"trailers": func(s *h2Stream) error { return s.trailers(&h2Fields{}) },
+	} {
+		h, s := &h2Conn{client: true}, &h2Stream{}
+		h.mu.Lock()
+		s.open(h, 1)
+		s.fail(os.ErrDeadlineExceeded)
+		ended := end(s)
+		p, err := s.take()
+		h.mu.Unlock()
+		if ended != nil || len(p) > 0 || err != os.ErrDeadlineExceeded {
+			t.Errorf("%s: %v, then %q %v", name, ended, p, err)
+		}
+	}
+}
+
+// TestH2LateHeadIsNoAnswer: who waits is told why the stream ended, and not given the head that came after that and before it woke, whose body is lost.
+func TestH2LateHeadIsNoAnswer(t *testing.T) {
+	h := &h2Client{h2Conn: h2Conn{p: newH2Proxy(t), client: true, last: 1, streams: map[uint32]*h2Stream{}}}
+	b := &h2Back{client: h}
+	h.mu.Lock()
+	b.open(&h.h2Conn, 1)
+	b.h2Stream.back = b
+	h.streams[1] = &b.h2Stream
+	b.fail(os.ErrDeadlineExceeded)
+	h.mu.Unlock()
+	if err := h.headers(1, appendHpackStatus(nil, 200), false); err != nil || len(b.heads) > 0 || b.answered() {
+		t.Errorf("%v, %d heads, answered %v", err, len(b.heads), b.answered())
 	}
 }
 

@@ -103,7 +103,7 @@ func (h *h2Client) headers(id uint32, block []byte, end bool) error {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if s = h.streams[id]; s == nil {
+	if s = h.streams[id]; s == nil || s.err != nil { // nobody waits for it, or will be told why it ended
 		h.p.h2.putHead(f)
 		return nil
 	}

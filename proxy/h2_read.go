@@ -92,7 +92,7 @@ func (h *h2Conn) onData(f *h2Frame) error {
 		return h.refuse(f.id, http2.ErrCodeStreamClosed)
 	case s.remoteEnd:
 		return h.offence(s, http2.ErrCodeStreamClosed, errH2Cut)
-	case s.back != nil && !s.back.answered(): // a body before the head
+	case s.back != nil && s.err == nil && !s.back.answered(): // a body before the head
 		return h.offence(s, http2.ErrCodeProtocol, errH2Cut)
 	}
 	return s.arrived(f.payload, size, end)

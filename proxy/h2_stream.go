@@ -346,8 +346,12 @@ func (s *h2Stream) trailers(f *h2Fields) error {
 	return nil
 }
 
-// closeRemote marks the peer's half as ended. An answer that is whole ends the sending of its request. The lock is held.
+// closeRemote marks the peer's half as ended. An answer that is whole ends the sending of its request. After the stream has failed nothing of the
+// body is kept, so an end makes nothing whole: answers whose time was over were given to clients without their last part, as if that were all. The lock is held.
 func (s *h2Stream) closeRemote() {
+	if s.err != nil {
+		return
+	}
 	s.remoteEnd = true
 	if s.back != nil {
 		s.canSend.Broadcast()
