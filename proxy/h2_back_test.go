@@ -266,6 +266,43 @@ func TestH2BackCancels(t *testing.T) {
 	}
 }
 
+// TestH2BackTakesBack: what waits to be written as its connection ends counts as never sent and is made again elsewhere, so it must not go out after all.
+func TestH2BackTakesBack(t *testing.T) {
+	up, err := newH2Proxy(t).Upstream(testPool())
+	if err != nil {
+		t.Fatal(err)
+	}
+	near, far := net.Pipe()
+	defer near.Close()
+	h, err := newH2Client(&h2Link{l: &Link{up: up}}, near)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sent := make(chan []byte)
+	go func() { b, _ := io.ReadAll(far); sent <- b }()
+	b := &h2Back{client: h}
+	h.mu.Lock()
+	h.last, h.flushing = 1, true // the writer is about to begin
+	b.open(&h.h2Conn, 1)
+	b.h2Stream.back = b
+	h.streams[1] = &b.h2Stream
+	b.sendHead([]byte{0x83}, http2.FlagHeadersEndStream)
+	h.mu.Unlock()
+	ended := make(chan struct{})
+	go func() { h.finish(&h2Error{http2.ErrCodeProtocol, closedProtocol}); close(ended) }()
+	eventually(t, "the connection ends", func() bool { h.mu.Lock(); defer h.mu.Unlock(); return h.end != nil })
+	h.flusher.work()
+	h.mu.Lock()
+	unsent := b.unsent()
+	h.mu.Unlock()
+	b.release(false)
+	<-ended
+	near.Close()
+	if got := <-sent; !unsent || !bytes.Equal(got, appendH2GoAway(nil, 0, http2.ErrCodeProtocol)) {
+		t.Errorf("unsent %v, on the wire %q", unsent, got)
+	}
+}
+
 // TestH2LateEndMakesNothingWhole: what arrives after a stream has failed, as its time was over, is dropped, and its end must not make a whole body of what is left.
 func TestH2LateEndMakesNothingWhole(t *testing.T) {
 	for name, end := range map[string]func(*h2Stream) error{

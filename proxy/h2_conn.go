@@ -3,6 +3,7 @@ package proxy
 import (
 	"encoding/binary"
 	"errors"
+	"math"
 	"net"
 	"os"
 	"sync"
@@ -268,6 +269,7 @@ func (h *h2Conn) finish(err error) *h2Error {
 		why = h.ending
 	}
 	told := h.quit
+	h.takeBack()
 	if why != nil && !told {
 		h.append(func(b []byte) []byte { return appendH2GoAway(b, h.lastPeer(), why.code) })
 	}
@@ -294,6 +296,20 @@ func (h *h2Conn) finish(err error) *h2Error {
 	h.dropOut()
 	h.mu.Unlock()
 	return why
+}
+
+// takeBack keeps the requests that wait to be written on a connection that ends from going out after all. They count as never sent and are made again
+// elsewhere, whatever their method: POSTs reached two endpoints when the writer still got to them. The lock is held.
+func (h *h2Conn) takeBack() {
+	if !h.client {
+		return
+	}
+	for _, s := range h.streams {
+		if s.back.place >= h.base {
+			s.back.place = math.MaxUint64
+		}
+	}
+	h.dropOut()
 }
 
 // linger reads on for a moment, so that the GOAWAY is not lost to a reset.
