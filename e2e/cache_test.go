@@ -238,6 +238,34 @@ routes:
 	}
 }
 
+// A change that the pool standing in took makes what is stored out of date, as any other.
+func TestCacheForgetsWhatAFallbackChanged(t *testing.T) {
+	defer http.DefaultClient.CloseIdleConnections()
+	service, spare := newShop(t, page("old", "Cache-Control", "max-age=60")), newShop(t, page("spare"))
+	g := runSite(t, fmt.Sprintf(`
+listeners: {web: {listen: "127.0.0.1:0"}}
+pools:
+  shop: {endpoints: [%q], probe: {every: 50ms, fall: 1, timeout: 1s}, panic: 0%%}
+  spare: {endpoints: [%q]}
+routes: [{name: all, pool: shop, cache: {}, fallback: {pool: spare}}]
+`, service.address(), spare.address()))
+	base := "http://" + g.at["web"]
+	getWith(t, base, "/a")
+	service.CloseClientConnections()
+	service.Close()
+	if r, body := getWith(t, base, "/a"); body != "old" {
+		t.Fatalf("%q %v", body, r.Header)
+	}
+	r, err := http.Post(base+"/a", "text/plain", strings.NewReader("new"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Body.Close()
+	if got, body := getWith(t, base, "/a"); r.Header.Get("Evenkeel-Fallback") == "" || body != "spare" {
+		t.Errorf("%d %v, then %q %v", r.StatusCode, r.Header, body, got.Header)
+	}
+}
+
 // A stale answer is given at once and refreshed behind it, by one request.
 func TestCacheRefreshes(t *testing.T) {
 	defer http.DefaultClient.CloseIdleConnections()

@@ -29,7 +29,7 @@ func (n *Node) newCache(cfg site.Cache) *cache.Cache {
 // caches is the stage that answers from memory; nil: the site keeps no answers. A listener none of whose routes do has it too, because a change that
 // comes through it makes answers of others out of date.
 func (n *Node) caches(s *site.Site, listener string) exchange.Stage {
-	if !slices.ContainsFunc(s.Routes, func(r *site.Route) bool { return r.Cache != nil }) {
+	if !keepsAnswers(s) {
 		return nil
 	}
 	if !n.cacheRuns && n.tasks != nil {
@@ -43,6 +43,18 @@ func (n *Node) caches(s *site.Site, listener string) exchange.Stage {
 		}
 	}
 	return n.cache.Stage(policies)
+}
+
+// changes is the stage that only sees what requests change; nil: the site keeps no answers.
+func (n *Node) changes(s *site.Site) exchange.Stage {
+	if !keepsAnswers(s) {
+		return nil
+	}
+	return n.cache.Stage(make([]*cache.Policy, len(s.Routes)))
+}
+
+func keepsAnswers(s *site.Site) bool {
+	return slices.ContainsFunc(s.Routes, func(r *site.Route) bool { return r.Cache != nil })
 }
 
 // printOf changes with the settings of a route, over restarts too; 0: it cannot be told.

@@ -23,7 +23,8 @@ var causeNames = [causeCount]string{"", "overloaded", "down", "failed", "deadlin
 type fallback struct {
 	plans   []*fallbackPlan // by Route.Index; nil for routes without one
 	answer  answerer
-	way     way // to the pools that it uses
+	change  exchange.Stage // nil: no route keeps answers
+	way     way            // to the pools that it uses
 	through exchange.Handler
 }
 
@@ -42,7 +43,7 @@ var nameFallback = []byte("Evenkeel-Fallback")
 
 // fallbacks makes the stage of one listener; nil: no route has a fallback.
 func (n *Node) fallbacks(s *site.Site, listener string, pools map[string]poolPart) *fallback {
-	f := &fallback{answer: n.answer, way: n.newWay(len(s.Routes)), plans: make([]*fallbackPlan, len(s.Routes))}
+	f := &fallback{answer: n.answer, change: n.changes(s), way: n.newWay(len(s.Routes)), plans: make([]*fallbackPlan, len(s.Routes))}
 	any := false
 	for i, r := range s.Routes {
 		cfg := r.Fallback
@@ -82,12 +83,13 @@ func fallbackKind(cfg *site.Fallback) string {
 	return "redirect"
 }
 
-// sendBy makes the way that a request takes to a pool that stands in: that to its own, without what has come before.
+// sendBy makes the way that a request takes to a pool that stands in: that to its own, without what has come before. What it changes there makes
+// stored answers out of date all the same.
 func (f *fallback) sendBy(send exchange.Handler) exchange.Stage {
 	if f == nil {
 		return nil
 	}
-	f.through = exchange.Chain(send, f.way.stages()...)
+	f.through = exchange.Chain(send, append([]exchange.Stage{f.change}, f.way.stages()...)...)
 	return f
 }
 
