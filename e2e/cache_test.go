@@ -266,6 +266,33 @@ routes: [{name: all, pool: shop, cache: {}, fallback: {pool: spare}}]
 	}
 }
 
+// A request with a body is no question for a cache, also when HTTP/2 does not tell its length.
+func TestCacheLetsBodiesPass(t *testing.T) {
+	defer http.DefaultClient.CloseIdleConnections()
+	service := newShop(t, page("all", "Cache-Control", "max-age=60"))
+	g := runSite(t, fmt.Sprintf(`
+listeners: {web: {listen: "127.0.0.1:0"}}
+pools: {shop: {endpoints: [%q]}}
+routes: [{name: all, pool: shop, cache: {}}]
+`, service.address()))
+	base := "http://" + g.at["web"]
+	h2 := &http.Client{Transport: h2cTransport()}
+	defer h2.CloseIdleConnections()
+	for name, client := range map[string]*http.Client{"HTTP/1.1": http.DefaultClient, "HTTP/2": h2} {
+		for range 2 {
+			req, _ := http.NewRequest("GET", base+"/search", io.MultiReader(strings.NewReader("what")))
+			r, err := client.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Body.Close()
+			if got := r.Header.Get("Cache-Status"); !strings.Contains(got, "fwd=bypass") {
+				t.Errorf("%s: %q", name, got)
+			}
+		}
+	}
+}
+
 // A stale answer is given at once and refreshed behind it, by one request.
 func TestCacheRefreshes(t *testing.T) {
 	defer http.DefaultClient.CloseIdleConnections()

@@ -154,6 +154,7 @@ func (h *h2Server) batch() {
 		h.mu.Lock()
 		gone := f.err != nil
 		f.x.Replayable = f.remoteEnd && len(f.trail.list) == 0 // a body with trailers cannot go out at once, see pending
+		f.req.Chunked = f.req.ContentLength < 0 && !(f.remoteEnd && f.got == 0)
 		h.mu.Unlock()
 		h.held[i] = nil
 		if gone {

@@ -27,7 +27,7 @@ type Request struct {
 	Fields []Field
 
 	ContentLength int64  // -1: none given
-	Chunked       bool   // Transfer-Encoding: chunked
+	Chunked       bool   // Transfer-Encoding: chunked; by HTTP/2: a body comes or may come, and its length was not told
 	Close         bool   // the connection ends after this message
 	Upgrade       []byte // value of Upgrade when Connection names it, else nil
 	Expect100     bool   // the client waits for 100 Continue
