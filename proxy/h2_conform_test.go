@@ -283,6 +283,25 @@ func TestH2HeadLimits(t *testing.T) {
 	}
 }
 
+// TestH2HeadTooLargeAfterAnother: a head that is too large is refused as what it is, whatever request had its memory before.
+func TestH2HeadTooLargeAfterAnother(t *testing.T) {
+	limits := testLimits()
+	limits.HeaderBytes = 2 << 10
+	r := dialRawH2(t, newH2Rig(t, limits, answerOnce))
+	large := "x-a: " + strings.Repeat("v", 2100)
+	for id := uint32(1); id < 80; id += 4 { // the memory is another's more often than not
+		r.headers(id, false, append(append([]string(nil), getLines...), "content-length: 3")...)
+		r.fr.WriteData(id, true, []byte("abc"))
+		if got := r.outcome(true); got != "status 200" {
+			t.Fatalf("%d: got %q", id, got)
+		}
+		r.headers(id+2, true, append(append([]string(nil), getLines...), large)...)
+		if got := r.outcome(true); got != "status 431" {
+			t.Fatalf("%d: got %q, want a status of 431", id+2, got)
+		}
+	}
+}
+
 // TestH2Drain: a connection with a request under way is told twice, finishes it, and is closed.
 func TestH2Drain(t *testing.T) {
 	for _, busy := range []bool{false, true} {

@@ -107,7 +107,11 @@ func (h *h2Server) headers(id uint32, block []byte, end bool) error {
 		return &h2Error{http2.ErrCodeCompression, closedProtocol}
 	}
 	f.server, f.x.Start = h, time.Now()
-	well := f.fields.over || f.understand()
+	well := f.understand()
+	if f.fields.over && !well { // what is missing was dropped with what is too much. The view is not to be that of who had f before
+		f.req.Reset()
+		well = true
+	}
 	f.fields.over = f.fields.over || len(f.req.Fields) > limits.Headers
 	h.mu.Lock()
 	defer h.mu.Unlock()
