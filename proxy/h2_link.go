@@ -31,7 +31,7 @@ type H2Status struct {
 func newH2Link(l *Link) *h2Link { return &h2Link{l: l, turn: make(chan struct{})} }
 
 // open reserves a stream, on a connection that has room or on a new one. It waits, for as long as the pool's
-// connect timeout and not beyond the deadline (zero: none), when the endpoint takes no more connections.
+// connect timeout and not beyond the deadline (zero: none), when the endpoint takes no more connections, or a new one is not ready.
 func (h *h2Link) open(ctx context.Context, deadline time.Time) (back, error) {
 	if b := h.pick(); b != nil {
 		return b, nil
@@ -70,9 +70,20 @@ func (h *h2Link) open(ctx context.Context, deadline time.Time) (back, error) {
 			if !deadline.IsZero() && !time.Now().Before(deadline) {
 				return nil, context.DeadlineExceeded
 			}
+			if !full && h.unready() {
+				return nil, context.DeadlineExceeded
+			}
 			return nil, errTooManyConnections
 		}
 	}
+}
+
+// unready reports whether the endpoint is what was waited for, and no limit: it did not take a connection, or has not said how many streams it takes. Those
+// who waited were told of a limit then, the endpoint was not blamed, and nobody asked another one.
+func (h *h2Link) unready() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.dialing || len(h.list) == 0 || h.fresh()
 }
 
 // dial adds a connection. One at a time is opened; the others wait for it.
