@@ -80,6 +80,9 @@ func (b *h2Back) send(x *exchange.Exchange, s *scratch, body []byte, whole bool)
 	if b.err != nil {
 		return true, b.err
 	}
+	if b.client.away != nil { // it said so after this was given a place: it would hear nothing of the request
+		return true, b.client.away
+	}
 	if h.end != nil || h.quit || h.last > h2MaxStreamID-4 {
 		return true, errH2Gone
 	}

@@ -176,28 +176,13 @@ func TestH2BackOpensMore(t *testing.T) {
 
 // TestH2BackRefused: what the endpoint refused, or never saw, is told as unsent.
 func TestH2BackRefused(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	mode := make(chan string, 1)
-	go func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			go refusingServer(c, <-mode)
-		}
-	}()
 	for _, m := range []string{"refused", "goaway", "close", "reset", "bad", "settings"} {
 		t.Run(m, func(t *testing.T) {
-			mode <- m
+			endpoint := echoed(t, func(c *net.TCPConn) { refusingServer(c, m) })
 			results := make(chan exchange.Result, 1)
 			p := newH2Proxy(t)
 			up, _ := p.Upstream(testPool())
-			e := &exchange.Endpoint{Address: ln.Addr().String()}
+			e := &exchange.Endpoint{Address: endpoint}
 			up.Attach(e)
 			defer up.Detach(e)
 			rig := newH2RigOn(t, p, testLimits(), func(x *exchange.Exchange) *exchange.Refusal {
@@ -355,6 +340,8 @@ func refusingServer(c net.Conn, mode string) {
 			fr.WriteRSTStream(f.Header().StreamID, http2.ErrCodeRefusedStream)
 		case "goaway":
 			fr.WriteGoAway(0, http2.ErrCodeNo, nil)
+		case "answer":
+			fr.WriteHeaders(http2.HeadersFrameParam{StreamID: f.Header().StreamID, BlockFragment: []byte{0x89}, EndHeaders: true, EndStream: true})
 		case "reset":
 			fr.WriteRSTStream(f.Header().StreamID, http2.ErrCodeInternal)
 		case "cancel":

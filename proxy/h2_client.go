@@ -35,6 +35,7 @@ type h2Client struct {
 
 	pingNext int64 // guarded by mu
 	limited  bool  // the endpoint said how many streams it allows; guarded by mu
+	away     error // what becomes of streams that it takes no more, since its GOAWAY; guarded by mu
 }
 
 // newH2Client makes a client for an open connection. It starts nothing.
@@ -121,15 +122,18 @@ func (h *h2Client) setting(id http2.SettingID, v uint32) error {
 	return nil
 }
 
-// goAway takes the endpoint's farewell: what it has not begun is safe to send elsewhere.
-func (h *h2Client) goAway(last uint32, _ http2.ErrCode) error {
+// goAway takes the endpoint's farewell: what it has not begun is safe to send elsewhere, and so is what is about to be sent.
+func (h *h2Client) goAway(last uint32, code http2.ErrCode) error {
 	h.usable.Store(false)
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.away = errH2Refused; code == http2.ErrCodeNo {
+		h.away = errH2Away
+	}
 	for id, s := range h.streams {
 		if id > last {
 			s.told = true
-			s.fail(errH2Refused)
+			s.fail(h.away)
 		}
 	}
 	if len(h.streams) == 0 && h.slots.Load() == 0 {

@@ -3,6 +3,7 @@ package proxy
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 
 	"golang.org/x/net/http2"
 )
@@ -125,9 +126,11 @@ var (
 	// errH2Cancelled is CANCEL from an endpoint: it has no use for the stream any more, as when a gRPC deadline has passed there.
 	errH2Cancelled = errors.New("the endpoint cancelled the HTTP/2 stream")
 	errH2Refused   = errors.New("the endpoint refused the HTTP/2 stream before it did any work")
-	errH2Gone      = errors.New("the HTTP/2 connection has ended")
-	errH2Stopped   = errors.New("the HTTP/2 stream was stopped")
-	errH2Cut       = errors.New("the HTTP/2 stream broke the protocol")
-	errH2Slow      = errors.New("the peer moved fewer bytes than the minimum rate")
-	errH2Length    = errors.New("the HTTP/2 body is longer or shorter than its content-length")
+	// errH2Away is errH2Refused because the endpoint ends the connection, as many do after some number of requests: it says nothing against the next one.
+	errH2Away    = fmt.Errorf("the endpoint ends the HTTP/2 connection: %w", errH2Refused)
+	errH2Gone    = errors.New("the HTTP/2 connection has ended")
+	errH2Stopped = errors.New("the HTTP/2 stream was stopped")
+	errH2Cut     = errors.New("the HTTP/2 stream broke the protocol")
+	errH2Slow    = errors.New("the peer moved fewer bytes than the minimum rate")
+	errH2Length  = errors.New("the HTTP/2 body is longer or shorter than its content-length")
 )

@@ -56,10 +56,10 @@ func Send(x *exchange.Exchange) *exchange.Refusal {
 			a.start = time.Now()
 		}
 		r := a.run()
-		// A connection that was unused may have been closed by the endpoint just as the request went out. One more try on a new
-		// one costs no endpoint anything, as this one provably saw nothing of it. Whatever it may have seen is the business of the retry
-		// stage, which has a budget.
-		if r != nil && used && !fresh && x.Result.Kind == exchange.Broken && x.Replayable && x.Result.Unsent {
+		// A connection that was unused may have been closed by the endpoint just as the request went out, and one of HTTP/2 may end with many requests
+		// on it: one more try on a new one costs no endpoint anything, as this one provably saw nothing of it. Whatever it may have seen is the business
+		// of the retry stage, which has a budget.
+		if r != nil && (used || a.away) && !fresh && x.Result.Kind == exchange.Broken && x.Replayable && x.Result.Unsent {
 			continue
 		}
 		return r
@@ -107,6 +107,7 @@ type attempt struct {
 	pump  *pump        // nil: the body went out with the head
 	tap   exchange.Tap // gets a copy of the body; nil: nobody wants it
 	never bool         // an attempt beside this one was told not to try again
+	away  bool         // the endpoint ended the connection as it should, and had not begun with this
 }
 
 func (a *attempt) run() *exchange.Refusal {
@@ -307,6 +308,7 @@ func (a *attempt) fail(unsent bool, err error) *exchange.Refusal {
 	a.f.scratch().resp.Reset()
 	// What the pump took of the body is gone, unless it is kept, and then for this pool alone: nobody else can send it again.
 	x.Result = exchange.Result{Kind: exchange.Broken, Reason: "broken", Unsent: unsent && a.pump == nil, Refused: unsent, NoRetry: a.never}
+	a.away = errors.Is(err, errH2Away)
 	var bad *wire.Error
 	switch {
 	case bodyErr != nil:
