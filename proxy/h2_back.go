@@ -17,7 +17,7 @@ import (
 // errH2Answer is what a malformed answer head becomes.
 var errH2Answer = fmt.Errorf("the endpoint's HTTP/2 answer is malformed: %w", &wire.Error{Reason: "bad_h2_answer", Status: 502})
 
-// h2Heads is how many answer heads of one request may wait: informational ones come before the last.
+// h2Heads is how many informational answer heads of one request may wait. Further ones are dropped, which nobody may mind (RFC 9110 §15.2).
 const h2Heads = 8
 
 // h2Back is one request on a connection to an endpoint. It is not reused, since cancel may come after release.
@@ -387,8 +387,12 @@ func checkHead(f *h2Fields, end bool) (status int, length int64, ok bool) {
 // arrivedHead takes an answer head. The lock is held.
 func (b *h2Back) arrivedHead(f *h2Fields, end bool) bool {
 	status, length, ok := checkHead(f, end)
-	if !ok || len(b.heads) >= h2Heads {
+	if !ok {
 		return false
+	}
+	if status < 200 && len(b.heads) >= h2Heads {
+		b.client.p.h2.putHead(f)
+		return true
 	}
 	if status >= 200 {
 		b.final = true

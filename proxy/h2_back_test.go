@@ -226,6 +226,21 @@ func TestH2BackRefusedUpload(t *testing.T) {
 	}
 }
 
+// TestH2BackManyHints: an endpoint may send more informational answers at once than are kept for a client.
+func TestH2BackManyHints(t *testing.T) {
+	endpoint := echoed(t, func(c *net.TCPConn) { refusingServer(c, "hints") })
+	p := newH2Proxy(t)
+	rig := newH2RigOn(t, p, testLimits(), sendTo(t, p, testPool(), endpoint, nil))
+	res, err := h2cClient(t).Get("http://" + rig.addr + "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if res.StatusCode != 204 {
+		t.Errorf("status %d", res.StatusCode)
+	}
+}
+
 // TestH2BackCancels: a CANCEL of the endpoint is its client's doing when the deadline that the client told is about to pass, and a failure before.
 func TestH2BackCancels(t *testing.T) {
 	endpoint := echoed(t, func(c *net.TCPConn) { refusingServer(c, "cancel") })
@@ -340,6 +355,14 @@ func refusingServer(c net.Conn, mode string) {
 			fr.WriteRSTStream(f.Header().StreamID, http2.ErrCodeRefusedStream)
 		case "goaway":
 			fr.WriteGoAway(0, http2.ErrCodeNo, nil)
+		case "hints":
+			var out bytes.Buffer
+			all := http2.NewFramer(&out, nil)
+			for range 100 {
+				all.WriteHeaders(http2.HeadersFrameParam{StreamID: f.Header().StreamID, BlockFragment: append([]byte{0x08, 3}, "103"...), EndHeaders: true})
+			}
+			all.WriteHeaders(http2.HeadersFrameParam{StreamID: f.Header().StreamID, BlockFragment: []byte{0x89}, EndHeaders: true, EndStream: true})
+			c.Write(out.Bytes())
 		case "answer":
 			fr.WriteHeaders(http2.HeadersFrameParam{StreamID: f.Header().StreamID, BlockFragment: []byte{0x89}, EndHeaders: true, EndStream: true})
 		case "reset":
