@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/even-keel/evenkeel/exchange"
 )
 
 // dialRaw connects to a listener under test.
@@ -227,5 +229,26 @@ func TestH1LargeBodiesBothWays(t *testing.T) {
 		if err != nil || n != int64(len(data)) {
 			t.Errorf("%s: %d of %d bytes came back: %v", name, n, len(data), err)
 		}
+	}
+}
+
+// TestH1RefusedUploadIsRead: a client that reads no answer before it has sent all gets the one that refuses an upload.
+func TestH1RefusedUploadIsRead(t *testing.T) {
+	p := started(t, Deps{})
+	addr := serving(t, p, testListener("web", "http"), func(*exchange.Exchange) *exchange.Refusal { return refuseBodyLarge })
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(patience))
+	const size = 12 << 20
+	fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n", size)
+	if _, err := c.Write(make([]byte, size)); err != nil {
+		t.Fatal(err)
+	}
+	answer, err := io.ReadAll(c)
+	if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 413 ") {
+		t.Errorf("%.40q %v", answer, err)
 	}
 }
