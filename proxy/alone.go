@@ -60,6 +60,7 @@ func (f *alone) bodyRead() bool                                           { retu
 func (f *alone) date() []byte                                             { return nil }
 func (f *alone) scratch() *scratch                                        { return &f.scr }
 func (f *alone) inform(*wire.Response) error                              { return nil }
+func (f *alone) retract() bool                                            { return false }
 func (f *alone) endBy(time.Time)                                          {}
 func (f *alone) flush() error                                             { return errAlone }
 func (f *alone) write([]byte, bool) error                                 { return errAlone }

@@ -234,6 +234,15 @@ func (w *h1Work) begin(x *exchange.Exchange, status int, fields []wire.Field, le
 	return nil
 }
 
+func (w *h1Work) retract() bool {
+	if !w.begun || w.ended || w.broken || len(w.out) == 0 { // a head that was sent waits no more
+		return false
+	}
+	w.out = w.out[:0]
+	w.begun, w.framed, w.bodyless = false, false, false
+	return true
+}
+
 func (w *h1Work) write(p []byte, more bool) error {
 	if w.bodyless || len(p) == 0 {
 		return nil

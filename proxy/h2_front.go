@@ -208,6 +208,14 @@ func (f *h2Front) flushHead() error {
 	return f.sendHead(f.head, 0)
 }
 
+func (f *h2Front) retract() bool {
+	if !f.waits {
+		return false
+	}
+	f.begun, f.waits, f.left = false, false, -1
+	return true
+}
+
 func (f *h2Front) endBy(t time.Time) { f.due = t }
 
 func (f *h2Front) flush() error {

@@ -237,6 +237,9 @@ func (a *attempt) answer(length int64) *exchange.Refusal {
 		if err != nil && (errors.Is(err, errClientGone) || a.pump != nil && a.pump.clientErr() != nil) {
 			return a.clientLeft() // or its body was bad: the endpoint is not to blame
 		}
+		if err != nil && a.retract() {
+			return a.fail(false, err)
+		}
 		if err != nil {
 			cutOff(a.f, err)
 			a.finish(false)
@@ -257,6 +260,18 @@ func (a *attempt) answer(length int64) *exchange.Refusal {
 	}
 	a.finish(true)
 	return nil
+}
+
+// retract takes an answer back of which the client got nothing: it is told why then, where it saw its connection reset without one byte. What a tap
+// has seen stays begun.
+func (a *attempt) retract() bool {
+	out := &a.x.Outcome
+	if a.x.Tap != nil || out.BytesOut > 0 || !a.f.retract() {
+		return false
+	}
+	out.Started, out.Status, out.FirstByte = false, 0, 0
+	a.start = time.Now() // what it worked until its head was counted then
+	return true
 }
 
 // late reports whether the deadline has passed.

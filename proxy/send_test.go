@@ -3,6 +3,7 @@ package proxy
 import (
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"testing"
 	"time"
@@ -214,4 +215,39 @@ func TestDeadlineDuringAnswer(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestSendTakesBackAHead: a client that has got nothing of an answer whose endpoint fails is told so, and one that has got some sees that it is cut off.
+func TestSendTakesBackAHead(t *testing.T) {
+	for answer, status := range map[string]int{"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n": 502, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab": 200} {
+		endpoint := echoed(t, func(c *net.TCPConn) {
+			c.Read(make([]byte, 1<<10))
+			io.WriteString(c, answer)
+		})
+		p := newH2Proxy(t)
+		send := sendTo(t, p, h1Pool(), endpoint, nil)
+		results := make(chan exchange.Outcome, 1)
+		rig := newH2RigOn(t, p, testLimits(), func(x *exchange.Exchange) *exchange.Refusal {
+			r := send(x)
+			results <- x.Outcome
+			return r
+		})
+		one, addr := startProxy(t, h1Limits(), nil)
+		one.setHandler(sendTo(t, one.Proxy, h1Pool(), endpoint, nil))
+		for client, url := range map[*http.Client]string{h2cClient(t): "http://" + rig.addr + "/", {Transport: &http.Transport{}}: "http://" + addr + "/"} {
+			res, err := client.Post(url, "text/plain", nil)
+			if err != nil {
+				t.Fatalf("%q: %v", answer, err)
+			}
+			_, err = io.ReadAll(res.Body)
+			res.Body.Close()
+			client.CloseIdleConnections()
+			if res.StatusCode != status || (err == nil) != (status == 502) {
+				t.Errorf("%q: status %d, %v", answer, res.StatusCode, err)
+			}
+		}
+		if out := <-results; out.Started != (status == 200) || out.Truncated != (status == 200) {
+			t.Errorf("%q: %+v", answer, out)
+		}
+	}
 }

@@ -36,6 +36,8 @@ type front interface {
 	// adds its own framing. length is that of the body: -1 unknown, noBody none and no framing either.
 	// Nothing needs to be on the wire before write or end.
 	begin(x *exchange.Exchange, status int, fields []wire.Field, length int64) error
+	// retract undoes begin. false: some of the answer went out.
+	retract() bool
 	// endBy has calls fail from then on that wait for the client to take what was sent; zero: no such end. It is called before begin.
 	endBy(t time.Time)
 	// flush sends what waits, for answers whose body is not there yet.
