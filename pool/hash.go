@@ -96,8 +96,12 @@ func (p *Pool) tableOf(of part) chooser {
 	return c
 }
 
-// holds says whether m stands in the table of part of: those of its priority, and when zones are apart those of its side.
+// holds says whether m stands in the table of part of: those of its priority, and when zones are apart those of its side; beyond, those of all later priorities too.
+// A table of none would be filled for ever: so it was when a pool had three priorities and lost the first.
 func (of part) holds(m *member, zone string) bool {
+	if of.beyond {
+		return m.priority > of.slot/2
+	}
 	if m.priority != of.slot/2+1 {
 		return false
 	}

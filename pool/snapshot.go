@@ -73,10 +73,11 @@ var (
 
 // part is a group before choosers are made.
 type part struct {
-	slot  int  // which turn counter and table: twice the priority from 0, plus one for other zones
-	whole bool // near and far zones together
-	list  []*member
-	share float64
+	slot   int  // which turn counter and table: twice the priority from 0, plus one for other zones
+	whole  bool // near and far zones together
+	beyond bool // this priority and all later ones, for what finds no room
+	list   []*member
+	share  float64
 }
 
 // plan says which members are used now and how the traffic is parted.

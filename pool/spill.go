@@ -248,7 +248,7 @@ func (p *Pool) roomy(m *member, class exchange.Class) bool {
 
 // beyond are the endpoints of the next priorities that could take what those of part have no room for.
 func (p *Pool) beyond(last int) (out part) {
-	out.slot = 2 * min(last+1, prioritiesMax-1)
+	out.slot, out.beyond = 2*min(last+1, prioritiesMax-1), true
 	for _, m := range p.members {
 		if m.priority > last+1 && m.weight > 0 && m.healthy() {
 			out.list = append(out.list, m)

@@ -1,0 +1,44 @@
+package pool
+
+import (
+	"testing"
+
+	"github.com/even-keel/evenkeel/exchange"
+	"github.com/even-keel/evenkeel/site"
+)
+
+// priorities is a hash pool of n endpoints with a priority of their own each, in a zone of their own each, seen from zone.
+func priorities(t *testing.T, n int, zone string) *Pool {
+	t.Helper()
+	cfg := *setup(t, site.MethodHash, n).cfg
+	cfg.Spill.Mode = site.ModeOn
+	for i := range cfg.Endpoints {
+		cfg.Endpoints[i].Priority, cfg.Endpoints[i].Zone = i+1, string(rune('a'+i))
+	}
+	p, err := New(&cfg, Deps{Seed: 1, Zone: zone})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// TestHashBeyond: what finds no room at the second priority goes to all that come after it, wherever they stand. The table of them had nobody in it, and was
+// filled for ever, with the pool's lock held.
+func TestHashBeyond(t *testing.T) {
+	for _, zone := range []string{"", "a", "c", "d"} {
+		p := priorities(t, 4, zone)
+		if err := p.SetState(p.members[0].Address, StateDown); err != nil {
+			t.Fatal(err)
+		}
+		p.members[1].room.Store(1)
+		got := map[string]int{}
+		for i := range 100 {
+			x := from(i)
+			x.Class = exchange.Critical
+			got[pickOf(t, p, x).Address]++
+		}
+		if got[p.members[1].Address] != 1 || got[p.members[2].Address] < 20 || got[p.members[3].Address] < 20 {
+			t.Errorf("zone %q: the second priority has room for one, and the clients went to %v", zone, got)
+		}
+	}
+}
