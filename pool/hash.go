@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"math"
 	"net/netip"
+	"slices"
 	"sort"
 
 	"github.com/even-keel/evenkeel/exchange"
@@ -82,7 +83,8 @@ func (p *Pool) tableOf(of part) chooser {
 	for _, m := range list {
 		sum = mix(sum ^ m.id ^ uint64(m.weight)<<48)
 	}
-	if old := p.tables[of.slot]; old != nil && old.sum == sum && len(old.list) == len(list) && old.list[0] == list[0] {
+	// The very same, not only of the same name: who left and came again while a priority or zone was not in use stands in its table as who left, and is never picked.
+	if old := p.tables[of.slot]; old != nil && old.sum == sum && slices.Equal(old.list, list) {
 		return old
 	}
 	c := &maglev{list: list, sum: sum}

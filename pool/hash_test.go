@@ -2,6 +2,7 @@ package pool
 
 import (
 	"testing"
+	"time"
 
 	"github.com/even-keel/evenkeel/exchange"
 	"github.com/even-keel/evenkeel/site"
@@ -39,6 +40,56 @@ func TestHashBeyond(t *testing.T) {
 		}
 		if got[p.members[1].Address] != 1 || got[p.members[2].Address] < 20 || got[p.members[3].Address] < 20 {
 			t.Errorf("zone %q: the second priority has room for one, and the clients went to %v", zone, got)
+		}
+	}
+}
+
+// TestHashTableAfterReturn: a priority that is not in use keeps its table. Who left and came again meanwhile stood there as who had left, and got nothing.
+func TestHashTableAfterReturn(t *testing.T) {
+	now := time.Unix(1_700_000_000, 0)
+	cfg := *setup(t, site.MethodHash, 4).cfg
+	for i := range cfg.Endpoints {
+		cfg.Endpoints[i].Priority = min(i+1, 2)
+	}
+	p, err := newPool(&cfg, Deps{Seed: 1}, func() time.Time { return now })
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := p.members[0].Address
+	outage := func() map[string]int {
+		got := map[string]int{}
+		if err := p.SetState(first, StateDown); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 300 {
+			e := pickOf(t, p, from(i))
+			got[e.Address]++
+			p.Done(from(i), e, exchange.Result{})
+		}
+		if err := p.SetState(first, StateUp); err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	outage()
+	ids := cfg.Endpoints[1:]
+	for gone := range ids {
+		without := cfg
+		without.Endpoints = nil
+		for i, e := range cfg.Endpoints {
+			if i != gone+1 {
+				without.Endpoints = append(without.Endpoints, e)
+			}
+		}
+		for _, c := range []*site.Pool{&without, &cfg} {
+			if err := p.Update(c); err != nil {
+				t.Fatal(err)
+			}
+			now = now.Add(time.Minute)
+			p.look(now) // whoever left is forgotten
+		}
+		if got := outage(); got[ids[gone].Address] < 50 {
+			t.Errorf("%s left and came again: of 300 clients %v", ids[gone].Address, got)
 		}
 	}
 }
