@@ -93,3 +93,46 @@ func TestHashTableAfterReturn(t *testing.T) {
 		}
 	}
 }
+
+// TestHashCountsMembersOnly: the mean load is that of members. What an endpoint that left had in flight was taken from it as it ended, though it was counted
+// no more: the mean went below nothing, and keys left endpoints that had next to nothing.
+func TestHashCountsMembersOnly(t *testing.T) {
+	p := setup(t, site.MethodHash, 4)
+	full := p.cfg
+	less := *full
+	less.Endpoints = less.Endpoints[1:]
+	var under []*exchange.Exchange
+	send := func(n int) {
+		for i := range n {
+			x := from(i)
+			x.Endpoint = pickOf(t, p, x)
+			under = append(under, x)
+		}
+	}
+	end := func() {
+		for _, x := range under {
+			p.Done(x, x.Endpoint, exchange.Result{Status: 200})
+		}
+		under = nil
+	}
+	update := func(cfg *site.Pool) {
+		if err := p.Update(cfg); err != nil {
+			t.Fatal(err)
+		}
+	}
+	send(400)
+	update(&less)
+	send(10)
+	end()
+	if n := p.total.Load(); n != 0 {
+		t.Errorf("nothing is in flight any more, and %d are counted", n)
+	}
+	update(full)
+	send(400)
+	update(&less)
+	update(full) // it comes back while it still has what it had
+	end()
+	if n := p.total.Load(); n != 0 {
+		t.Errorf("nothing is in flight after an endpoint left and came again, and %d are counted", n)
+	}
+}

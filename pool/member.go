@@ -23,6 +23,7 @@ type member struct {
 	skip      atomic.Bool   // not to be picked, though the snapshot may still list it
 	alert     atomic.Bool   // on trial: the pool wants to know of the next answer
 	hush      atomic.Bool   // ejected, or should be: further failures tell nothing new
+	away      atomic.Bool   // no longer a member: what it still has in flight is no part of the pool's mean load
 	factor    atomic.Uint32 // part of the weight that counts now, of whole
 	inv       atomic.Uint64 // 1 / (weight × factor), a float64
 	bond      atomic.Pointer[bond]

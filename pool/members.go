@@ -128,6 +128,7 @@ func (p *Pool) join(m *member, e site.Endpoint, now time.Time) *member {
 		}
 		m.vitals = vitals{probed: m.probed} // it may be another process that answers there now
 		m.row.Store(0)
+		m.away.Store(false)
 		m.standing.forget(&m.ledger, now)
 	}
 	m.admin, m.drained, m.shown = StateUp, false, ""
@@ -154,6 +155,7 @@ func (p *Pool) leave(m *member, now time.Time) {
 	m.why = "no longer a member"
 	m.retire()
 	m.Gone.Store(true)
+	m.away.Store(true) // the snapshot that is made next counts without it
 	m.shown, m.since = m.state(now), now
 	p.leaving = append(p.leaving, m)
 }

@@ -58,7 +58,7 @@ type Pool struct {
 
 	snap   atomic.Pointer[snapshot]
 	dice   [diceCount]die
-	total  atomic.Int64 // in flight in all endpoints, kept for the hash method only
+	total  atomic.Int64 // in flight in all members, kept for the hash method only
 	strays atomic.Int64 // exchanges that wait for endpoints which were taken out of service meanwhile
 	turns  [lastSlot + 1]atomic.Uint64
 	hot    quantile
@@ -208,7 +208,7 @@ func (p *Pool) take(x *exchange.Exchange, s *snapshot, m *member) {
 			p.kick()
 		}
 	}
-	if s.hash != nil {
+	if s.hash != nil && !m.away.Load() {
 		p.total.Add(1)
 	}
 }
@@ -222,7 +222,7 @@ func (p *Pool) Done(x *exchange.Exchange, e *exchange.Endpoint, r exchange.Resul
 	}
 	s := p.snap.Load()
 	busy := m.InFlight.Add(-1) + 1
-	if s.hash != nil {
+	if s.hash != nil && !m.away.Load() {
 		p.total.Add(-1)
 	}
 	m.done.Add(1)
