@@ -44,6 +44,28 @@ func (v *vitals) convict(now time.Time, o site.Outliers, got finding, mayEject f
 	}
 }
 
+// acquit takes back what answers did to the share and the place of an endpoint, once the site file does not go by them any more: judged says that endpoints
+// still are judged beside one another, bounded that fixed bounds hold. Nobody would end it else, as nobody looks at answers then. It reports whether it took anything back.
+func (v *vitals) acquit(now time.Time, slow time.Duration, judged, bounded bool) (changed bool) {
+	if !judged && v.doubt != 0 {
+		v.doubt, changed = 0, true
+	}
+	if judged || bounded {
+		return changed
+	}
+	const why = "answers eject no more, by the site file"
+	switch {
+	case v.byAnswers && (v.ejected || v.reluctant):
+		v.byAnswers = false
+		v.comeBack(now, slow, why)
+	case v.probation.on:
+		v.probation, v.why = probation{}, why
+	default:
+		return changed
+	}
+	return true
+}
+
 // tried takes an answer on probation in. again says that the endpoint has to go again.
 func (v *vitals) tried(now time.Time, failed, slow bool, ramp time.Duration) (again bool) {
 	t := &v.probation

@@ -48,8 +48,13 @@ func (p *Pool) Update(cfg *site.Pool) error {
 			p.watchOver(m)
 		}
 	}
+	judged, bounded := cfg.Outliers.Mode == site.ModeOn, cfg.Breaker.Mode == site.ModeOn && cfg.Breaker.Endpoint.Any()
 	for _, m := range p.members {
 		p.bondTo(m)
+		if m.acquit(now, cfg.SlowStart, judged, bounded) {
+			m.standing.suspect = ""
+			p.notice(m, now)
+		}
 	}
 	p.rebuild(now)
 	p.kick()
