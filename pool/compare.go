@@ -67,7 +67,9 @@ func (p *Pool) compare(now time.Time) time.Duration {
 		}
 		if got := p.bounds(m, beat); got.grade == sure {
 			p.act(m, now, got, p.cfg.Breaker.Mode, 0)
-			continue
+			if p.cfg.Breaker.Mode == site.ModeOn { // bounds that are only tried out must not keep it from being judged
+				continue
+			}
 		}
 		if !judged(p.cfg) {
 			continue

@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -42,5 +43,21 @@ func TestAcquit(t *testing.T) {
 				t.Errorf("%s, then %s: its breaker is %s, suspect %q, its share %.3f of 0.25\n%s", name, mode, m.breaker(), m.standing.suspect, f.share(1), f.log.String())
 			}
 		}
+	}
+}
+
+// TestDryBoundsJudgeToo: fixed bounds that are only tried out do not keep the comparison from an endpoint that is beyond them.
+func TestDryBoundsJudgeToo(t *testing.T) {
+	f := newFleet(t, site.MethodRoundRobin, 4, 50, 3, fixed(20*time.Millisecond))
+	cfg := *f.p.cfg
+	cfg.Breaker = site.Breaker{Mode: site.ModeDryRun, Endpoint: site.EndpointBreaker{Samples: 20, SlowShare: 0.5, Row: 5}}
+	if err := f.p.Update(&cfg); err != nil {
+		t.Fatal(err)
+	}
+	f.run(t, 100, 5*time.Second)
+	f.nth(1).fails = 1
+	f.run(t, 100, 10*time.Second)
+	if m := f.p.members[1]; m.breaker() != BreakerOpen || !strings.Contains(f.log.String(), "would be ejected: answers fail: 5 in a row") {
+		t.Errorf("its breaker is %s\n%s", m.breaker(), f.log.String())
 	}
 }
