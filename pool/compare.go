@@ -88,6 +88,21 @@ func (p *Pool) compare(now time.Time) time.Duration {
 	return max(beat-now.Sub(p.court.beat), time.Millisecond)
 }
 
+// busy says whether there were exchanges lately. Without, the pool falls asleep, and the next pick wakes it. It stands in for takeIn where answers are not compared.
+func (p *Pool) busy(now time.Time) bool {
+	c, picked := &p.court, int64(0)
+	for _, m := range p.members {
+		picked += m.done.Load() + m.InFlight.Load()
+	}
+	if picked != c.picked {
+		c.picked, c.active = picked, now
+	}
+	if c.active.IsZero() || now.Sub(c.active) > idleFor {
+		p.asleep.Store(true)
+	}
+	return !p.asleep.Load()
+}
+
 // takeIn takes in what the exchanges wrote down in the time passed, and makes what to compare with.
 func (p *Pool) takeIn(now time.Time, passed, beat time.Duration) {
 	c := &p.court

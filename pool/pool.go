@@ -204,7 +204,7 @@ func (p *Pool) take(x *exchange.Exchange, s *snapshot, m *member) {
 	x.Rank = int32(m.InFlight.Add(1))
 	if x.Request != nil {
 		m.Await(x)
-		if s.compare && p.asleep.Load() && p.asleep.CompareAndSwap(true, false) {
+		if s.wakes && p.asleep.Load() && p.asleep.CompareAndSwap(true, false) {
 			p.kick()
 		}
 	}

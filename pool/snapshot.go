@@ -22,6 +22,7 @@ type snapshot struct {
 	cap     float64 // hash: mean in flight per weight × balance is the bound; this is balance / weight in use
 	timed   bool    // the method looks at the clock
 	compare bool    // answers are compared
+	wakes   bool    // Run looks at what exchanges do, and the first after a pause wakes it
 	learn   learner
 	inUse   int
 	panics  bool
@@ -267,6 +268,7 @@ func (p *Pool) weigh(m *member, now time.Time) {
 // methodOf fills in what the method needs.
 func (p *Pool) methodOf(s *snapshot, weight float64) {
 	s.compare = compares(p.cfg)
+	s.wakes = s.compare || p.spillCounts() && p.apart()
 	switch p.cfg.Method {
 	case site.MethodHash:
 		s.hash = newKeyer(p.cfg.Hash)

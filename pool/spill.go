@@ -113,13 +113,29 @@ func (p *Pool) spillCounts() bool {
 	return p.cfg.Spill.Mode == site.ModeOn || p.cfg.Spill.Mode == site.ModeDryRun
 }
 
+// apart says whether endpoints stand in more than one zone or priority, so that something may spill one day.
+func (p *Pool) apart() bool {
+	for _, m := range p.members {
+		if first := p.members[0]; m.zone != first.zone || m.priority != first.priority {
+			return true
+		}
+	}
+	return false
+}
+
+// learnsAlone says whether nobody but overflow looks at a pool that is well: where answers are not compared, nothing was known of our own endpoints as they were lost,
+// and what spilled had no bound.
+func (p *Pool) learnsAlone() bool {
+	return !compares(p.cfg) && p.spillCounts() && !p.asleep.Load() && p.apart()
+}
+
 // overflow gives endpoints that are spilled to their room, or learns what ours do. It returns when to look again; 0: nothing spills.
 // The lock is held.
 func (p *Pool) overflow(now time.Time) time.Duration {
 	s := &p.spill
 	passed := now.Sub(s.at)
 	if passed < spillEvery {
-		if s.active {
+		if s.active || p.learnsAlone() {
 			return spillEvery - passed
 		}
 		return 0
@@ -135,6 +151,9 @@ func (p *Pool) overflow(now time.Time) time.Duration {
 			m.room.Store(0)
 		}
 		s.active = false
+		if p.learnsAlone() && p.busy(now) {
+			return spillEvery
+		}
 		return 0
 	}
 	each, told := s.each, s.told

@@ -252,3 +252,34 @@ func TestSpillHarmsNobody(t *testing.T) {
 		t.Errorf("alone: %v of %v were refused though the next zone was idle", w.no, w.sent)
 	}
 }
+
+// TestSpillBoundedWithoutOutliers: where answers are not compared, nobody looked at a pool that was well, so that nothing was known of the lost endpoints, and the next
+// ones got all of theirs.
+func TestSpillBoundedWithoutOutliers(t *testing.T) {
+	for _, mode := range []string{site.ModeOff, site.ModeOn} {
+		f := newFleet(t, site.MethodLeastRequests, 4, 5, 3, fixed(50*time.Millisecond))
+		cfg := *f.p.cfg
+		cfg.Outliers.Mode, cfg.Spill = mode, site.Spill{Mode: site.ModeOn, Concurrency: 5}
+		cfg.Endpoints[2].Priority, cfg.Endpoints[3].Priority = 2, 2
+		if err := f.p.Update(&cfg); err != nil {
+			t.Fatal(err)
+		}
+		f.run(t, 150, 10*time.Millisecond)
+		f.until(f.now.Add(time.Minute)) // the pool falls asleep
+		if !f.p.asleep.Load() || !f.lookAt.IsZero() {
+			t.Errorf("outliers %s: a pool without requests is looked at", mode)
+		}
+		f.run(t, 150, 2*time.Second)
+		for _, m := range f.p.members[:2] {
+			if err := f.p.SetState(m.Address, StateDown); err != nil {
+				t.Fatal(err)
+			}
+		}
+		f.run(t, 150, time.Second)
+		for _, m := range f.p.members[2:] {
+			if room := m.room.Load(); room == 0 || room > 5 {
+				t.Errorf("outliers %s: %s has room for %d, want up to 5, and 0 is for any number", mode, m.Address, room)
+			}
+		}
+	}
+}
