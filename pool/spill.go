@@ -55,7 +55,7 @@ type spillState struct {
 	found  float64 // requests at once that one of weight 1 was found to work on; 0: unknown
 	most   float64 // requests at once that one of weight 1 had at the most, lately
 	load   float64 // of that, what it has in the mean
-	took   float64 // ns of an answer
+	took   float64 // ns of an answer; 0: ours have not answered since the start
 	active bool    // something spills
 	each   float64 // when it began: what one of weight 1 can work on at once
 	told   bool    // somebody told that
@@ -157,7 +157,7 @@ func (p *Pool) overflow(now time.Time) time.Duration {
 		return 0
 	}
 	each, told := s.each, s.told
-	if !s.active {
+	if !s.active || p.cfg.Spill.Concurrency > 0 { // which a reload may change meanwhile
 		s.each, s.told = p.each()
 		each, told = s.each, s.told
 	}
@@ -169,7 +169,7 @@ func (p *Pool) overflow(now time.Time) time.Duration {
 	p.spillDry.Store(p.cfg.Spill.Mode == site.ModeDryRun)
 	p.classes()
 	for _, m := range p.members {
-		if m.spills == spillsNot || each == 0 || s.took == 0 {
+		if m.spills == spillsNot || each == 0 || s.took == 0 && !told {
 			m.room.Store(0)
 			continue
 		}
@@ -241,11 +241,13 @@ func (p *Pool) roomFor(m *member, each float64, told bool) int64 {
 		if !told {
 			room = max(room, roomFirst)
 		}
-		m.took.Store(int64(s.took)) // what it took long ago says nothing
+		if s.took > 0 {
+			m.took.Store(int64(s.took)) // what it took long ago says nothing
+		}
 		return int64(max(math.Ceil(room), 1))
 	}
 	switch u, ok := m.utilisation(p.nanos()); {
-	case took > slowTimes*s.took+float64(slowMore) || m.badRow.Load() > 0 || m.throttle != 0 || ok && u > nearFull:
+	case s.took > 0 && took > slowTimes*s.took+float64(slowMore) || m.badRow.Load() > 0 || m.throttle != 0 || ok && u > nearFull:
 		room = max(room*roomShrinks, 1)
 	case took <= fastTimes*s.took+float64(slowMore) && busy >= roomUsed*room:
 		room = room*roomGrows + 1

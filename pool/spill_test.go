@@ -283,3 +283,44 @@ func TestSpillBoundedWithoutOutliers(t *testing.T) {
 		}
 	}
 }
+
+// TestSpillBoundedFromTheStart: a node that starts while its own endpoints are lost has seen no answer of them. What the site file says that endpoints
+// can work on bounds it all the same.
+func TestSpillBoundedFromTheStart(t *testing.T) {
+	f := newFleet(t, site.MethodLeastRequests, 4, 5, 3, fixed(50*time.Millisecond))
+	cfg := *f.p.cfg
+	cfg.Spill = site.Spill{Mode: site.ModeOn, Concurrency: 5}
+	cfg.Endpoints[2].Priority, cfg.Endpoints[3].Priority = 2, 2
+	if err := f.p.Update(&cfg); err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range f.p.members[:2] {
+		if err := f.p.SetState(m.Address, StateDown); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 5 {
+		f.run(t, 400, time.Second)
+		for _, m := range f.p.members[2:] {
+			if room := m.room.Load(); room != 5 {
+				t.Errorf("%s has room for %d, want 5", m.Address, room)
+			}
+			if n := m.InFlight.Load(); n > 5 {
+				t.Errorf("%s has %d in flight, want at most 5", m.Address, n)
+			}
+		}
+	}
+	if f.p.spilt.Load() == 0 || f.errors > f.sent*3/4 {
+		t.Errorf("of %d requests, twice what there is room for, %d were refused", f.sent, f.errors)
+	}
+	// A reload that says otherwise holds at once.
+	other := cfg
+	other.Spill.Concurrency = 2
+	if err := f.p.Update(&other); err != nil {
+		t.Fatal(err)
+	}
+	f.run(t, 400, time.Second)
+	if a, b := f.p.members[2].room.Load(), f.p.members[3].room.Load(); a != 2 || b != 2 {
+		t.Errorf("after a reload there is room for %d and %d, want 2 each", a, b)
+	}
+}
