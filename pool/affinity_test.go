@@ -108,3 +108,33 @@ func FuzzCookieIn(f *testing.F) {
 		readID(v)
 	})
 }
+
+// TestAffinityLeavesRoomAlone: an endpoint that is spilled to has no more room for clients that are bound to it than for others. As each client was counted
+// only before it had its cookie, thirty were at an endpoint with room for four.
+func TestAffinityLeavesRoomAlone(t *testing.T) {
+	p := withAffinity(t, site.MethodLeastRequests, 2)
+	x := asking()
+	e := pickOf(t, p, x)
+	value, _, _ := strings.Cut(string(x.SetCookie), ";")
+	for _, m := range p.members {
+		m.room.Store(4)
+	}
+	got := map[*exchange.Endpoint]int{e: 1}
+	for i := range 10 {
+		x := asking(value)
+		x.Class = exchange.Critical
+		to, no := p.Pick(x)
+		switch {
+		case no != nil && (no.Reason != "spill_full" || i < 7):
+			t.Fatalf("request %d is refused: %v", i, no)
+		case no == nil && (to == e) != (x.SetCookie == nil):
+			t.Errorf("request %d goes to %s, of %s, and sets %q", i, to.Address, e.Address, x.SetCookie)
+		}
+		if no == nil {
+			got[to]++
+		}
+	}
+	if len(got) != 2 || got[e] != 4 {
+		t.Errorf("two endpoints with room for four each got %v", got)
+	}
+}

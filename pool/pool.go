@@ -167,24 +167,20 @@ func (p *Pool) Pick(x *exchange.Exchange) (*exchange.Endpoint, *exchange.Refusal
 			q.avoid(e)
 		}
 	}
+	var m, bound *member
 	if s.affinity != nil {
-		if m := s.bound(x, &q); m != nil {
-			p.take(x, s, m)
-			return &m.Endpoint, nil
+		bound = s.bound(x, &q)
+	}
+	if m = bound; m == nil {
+		p.measure(x, s, &q)
+		if m = s.choose(q); m == nil {
+			return nil, refuseNone
 		}
 	}
-	if s.timed {
-		q.now = p.nanos()
-	}
-	if s.hash != nil {
-		q.key = s.hash.key(x)
-		q.cap = s.cap * float64(p.total.Load()+1)
-	}
-	m := s.choose(q)
-	if m == nil {
-		return nil, refuseNone
-	}
-	if !p.roomy(m, x.Class) {
+	if !p.roomy(m, x.Class) { // nor for who is bound to it: cookies that were set while there was room led around the bound
+		if bound != nil {
+			p.measure(x, s, &q)
+		}
 		switch other := p.elsewhere(x, s, q); {
 		case p.spillDry.Load(): // it is counted, and stays as it is
 		case other == nil:
@@ -193,11 +189,22 @@ func (p *Pool) Pick(x *exchange.Exchange) (*exchange.Endpoint, *exchange.Refusal
 			m = other
 		}
 	}
-	if s.affinity != nil {
+	if s.affinity != nil && m != bound {
 		bind(x, m)
 	}
 	p.take(x, s, m)
 	return &m.Endpoint, nil
+}
+
+// measure fills in what the method looks at.
+func (p *Pool) measure(x *exchange.Exchange, s *snapshot, q *ask) {
+	if s.timed {
+		q.now = p.nanos()
+	}
+	if s.hash != nil {
+		q.key = s.hash.key(x)
+		q.cap = s.cap * float64(p.total.Load()+1)
+	}
 }
 
 func (p *Pool) take(x *exchange.Exchange, s *snapshot, m *member) {
