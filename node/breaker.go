@@ -215,5 +215,6 @@ func (n *Node) breaker(name string, cfg *site.Pool) *poolBreaker {
 	b.dry.Store(cfg.Breaker.Mode == site.ModeDryRun)
 	b.off.Store(cfg.Breaker.Mode == site.ModeOff || cfg.Breaker.Mode == "")
 	b.Update(breakerConfig(cfg.Breaker))
+	b.Tick(time.Now()) // one that is open and has no rules any more lets requests through at once
 	return b
 }

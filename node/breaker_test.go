@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/even-keel/evenkeel/console"
+	"github.com/even-keel/evenkeel/contain/breaker"
 	"github.com/even-keel/evenkeel/exchange"
 	"github.com/even-keel/evenkeel/site"
 )
@@ -292,6 +293,33 @@ func TestPoolBreakerByHand(t *testing.T) {
 		}
 		if err := b.n.Break("shop", "10.0.0.1:80", console.BreakerOpen, until); err == nil {
 			t.Error("an endpoint of a pool without breakers was held open")
+		}
+	})
+}
+
+// TestPoolBreakerOff: a breaker that is switched off while it is open refuses nobody any more, and an order by hand to be open ends without trials: each that failed
+// opened it again, though off leaves it to people.
+func TestPoolBreakerOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBreakerBench(t, "on")
+		b.does = exchange.Result{Status: 500}
+		if b.sends(100); b.state() == console.BreakerClosed {
+			t.Fatal("it is closed though everything fails")
+		}
+		off := *b.n.site.Pools["shop"]
+		off.Breaker.Mode = site.ModeOff
+		b.n.site.Pools["shop"] = &off
+		if s := b.n.breaker("shop", &off).State(); s != breaker.Closed {
+			t.Errorf("it is %v once it is switched off", s)
+		}
+		if n := b.sends(100); n != 0 {
+			t.Errorf("%d of 100 were refused after it was switched off", n)
+		}
+		if err := b.n.Break("shop", "", console.BreakerOpen, time.Now().Add(time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		if n := b.sends(100); n != 10 {
+			t.Errorf("%d of 100 were refused, want the 10 of the second for which it was held open", n)
 		}
 	})
 }

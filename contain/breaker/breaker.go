@@ -65,6 +65,11 @@ type Config struct {
 	TrialFor   time.Duration // a trial without an end by then has failed; 0: 30s
 }
 
+// rules says whether anything but people opens a breaker.
+func (c *Config) rules() bool {
+	return c.Row > 0 || c.Failures > 0 || c.Slow > 0 && c.SlowShare > 0
+}
+
 // Deps is what a breaker is given. All of it may be left out.
 type Deps struct {
 	Random func() float64 // from 0 to 1, for jitter: an opening lasts from three quarters of its time to all of it; nil: all of it
@@ -387,6 +392,12 @@ func (b *Breaker) Tick(now time.Time) {
 	b.tick(now)
 }
 
+// shut closes a breaker that nothing but people opens. The lock is held.
+func (b *Breaker) shut(now time.Time) {
+	b.closedAt = b.nanos(now)
+	b.turn(now, Closed, CauseHand, "only people open it")
+}
+
 func (b *Breaker) tick(now time.Time) {
 	if b.forced {
 		if now.Before(b.forceEnd) {
@@ -398,6 +409,10 @@ func (b *Breaker) tick(now time.Time) {
 			b.window.clear()
 			b.why = "the order to stay closed is over"
 		}
+	}
+	if b.State() != Closed && !b.cfg.Load().rules() { // a trial that fails would open it, and the next one too, for as long as nobody looks
+		b.shut(now)
+		return
 	}
 	if b.nanos(now) < b.until.Load() {
 		return

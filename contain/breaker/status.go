@@ -82,7 +82,7 @@ func (b *Breaker) Forced() bool {
 	return b.forced
 }
 
-// Force keeps the breaker open or closed until a moment, whatever happens. After an order to be open trials decide.
+// Force keeps the breaker open or closed until a moment, whatever happens. After an order to be open trials decide, if there are rules.
 func (b *Breaker) Force(now time.Time, to State, until time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -111,6 +111,10 @@ func (b *Breaker) Auto(now time.Time) {
 		return
 	}
 	b.forced = false
+	if b.force == Open && !b.cfg.Load().rules() {
+		b.shut(now)
+		return
+	}
 	if b.force == Open {
 		b.turn(now, HalfOpen, CauseHand, "no longer open by hand; trials decide")
 		return
