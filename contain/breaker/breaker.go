@@ -62,7 +62,7 @@ type Config struct {
 	OpenMax    time.Duration // and never longer than this, but for RetryAfter; 0: 30s
 	RetryAfter time.Duration // how much of a Retry-After is believed; 0: nothing
 	Trials     int           // good trials that close; no more are under way at once; 0: 3
-	TrialFor   time.Duration // a trial without an end by then has failed; 0: 30s
+	TrialFor   time.Duration // a trial without an end by then has failed, unless as many as close end well later; 0: 30s
 }
 
 // rules says whether anything but people opens a breaker.
@@ -122,6 +122,8 @@ type Breaker struct {
 
 	mu       sync.Mutex // guards what follows, and every change of word
 	good     int        // HalfOpen: trials that went well
+	lateFrom uint64     // turn of the first trials that had no end in time since one failed or it was closed; 0: none
+	lateGood int        // of trials since then, those that went well all the same
 	openings int        // in a row
 	openFor  time.Duration
 	closedAt int64
@@ -221,6 +223,9 @@ func (b *Breaker) Refuses(now time.Time) bool {
 // that waited for something dead end long after it has come back.
 func (b *Breaker) Done(t Ticket, now time.Time, r Result) {
 	if b.word.Load()>>2 != t.turn {
+		if t.trial && r.Outcome == Success {
+			b.late(t, now, r)
+		}
 		return
 	}
 	if t.trial {
@@ -317,7 +322,7 @@ func (b *Breaker) tried(t Ticket, now time.Time, r Result) {
 		return
 	case r.Outcome == Pushback:
 		what = "found it with too much to do"
-	case r.Outcome == Success && cfg.Slow > 0 && cfg.SlowShare > 0 && r.Took >= cfg.Slow:
+	case cfg.slow(r):
 		what = fmt.Sprintf("took %v", r.Took.Round(time.Millisecond))
 	case r.Outcome == Success:
 		if b.good++; b.good >= cfg.Trials {
@@ -327,7 +332,28 @@ func (b *Breaker) tried(t Ticket, now time.Time, r Result) {
 		return
 	}
 	b.ask(b.nanos(now), r.RetryAfter, cfg)
+	b.lateFrom = 0
 	b.open(now, CauseTrial, "a trial "+what)
+}
+
+// slow says whether a result is a success that took too long.
+func (c *Config) slow(r Result) bool {
+	return r.Outcome == Success && c.Slow > 0 && c.SlowShare > 0 && r.Took >= c.Slow
+}
+
+// late takes a trial in that went well after the time for it, if no trial has failed since. Who answers everything after 40 seconds, as it should, was never asked again but
+// for trials.
+func (b *Breaker) late(t Ticket, now time.Time, r Result) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	cfg := b.cfg.Load()
+	if b.forced || b.State() == Closed || b.lateFrom == 0 || t.turn < b.lateFrom || cfg.slow(r) {
+		return
+	}
+	if b.lateGood++; b.lateGood >= cfg.Trials {
+		b.closedAt = b.nanos(now)
+		b.turn(now, Closed, CauseWell, many(b.lateGood, "trial")+" went well, though late")
+	}
 }
 
 // many says how many in words.
@@ -371,6 +397,9 @@ func (b *Breaker) turn(now time.Time, to State, cause, why string) {
 		cfg := b.cfg.Load()
 		b.good = 0
 		b.places.Store(int32(min(cfg.Trials, 1<<20)))
+	}
+	if to == Closed || cause == CauseHand {
+		b.lateFrom = 0
 	}
 	b.row.Store(0)
 	b.asked.Store(0)
@@ -422,6 +451,9 @@ func (b *Breaker) tick(now time.Time) {
 		b.turn(now, HalfOpen, CauseTime, "time for a trial")
 	case HalfOpen:
 		if int(b.places.Load())+b.good < b.cfg.Load().Trials {
+			if b.lateFrom == 0 {
+				b.lateFrom, b.lateGood = b.word.Load()>>2, 0
+			}
 			b.open(now, CauseTrial, "a trial had no end in time")
 		}
 	}
