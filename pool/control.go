@@ -203,7 +203,6 @@ func (p *Pool) look(now time.Time) time.Duration {
 			if held == BreakerClosed && m.held.state == "" {
 				p.tell("breaker", "endpoint %s: %s", m.Address, m.why)
 			}
-			m.before.Store(m.InFlight.Load())
 			m.standing.forget(&m.ledger, now)
 			p.dirty = true
 		}

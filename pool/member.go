@@ -39,7 +39,7 @@ type member struct {
 	curve     [curveLen]estimate
 	ledger
 	busy   estimate     // utilisation as the endpoint tells it
-	before atomic.Int64 // on probation: what was in flight already
+	before atomic.Int64 // on trial: what was in flight already
 
 	room   atomic.Int64 // requests at once that may spill to it; 0: any number
 	spills spills

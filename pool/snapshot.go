@@ -256,10 +256,14 @@ func (p *Pool) rebuild(now time.Time) {
 // weigh brings the factor of m up to date.
 func (p *Pool) weigh(m *member, now time.Time) {
 	m.setFactor(m.vitals.factor(now), m.believed())
-	m.alert.Store(m.trial || m.probation.on)
+	trial := m.trial || m.probation.on
+	if busy := m.InFlight.Load(); trial && (!m.alert.Load() || busy < m.before.Load()) {
+		m.before.Store(busy) // what hangs there since before is not the one request of the trial
+	}
+	m.alert.Store(trial)
 	m.hush.Store(m.ejected || m.reluctant)
 	insure := int64(0)
-	if m.alert.Load() || m.doubt != 0 {
+	if trial || m.doubt != 0 {
 		insure = m.slowAt.Load()
 	}
 	m.Insure.Store(insure)

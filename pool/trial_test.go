@@ -1,0 +1,57 @@
+package pool
+
+import (
+	"testing"
+	"time"
+
+	"github.com/even-keel/evenkeel/exchange"
+	"github.com/even-keel/evenkeel/probe"
+	"github.com/even-keel/evenkeel/site"
+	"github.com/even-keel/evenkeel/wire"
+)
+
+// TestTrialBesideWhatHangs: an endpoint that a good probe brings back is tried out though requests from before its ejection still hang there. They were taken for the one
+// request that it gets on trial, so that it got none until they had ended, or slow start had.
+func TestTrialBesideWhatHangs(t *testing.T) {
+	now := time.Unix(1_700_000_000, 0)
+	cfg := *setup(t, site.MethodRoundRobin, 3).cfg
+	p, err := newPool(&cfg, Deps{Seed: 3, Prober: probe.New(nil)}, func() time.Time { return now })
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range p.members {
+		p.heard(m, m.born, probe.Verdict{At: now, Healthy: true})
+	}
+	p.look(now)
+	m, hung := p.members[0], 0
+	var under []*exchange.Exchange
+	send := func(n int) (got int) {
+		for i := range n {
+			x := &exchange.Exchange{Request: &wire.Request{}, Shard: uint32(i)}
+			if x.Endpoint = pickOf(t, p, x); x.Endpoint == &m.Endpoint {
+				got++
+			}
+			under = append(under, x)
+		}
+		return got
+	}
+	send(60)
+	for _, x := range under {
+		switch {
+		case x.Endpoint != &m.Endpoint:
+			p.Done(x, x.Endpoint, exchange.Result{Status: 200, Latency: time.Millisecond})
+		case hung < brokenMax:
+			hung++
+			p.Done(x, x.Endpoint, exchange.Result{Kind: exchange.TimedOut})
+		}
+	}
+	if m.breaker() != BreakerOpen || m.InFlight.Load() == 0 {
+		t.Fatalf("its breaker is %s, with %d in flight", m.breaker(), m.InFlight.Load())
+	}
+	now = now.Add(time.Second)
+	p.heard(m, m.born, probe.Verdict{At: now, Healthy: true})
+	p.look(now)
+	if got := send(300); got != 1 || m.breaker() != BreakerHalfOpen {
+		t.Errorf("%s, it got %d of 300 requests, want one", m.breaker(), got)
+	}
+}
