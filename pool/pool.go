@@ -313,7 +313,7 @@ func (s *snapshot) bound(x *exchange.Exchange, q *ask) *member {
 		if !ok {
 			continue
 		}
-		if m := s.ids[id]; m != nil && !m.skip.Load() && !q.avoids(m) {
+		if m := s.ids[id]; m != nil && !m.skip.Load() && !q.avoids(m) && !m.tested() {
 			return m
 		}
 	}

@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -53,5 +54,25 @@ func TestTrialBesideWhatHangs(t *testing.T) {
 	p.look(now)
 	if got := send(300); got != 1 || m.breaker() != BreakerHalfOpen {
 		t.Errorf("%s, it got %d of 300 requests, want one", m.breaker(), got)
+	}
+}
+
+// TestTrialBoundClients: an endpoint on trial gets one request at a time from clients that affinity binds to it, too.
+func TestTrialBoundClients(t *testing.T) {
+	p := withAffinity(t, site.MethodLeastRequests, 3)
+	x := asking()
+	e := pickOf(t, p, x)
+	value, _, _ := strings.Cut(string(x.SetCookie), ";")
+	p.Done(x, e, exchange.Result{Status: 200})
+	m := seat(e)
+	p.mu.Lock()
+	m.probation.on = true
+	p.weigh(m, p.clock())
+	p.unlock()
+	for i := range 5 {
+		x := asking(value)
+		if got := pickOf(t, p, x); (got == e) != (i == 0) || (x.SetCookie == nil) != (i == 0) {
+			t.Errorf("request %d of clients bound to %s, which is on trial, goes to %s and sets %q", i, e.Address, got.Address, x.SetCookie)
+		}
 	}
 }
