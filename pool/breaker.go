@@ -91,6 +91,9 @@ func (p *Pool) SetBreaker(address, state string, until time.Time) error {
 	if m == nil || m.left {
 		return fmt.Errorf("cannot set the breaker of endpoint %s of pool %s: %w", address, p.name, errNoEndpoint)
 	}
+	if state == BreakerAuto && m.held.state == "" {
+		return nil // it is left to itself already, and keeps what is known of its answers
+	}
 	now := p.clock()
 	m.holdBreaker(now, state, until, p.cfg.SlowStart)
 	m.standing.forget(&m.ledger, now)

@@ -136,3 +136,16 @@ func TestStraysOfAPool(t *testing.T) {
 		}
 	}
 }
+
+// TestAutoOfWhatIsNotHeld: leaving an endpoint to itself that nobody holds tells nothing, and forgets nothing of its answers.
+func TestAutoOfWhatIsNotHeld(t *testing.T) {
+	f := newFleet(t, site.MethodRoundRobin, 3, 5, 3, fixed(time.Millisecond))
+	f.run(t, 100, 2*time.Second)
+	m, told := f.p.members[0], f.count("breaker")
+	if err := f.p.SetBreaker(m.Address, BreakerAuto, time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	if f.count("breaker") != told || m.standing.long.answers() == 0 {
+		t.Errorf("%v answers are known after auto\n%s", m.standing.long.answers(), f.log.String())
+	}
+}
