@@ -190,6 +190,9 @@ func (n *Node) swap(next *site.Site, pools map[string]*runningPool) {
 	if was := n.site.Admin; was.Listen != next.Admin.Listen || !reflect.DeepEqual(was.TLS, next.Admin.TLS) {
 		n.event("admin", "the admin listener's address and tls change with the next start or upgrade, not with a reload")
 	}
+	if n.site.Zone != next.Zone {
+		n.event("reload", "zone changes with the next start or upgrade, not with a reload")
+	}
 	if n.site.StateDir != next.StateDir {
 		n.event("quota", "state_dir changes with the next start or upgrade, not with a reload")
 	}

@@ -279,6 +279,24 @@ func TestRefusedReloadChangesNoPart(t *testing.T) {
 	})
 }
 
+// TestReloadTellsOfZone: a zone that a reload cannot change is told of, or an operator thinks that traffic has moved.
+func TestReloadTellsOfZone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, testSite("web", "a=old"))
+		w.next = testSite("web", "a=old")
+		w.next.Zone = "b"
+		if err := w.Reload(); err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range w.events.newest(10) {
+			if strings.HasPrefix(e.Text, "zone changes with the next start") {
+				return
+			}
+		}
+		t.Errorf("nothing is told of the zone: %v", w.events.newest(10))
+	})
+}
+
 func TestRemovedPoolFinishesItsWork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, testSite("web", "a=old", "b=old"))
