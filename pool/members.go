@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"reflect"
+	"strings"
 	"time"
 
 	"github.com/even-keel/evenkeel/probe"
@@ -202,7 +203,10 @@ func (p *Pool) watchOver(m *member) {
 	if p.cfg.Probe != nil {
 		m.health.Rise, m.health.Fall = p.cfg.Probe.Rise, p.cfg.Probe.Fall
 	}
-	m.probed = p.probes()
+	was := m.probed
+	if m.probed = p.probes(); was && !m.probed && strings.HasPrefix(m.why, "probe ") {
+		m.why = "not probed any more" // what the last probe found is no reason for anything now
+	}
 	if !m.probed || !p.running || m.stop != nil {
 		return
 	}

@@ -3,6 +3,7 @@ package pool
 import (
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/even-keel/evenkeel/exchange"
@@ -75,4 +76,31 @@ func TestTrialBoundClients(t *testing.T) {
 			t.Errorf("request %d of clients bound to %s, which is on trial, goes to %s and sets %q", i, e.Address, got.Address, x.SetCookie)
 		}
 	}
+}
+
+// TestWhyWithoutProbes: once endpoints are not probed any more, no probe is the reason for what becomes of them.
+func TestWhyWithoutProbes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, f := probed(t, 2)
+		stop := running(t, p)
+		defer stop()
+		synctest.Wait()
+		m := p.members[0]
+		f.say(m.Address, false)
+		f.say(p.members[1].Address, true)
+		pass(5 * time.Second)
+		cfg := *p.cfg
+		cfg.Probe = &site.Probe{Off: true}
+		if err := p.Update(&cfg); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if s := p.Status().Endpoints[0]; s.State != StateUp || s.Why != "not probed any more" {
+			t.Errorf("it is %s: %s", s.State, s.Why)
+		}
+		p.Done(&exchange.Exchange{}, &m.Endpoint, exchange.Result{Kind: exchange.ConnectFailed, Unsent: true})
+		if s := p.Status().Endpoints[0]; s.State != StateEjected || s.Why != "connect failed; ejected for 1s" {
+			t.Errorf("after a connection that was refused it is %s: %s", s.State, s.Why)
+		}
+	})
 }

@@ -214,7 +214,7 @@ func (v *vitals) fail(now time.Time, kind exchange.ResultKind, row int, mayEject
 	}
 	if v.healthy() && mayEject() {
 		v.ejected = true
-		v.why = fmt.Sprintf("%s; ejected %s", what, until(v.strikes))
+		v.why = fmt.Sprintf("%s; ejected %s", what, v.out())
 		return true
 	}
 	v.reluctant = true
@@ -222,12 +222,15 @@ func (v *vitals) fail(now time.Time, kind exchange.ResultKind, row int, mayEject
 	return true
 }
 
-// until is the end of an ejection in words.
-func until(strikes int) string {
-	if strikes == 1 {
+// out is how long an ejection lasts in words.
+func (v *vitals) out() string {
+	switch {
+	case v.strikes > 1:
+		return fmt.Sprintf("for %v, the %s time in a row", backoff(v.strikes), ordinal(v.strikes))
+	case v.probed:
 		return fmt.Sprintf("until a probe passes, or for a trial in %v", backoff(1))
 	}
-	return fmt.Sprintf("for %v, the %s time in a row", backoff(strikes), ordinal(strikes))
+	return fmt.Sprintf("for %v", backoff(1))
 }
 
 func ordinal(n int) string {
