@@ -2,6 +2,7 @@ package pool
 
 import (
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/even-keel/evenkeel/exchange"
@@ -80,7 +81,7 @@ func (v *vitals) heldOver(now time.Time, ramp time.Duration) bool {
 }
 
 // SetBreaker holds the breaker of the endpoint at address open or closed until a moment, or leaves it to itself (BreakerAuto). Held open
-// it gets nothing, even in panic; held closed nothing ejects it but its probe. It outlives Update, not the endpoint's leaving.
+// it gets nothing, even in panic; held closed nothing ejects it but its probe. It outlives Update, and the endpoint's leaving if that comes again.
 func (p *Pool) SetBreaker(address, state string, until time.Time) error {
 	if state != BreakerOpen && state != BreakerClosed && state != BreakerAuto {
 		return fmt.Errorf("cannot set the breaker of endpoint %s of pool %s to %q: %w", address, p.name, state, errUnknownHold)
@@ -89,6 +90,10 @@ func (p *Pool) SetBreaker(address, state string, until time.Time) error {
 	defer p.unlock()
 	m := p.byName[address]
 	if m == nil || m.left {
+		if _, kept := p.orders[address]; kept && state == BreakerAuto {
+			delete(p.orders, address)
+			return nil
+		}
 		return fmt.Errorf("cannot set the breaker of endpoint %s of pool %s: %w", address, p.name, errNoEndpoint)
 	}
 	if state == BreakerAuto && m.held.state == "" {
@@ -103,6 +108,24 @@ func (p *Pool) SetBreaker(address, state string, until time.Time) error {
 		p.tell("breaker", "endpoint %s: %s", m.Address, m.why)
 	}
 	return nil
+}
+
+// keepOrder remembers what people want of the breaker of an endpoint that leaves. A reload that is refused at its end takes endpoints away for a moment, and discovery may do
+// so at any time: one that was held open came back and served. The lock is held.
+func (p *Pool) keepOrder(m *member, now time.Time) {
+	maps.DeleteFunc(p.orders, func(_ string, h hold) bool { return !now.Before(h.until) })
+	if m.held.state != "" && len(p.orders) < adminMax {
+		p.orders[m.Address] = m.held
+	}
+}
+
+// recall holds an endpoint that comes again as it was held when it left. The lock is held.
+func (p *Pool) recall(m *member, now time.Time) {
+	h, kept := p.orders[m.Address]
+	delete(p.orders, m.Address)
+	if kept && now.Before(h.until) {
+		m.holdBreaker(now, h.state, h.until, p.cfg.SlowStart)
+	}
 }
 
 // bounds judges m by the fixed bounds of the site file.

@@ -149,3 +149,50 @@ func TestAutoOfWhatIsNotHeld(t *testing.T) {
 		t.Errorf("%v answers are known after auto\n%s", m.standing.long.answers(), f.log.String())
 	}
 }
+
+// TestOrdersOutliveLeaving: what people want of an endpoint's breaker holds for one that leaves and comes again, forgotten meanwhile or not, until its time is over.
+func TestOrdersOutliveLeaving(t *testing.T) {
+	for away, want := range map[time.Duration]string{0: BreakerOpen, time.Second: BreakerOpen, time.Minute: BreakerClosed} {
+		f := newFleet(t, site.MethodRoundRobin, 3, 5, 3, fixed(time.Millisecond))
+		full := f.p.cfg
+		less := *full
+		less.Endpoints = less.Endpoints[1:]
+		address := f.p.members[0].Address
+		come := func() *member {
+			for _, cfg := range []*site.Pool{&less, full} {
+				if err := f.p.Update(cfg); err != nil {
+					t.Fatal(err)
+				}
+				if cfg == &less {
+					f.now = f.now.Add(away)
+					f.p.look(f.now)
+				}
+			}
+			return f.p.byName[address]
+		}
+		if err := f.p.SetBreaker(address, BreakerOpen, f.now.Add(time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		m := come()
+		if m.breaker() != want || len(f.p.orders) != 0 {
+			t.Errorf("away for %v, its breaker is %s, want %s, and %d orders are kept: %s", away, m.breaker(), want, len(f.p.orders), m.why)
+		}
+		f.run(t, 100, 2*time.Second)
+		if served := f.picks[address] > 0; served != (want == BreakerClosed) {
+			t.Errorf("away for %v, it served %d requests", away, f.picks[address])
+		}
+	}
+	// Auto ends the order of one that is not there.
+	f := newFleet(t, site.MethodRoundRobin, 2, 5, 3, fixed(time.Millisecond))
+	address, less := f.p.members[0].Address, *f.p.cfg
+	less.Endpoints = less.Endpoints[1:]
+	if err := f.p.SetBreaker(address, BreakerOpen, f.now.Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.p.Update(&less); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.p.SetBreaker(address, BreakerAuto, time.Time{}); err != nil || len(f.p.orders) != 0 {
+		t.Errorf("auto of an endpoint that left: %v, %d orders are kept", err, len(f.p.orders))
+	}
+}

@@ -148,6 +148,7 @@ func (p *Pool) join(m *member, e site.Endpoint, now time.Time) *member {
 	if m.admin != StateUp {
 		m.why = "set by an operator"
 	}
+	p.recall(m, now)
 	p.bondTo(m)
 	p.watchOver(m)
 	p.notice(m, now)
@@ -157,6 +158,7 @@ func (p *Pool) join(m *member, e site.Endpoint, now time.Time) *member {
 // leave makes m drain and go. The lock is held.
 func (p *Pool) leave(m *member, now time.Time) {
 	p.unwatch(m)
+	p.keepOrder(m, now)
 	m.left, m.drained, m.drainFrom = true, false, now
 	m.why = "no longer a member"
 	m.retire()

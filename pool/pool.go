@@ -80,6 +80,7 @@ type Pool struct {
 	byName   map[string]*member // by address; members and leaving
 	ids      map[uint64]*member // never changed: replaced
 	admin    map[string]string  // by address; only down and drain
+	orders   map[string]hold    // by address; of breakers of endpoints that left, as far as they hold still
 	tables   map[int]*maglev
 	found    membership
 	sourceNo int // which source may change found
@@ -131,6 +132,7 @@ func newPool(cfg *site.Pool, deps Deps, clock func() time.Time) (*Pool, error) {
 	}
 	p := &Pool{name: cfg.Name, deps: deps, clock: clock, kicked: make(chan struct{}, 1), changed: make(chan struct{}, 1)}
 	p.byName, p.admin, p.tables = make(map[string]*member), make(map[string]string), make(map[int]*maglev)
+	p.orders = make(map[string]hold)
 	if deps.Prober != nil {
 		p.watch = func(t probe.Target, cfg *site.Probe, on func(probe.Verdict)) func() {
 			return deps.Prober.Add(t, cfg, on).Stop
