@@ -65,6 +65,9 @@ func (v *vitals) letGo(now time.Time, ramp time.Duration, why string) {
 	switch was {
 	case BreakerOpen:
 		v.byAnswers, v.proof = false, 0
+		if v.sick() {
+			v.why = why + "; probes fail"
+		}
 		v.comeBack(now, ramp, why)
 	case BreakerClosed:
 		v.why = why

@@ -181,6 +181,9 @@ func (p *Pool) setAdmin(m *member, state string, now time.Time) {
 	case StateDrain:
 		m.drainFrom, m.drained = now, false
 	case StateUp:
+		if m.sick() {
+			m.why += "; probes fail"
+		}
 		if m.ejected || m.reluctant {
 			m.byAnswers = false // the operator knows better
 			m.comeBack(now, p.cfg.SlowStart, m.why)

@@ -104,3 +104,44 @@ func TestWhyWithoutProbes(t *testing.T) {
 		}
 	})
 }
+
+// TestWhyOfWhatPeopleTookOut: what probes find meanwhile is not why an endpoint that people took out gets nothing.
+func TestWhyOfWhatPeopleTookOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, f := probed(t, 3)
+		stop := running(t, p)
+		defer stop()
+		synctest.Wait()
+		for _, m := range p.members {
+			f.say(m.Address, true)
+		}
+		synctest.Wait()
+		held, down := p.members[0].Address, p.members[1].Address
+		if err := p.SetBreaker(held, BreakerOpen, time.Now().Add(time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.SetState(down, StateDown); err != nil {
+			t.Fatal(err)
+		}
+		for _, well := range []bool{false, true, false} {
+			for range 3 { // as many as fall asks for
+				f.say(held, well)
+				f.say(down, well)
+			}
+			s := p.Status().Endpoints
+			if !strings.HasPrefix(s[0].Why, "breaker open by hand") || s[1].Why != "set by an operator" {
+				t.Errorf("while probes say %t: %q and %q", well, s[0].Why, s[1].Why)
+			}
+		}
+		pass(2 * time.Minute)
+		if err := p.SetState(down, StateUp); err != nil {
+			t.Fatal(err)
+		}
+		if s := p.Status().Endpoints[1]; s.State != StateDown || s.Why != "set by an operator; probes fail" {
+			t.Errorf("given back it is %s: %s", s.State, s.Why)
+		}
+		if s := p.Status().Endpoints[0]; s.State != StateDown || !strings.HasSuffix(s.Why, "the time is over; probes fail") {
+			t.Errorf("after the order it is %s: %s", s.State, s.Why)
+		}
+	})
+}

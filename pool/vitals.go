@@ -92,6 +92,9 @@ func (v *vitals) known() bool { return !v.probed || v.health.Known() || v.ejecte
 // allowed says whether operator and membership let the endpoint be picked at all.
 func (v *vitals) allowed() bool { return v.admin == StateUp && !v.left && v.held.state != BreakerOpen }
 
+// sick says whether probes find it so.
+func (v *vitals) sick() bool { return v.probed && v.health.Known() && !v.health.Up() }
+
 // healthy says whether the endpoint counts as capacity.
 func (v *vitals) healthy() bool {
 	return v.allowed() && !v.ejected && (!v.probed || v.health.Up())
@@ -106,7 +109,7 @@ func (v *vitals) state(now time.Time) string {
 		return StateDown
 	case v.held.state == BreakerOpen:
 		return StateEjected
-	case v.probed && v.health.Known() && !v.health.Up():
+	case v.sick():
 		return StateDown
 	case v.ejected:
 		return StateEjected
@@ -180,9 +183,14 @@ func (v *vitals) verdict(now time.Time, got probe.Verdict, slow time.Duration, f
 	if !changed {
 		return
 	}
-	v.why = "probe failed: " + got.Reason
+	why := "probe failed: " + got.Reason
 	if v.health.Up() {
-		v.why = "probe passed: " + got.Reason
+		why = "probe passed: " + got.Reason
+	}
+	if v.allowed() { // else people took it out, whatever probes say
+		v.why = why
+	}
+	if v.health.Up() {
 		if !fresh {
 			v.rampFrom, v.ramp = now, slow
 		}
