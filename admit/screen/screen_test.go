@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"maps"
 	"net/netip"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -132,6 +134,40 @@ func TestBodies(t *testing.T) {
 		if got := w.ask(asked(t, head)); got != want {
 			t.Errorf("%.40q was answered with %v, want %v; rules %v", body, got, want, w.Status().RuleHits)
 		}
+	}
+}
+
+// TestManyArguments: no attack hides behind more arguments than the rules look at, in a query, a form or JSON, of which only texts that differ count;
+// of larger bodies more are looked at.
+func TestManyArguments(t *testing.T) {
+	form := strings.Repeat("b=&", minArgs)
+	texts := make([]string, 2*minArgs)
+	for i := range texts {
+		texts[i] = "t" + strconv.Itoa(i)
+	}
+	list := func(n int) string { return `["` + strings.Join(texts[:n], `","`) + `","/etc/passwd"]` }
+	for _, c := range []struct {
+		name, target, kind, body string
+		bytes                    site.Size
+		want                     string // the rule that decides; empty: none
+	}{
+		{"query", "/a?" + form + "f=/etc/passwd", "", "", 16 << 10, "200004"},
+		{"form", "/a", "application/x-www-form-urlencoded", form + "f=/etc/passwd", 16 << 10, "200005"},
+		{"form that is cut off", "/a", "application/x-www-form-urlencoded", form + "f=" + strings.Repeat("x", 16<<10), 16 << 10, "200005"},
+		{"form, just as many", "/a", "application/x-www-form-urlencoded", form[3:] + "f=x", 16 << 10, ""},
+		{"list", "/a", "application/json", list(minArgs), 16 << 10, "200005"},
+		{"list of a larger body", "/a", "application/json", list(minArgs), 128 << 10, "949110"},
+		{"list of the same", "/a", "application/json", "[" + strings.Repeat(`"x",1,`, 2*minArgs) + "1]", 16 << 10, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, screened(func(s *site.Screen) { s.BodyBytes, s.CheapChecks = c.bytes, false }))
+			w.body = []byte(c.body)
+			refusal := w.ask(asked(t, "POST "+c.target+" HTTP/1.1\nHost: a.example\nContent-Length: 9\nContent-Type: "+c.kind+agent))
+			met := slices.ContainsFunc(w.Status().RuleHits, func(h RuleHits) bool { return h.Rule == c.want })
+			if (refusal != nil) != (c.want != "") || met != (c.want != "") {
+				t.Errorf("answered with %v by rules %v, want %q", refusal, w.Status().RuleHits, c.want)
+			}
+		})
 	}
 }
 
