@@ -92,7 +92,7 @@ func refuseGRPC(f front, x *exchange.Exchange, r *exchange.Refusal, kind []byte)
 	s := f.scratch()
 	s.fields = append(s.fields[:0], wire.Field{Name: nameDate, Value: f.date(), ID: wire.Date},
 		wire.Field{Name: nameContentType, Value: kind, ID: wire.ContentType},
-		wire.Field{Name: nameGRPCStatus, Value: grpcStatus(r.Status)})
+		wire.Field{Name: nameGRPCStatus, Value: grpcCode(r)})
 	b := append(append(append(s.bytes[:0], r.Stage...), ": "...), r.Reason...)
 	if r.Detail != "" {
 		b = appendPercent(append(b, ". "...), r.Detail)
@@ -128,6 +128,15 @@ var (
 	grpcUnavailable      = []byte("14")
 	grpcUnauthenticated  = []byte("16")
 )
+
+// grpcCode is the code for r. What the caller used up is exhausted, whatever status of HTTP its limit answers with: the 403 of quotas would be
+// PERMISSION_DENIED, which must not be said of that (google.golang.org/grpc/codes) and which no client waits out.
+func grpcCode(r *exchange.Refusal) []byte {
+	if r.Problem == exchange.ProblemQuota && r.Status < 500 {
+		return grpcExhausted
+	}
+	return grpcStatus(r.Status)
+}
 
 // grpcStatus is the code for an HTTP status as gRPC maps them ("HTTP to gRPC Status Code Mapping"), save that a
 // refusal by a limit or a deadline of ours is called what it is.

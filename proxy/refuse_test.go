@@ -86,6 +86,22 @@ func TestGRPCRefusal(t *testing.T) {
 	}
 }
 
+// TestGRPCCode: a quota that is used up is no missing permission, and a limit with a status of its own is still one.
+func TestGRPCCode(t *testing.T) {
+	for _, c := range []struct {
+		problem string
+		status  int
+		want    string
+	}{
+		{exchange.ProblemQuota, 403, "8"}, {exchange.ProblemQuota, 420, "8"}, {exchange.ProblemQuota, 429, "8"}, {exchange.ProblemQuota, 503, "14"},
+		{exchange.ProblemReduced, 503, "14"}, {"", 403, "7"}, {exchange.ProblemAbnormal, 403, "7"}, {exchange.ProblemAbnormal, 429, "8"},
+	} {
+		if got := string(grpcCode(&exchange.Refusal{Status: c.status, Problem: c.problem})); got != c.want {
+			t.Errorf("%d of %q is told as %s, want %s", c.status, c.problem, got, c.want)
+		}
+	}
+}
+
 func TestDateIsRenewed(t *testing.T) {
 	s := newSweeper()
 	first := s.date.Load()
