@@ -89,6 +89,21 @@ func TestRouteTable(t *testing.T) {
 	}
 }
 
+// TestRouteByHostField: a route that asks for the Host field finds it in HTTP/2 too, whose host is no field.
+func TestRouteByHostField(t *testing.T) {
+	for value, want := range map[string]bool{"a.example": true, "*": true, "b.example": false} {
+		h := headerRule{"host", value}
+		x := request(t, "GET / HTTP/1.1\nHost: a.example")
+		if h.matches(x.Request) != want {
+			t.Errorf("Host: %s: %v, want %v", value, !want, want)
+		}
+		x.Request.Fields = nil
+		if h.matches(x.Request) != want {
+			t.Errorf("Host: %s without the field: %v, want %v", value, !want, want)
+		}
+	}
+}
+
 func TestRedirectAndRespond(t *testing.T) {
 	for _, c := range []struct{ name, head, redirect, want string }{
 		{"https", "GET /a?b=c HTTP/1.1\nHost: Shop.example:8080", "scheme", "https://shop.example/a?b=c"},

@@ -246,13 +246,19 @@ func (r *rule) matchesHead(q *wire.Request) bool {
 }
 
 func (h *headerRule) matches(q *wire.Request) bool {
+	seen := false
 	for i := range q.Fields {
 		f := &q.Fields[i]
-		if wire.EqualFold(f.Name, h.name) && (h.value == "*" || string(f.Value) == h.value) {
+		if !wire.EqualFold(f.Name, h.name) {
+			continue
+		}
+		if h.value == "*" || string(f.Value) == h.value {
 			return true
 		}
+		seen = true
 	}
-	return false
+	// HTTP/2 has its host elsewhere.
+	return !seen && len(q.Host) > 0 && strings.EqualFold(h.name, "host") && (h.value == "*" || string(q.Host) == h.value)
 }
 
 func contains(list []string, b []byte) bool {

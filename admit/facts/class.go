@@ -143,6 +143,9 @@ func (n *fieldName) value(x *exchange.Exchange) (v []byte, refusal *exchange.Ref
 		}
 		v, seen = fields[i].Value, true
 	}
+	if !seen && n.id == wire.Host { // HTTP/2 has it in :authority
+		v = x.Request.Host
+	}
 	if len(v) == 0 {
 		return nil, nil
 	}

@@ -114,6 +114,19 @@ func TestTwoDecodedFacts(t *testing.T) {
 	}
 }
 
+// TestHostOfHTTP2: a customer by Host is found in HTTP/2 too, whose host is no field.
+func TestHostOfHTTP2(t *testing.T) {
+	f := newFinder(t, &site.Identify{Customer: &site.Source{Header: "Host"}})
+	x := request(t, "GET / HTTP/1.1\nHost: shop.example\nA: b")
+	if r := find(f, x); r != nil || string(x.Customer) != "shop.example" {
+		t.Errorf("customer %q, refusal %v", x.Customer, r)
+	}
+	x.Request.Fields, x.Customer = x.Request.Fields[1:], nil
+	if r := find(f, x); r != nil || string(x.Customer) != "shop.example" {
+		t.Errorf("without the field: customer %q, refusal %v", x.Customer, r)
+	}
+}
+
 func TestCertificate(t *testing.T) {
 	peer := &exchange.Peer{Subject: []byte("CN=shop,O=Example"), Name: []byte("shop"), AltName: []byte("spiffe://example/shop")}
 	for word, want := range map[string]string{"subject": "CN=shop,O=Example", "cn": "shop", "san": "spiffe://example/shop"} {

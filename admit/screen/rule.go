@@ -147,7 +147,7 @@ func (r *rule) holds(x *exchange.Exchange) bool {
 		}
 	}
 	for i := range r.headers {
-		if !r.headers[i].holds(x.Request.Fields) {
+		if !r.headers[i].holds(x.Request) {
 			return false
 		}
 	}
@@ -213,14 +213,18 @@ func (r *rule) holdsPath(path []byte) bool {
 	return false
 }
 
-// holds reports whether any field of the name matches.
-func (p *pattern) holds(fields []wire.Field) bool {
-	for i := range fields {
-		if f := &fields[i]; len(f.Name) == len(p.name) && wire.EqualFold(f.Name, p.name) && p.re.Match(bounded(f.Value)) {
-			return true
+// holds reports whether any field of the name matches. HTTP/2 has its host elsewhere.
+func (p *pattern) holds(q *wire.Request) bool {
+	seen := false
+	for i := range q.Fields {
+		if f := &q.Fields[i]; len(f.Name) == len(p.name) && wire.EqualFold(f.Name, p.name) {
+			if p.re.Match(bounded(f.Value)) {
+				return true
+			}
+			seen = true
 		}
 	}
-	return false
+	return !seen && len(q.Host) > 0 && strings.EqualFold(p.name, "host") && p.re.Match(bounded(q.Host))
 }
 
 // hostIs matches a host name, or *.name for names under it.

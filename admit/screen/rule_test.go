@@ -52,6 +52,21 @@ func TestRules(t *testing.T) {
 	}
 }
 
+// TestRuleByHostOfHTTP2: a pattern for the Host field holds in HTTP/2 too, whose host is no field.
+func TestRuleByHostOfHTTP2(t *testing.T) {
+	w := newWorld(t, &site.Site{Rules: []*site.Rule{{Name: "r", Action: actionBlock, Headers: map[string]string{"Host": "^bad"}}}})
+	for head, blocked := range map[string]bool{"GET / HTTP/1.1\nHost: bad.example": true, "GET / HTTP/1.1\nHost: good.example": false} {
+		x := asked(t, head)
+		if got := w.ask(x); (got != nil) != blocked {
+			t.Errorf("%q: %v", head, got)
+		}
+		x.Request.Fields = nil
+		if got := w.ask(x); (got != nil) != blocked {
+			t.Errorf("%q without the field: %v", head, got)
+		}
+	}
+}
+
 // TestRulesInOrder: the first rule that decides does, allow spares screening, and counting decides nothing.
 func TestRulesInOrder(t *testing.T) {
 	cfg := screened()
