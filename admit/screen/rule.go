@@ -69,11 +69,12 @@ func newRule(cfg *site.Rule, ipv6 int, w *window, hits *atomic.Uint64) *rule {
 	for _, h := range cfg.Hosts {
 		r.hosts = append(r.hosts, strings.ToLower(h))
 	}
-	for _, p := range cfg.Paths {
-		if prefix, is := strings.CutSuffix(p, "*"); is {
-			r.under = append(r.under, prefix)
+	for _, p := range cfg.Paths { // spelled as paths are when they are matched: else /a%20b would be no path ever
+		prefix, under := strings.CutSuffix(p, "*")
+		if plain := string(plainPath([]byte(prefix), nil)); under {
+			r.under = append(r.under, plain)
 		} else {
-			r.exact = append(r.exact, p)
+			r.exact = append(r.exact, plain)
 		}
 	}
 	for name, text := range cfg.Headers {

@@ -21,6 +21,7 @@ func TestRules(t *testing.T) {
 	}{
 		{"exact path", site.Rule{Paths: []string{"/admin"}}, []string{"GET /admin", "GET /%61dmin", "GET //admin", "GET /x/../admin", "GET /admin?a=b"}, []string{"GET /admins", "GET /"}},
 		{"prefix", site.Rule{Paths: []string{"/admin/*"}}, []string{"GET /admin", "GET /admin/", "GET /admin/a/b", "GET /./admin/x", `GET /admin\x`}, []string{"GET /adminx", "GET /a/admin/"}},
+		{"spelled", site.Rule{Paths: []string{"/a%20b/*", "/x//%79"}}, []string{"GET /a%20b/c", "GET /a%20b", "GET /x/y", "GET /x//y"}, []string{"GET /a%2520b/c", "GET /x"}},
 		{"path_match", site.Rule{PathMatch: `\.php$`}, []string{"GET /a.php", "GET /a%2ephp"}, []string{"GET /a.php5"}},
 		{"host", site.Rule{Hosts: []string{"a.example", "*.b.example"}}, []string{"GET /, Host: a.example", "GET /, Host: x.b.example"}, []string{"GET /, Host: b.example", "GET /, Host: c.example"}},
 		{"method", site.Rule{Methods: []string{"DELETE"}}, []string{"DELETE /"}, []string{"GET /", "delete /"}},
