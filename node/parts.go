@@ -50,7 +50,7 @@ func (n *Node) wire() {
 	n.guard.softener = front
 	n.cache = n.newCache(n.opts.Site.Cache)
 	n.screen = screen.New(screen.Deps{
-		Peek: proxy.Peek, Overloaded: overloaded, Log: n.log,
+		Peek: proxy.Peek, Overloaded: overloaded, Log: n.log, BodyMemory: max(memoryLimit()/screenShare, replayMemory),
 		Event: func(text string) { n.events.add(time.Now(), "screen", text) },
 	})
 	n.newPool = func(cfg *site.Pool) (poolPart, error) {
@@ -70,6 +70,9 @@ func (n *Node) wire() {
 		return &realPool{p, up}, nil
 	}
 }
+
+// screenShare is which part of the memory bodies beyond 16 KiB may hold that are screened: beside the half for requests and what connections take.
+const screenShare = 8
 
 // realPool is a pool and the connections to its endpoints.
 type realPool struct {

@@ -24,6 +24,7 @@ type Deps struct {
 	// Overloaded reports whether the pool of x has more work than it can do: low and standard requests then pass
 	// unscreened, except on routes marked always. nil: never.
 	Overloaded func(x *exchange.Exchange) bool
+	BodyMemory int64             // bytes that all long bodies which are looked at may hold at once. 0: no bound
 	Event      func(text string) // what people should see; called at most once in ten seconds. nil: nobody looks
 	Log        *slog.Logger      // nil: slog.Default()
 	Now        func() time.Time  // nil: time.Now
@@ -37,6 +38,7 @@ type Screen struct {
 	place place
 	count counters
 	log   reporter
+	held  atomic.Int64 // bytes of long bodies
 
 	mu      sync.Mutex // guards what follows; never taken on the way of a request
 	engines map[setup]*engine
@@ -265,17 +267,23 @@ type stage struct {
 
 // Serve implements exchange.Stage.
 func (t *stage) Serve(x *exchange.Exchange, next *exchange.Next) *exchange.Refusal {
-	if refusal, over := t.look(x); over {
+	var held int64
+	defer func() { // what was looked at stays in memory as long as the exchange
+		if held > 0 {
+			t.s.held.Add(-held)
+		}
+	}()
+	if refusal, over := t.look(x, &held); over {
 		return refusal
 	}
 	return next.Do(x)
 }
 
-// look decides about x. over: it goes no further, with a refusal or because the client is gone. It is not inlined, so that
-// its work is not on the stack of an exchange that waits.
+// look decides about x. over: it goes no further, with a refusal or because the client is gone. held is told what the body of x takes of BodyMemory. It is
+// not inlined, so that its work is not on the stack of an exchange that waits.
 //
 //go:noinline
-func (t *stage) look(x *exchange.Exchange) (refusal *exchange.Refusal, over bool) {
+func (t *stage) look(x *exchange.Exchange, held *int64) (refusal *exchange.Refusal, over bool) {
 	for _, r := range t.rules {
 		refusal, done := r.apply(x, t.s.deps.Now)
 		if refusal != nil {
@@ -303,11 +311,11 @@ func (t *stage) look(x *exchange.Exchange) (refusal *exchange.Refusal, over bool
 			}
 		}
 	}
-	return t.deep(x, to)
+	return t.deep(x, to, held)
 }
 
 // deep has the rule set look at x, when it is the turn of x and there is a place.
-func (t *stage) deep(x *exchange.Exchange, to *route) (refusal *exchange.Refusal, over bool) {
+func (t *stage) deep(x *exchange.Exchange, to *route, held *int64) (refusal *exchange.Refusal, over bool) {
 	s := t.s
 	switch {
 	case to.engine == nil:
@@ -322,6 +330,10 @@ func (t *stage) deep(x *exchange.Exchange, to *route) (refusal *exchange.Refusal
 	// The body comes first: who sends it slowly must not hold a place meanwhile.
 	body, whole := []byte(nil), true
 	if to.body > 0 && s.deps.Peek != nil && hasBody(x) {
+		if *held = long(x, to.body); !s.reserve(*held) {
+			*held = 0
+			return t.unscreened(to)
+		}
 		var err error
 		body, whole, err = s.deps.Peek(x, to.body)
 		if err != nil {
@@ -359,6 +371,34 @@ func (t *stage) deep(x *exchange.Exchange, to *route) (refusal *exchange.Refusal
 	}
 	s.count.blocked.Add(1)
 	return refuseAttack, true
+}
+
+// A body of up to shortBody is held in the buffer that each request has anyway; longer ones are lent one of longBody, or more.
+const (
+	shortBody = 16 << 10
+	longBody  = 128 << 10
+)
+
+// long is how many bytes the body of x holds when the first n are looked at, 0 for a short one.
+func long(x *exchange.Exchange, n int) int64 {
+	most := int64(n)
+	if told := x.Request.ContentLength; told >= 0 {
+		most = min(most, told)
+	}
+	if most <= shortBody {
+		return 0
+	}
+	return max(most, longBody)
+}
+
+// reserve takes room for a long body. Without a bound, a thousand clients that send a MiB each and then no more took a GiB
+// before the guard, which sees what is used, could refuse one of them.
+func (s *Screen) reserve(bytes int64) bool {
+	if most := s.deps.BodyMemory; bytes > 0 && s.held.Add(bytes) > most && most > 0 {
+		s.held.Add(-bytes)
+		return false
+	}
+	return true
 }
 
 // unscreened is what becomes of a request that could not be looked at.

@@ -260,6 +260,40 @@ func TestGivingWay(t *testing.T) {
 	}
 }
 
+// TestLongBodiesAreBounded: exchanges under way hold no more than BodyMemory of long bodies; the next gives way as its route says, and short ones never.
+func TestLongBodiesAreBounded(t *testing.T) {
+	for _, always := range []bool{false, true} {
+		w := newWorld(t, screened(func(s *site.Screen) { s.BodyBytes, s.Always = 1<<20, always }))
+		w.deps.BodyMemory = 1 << 20
+		w.body = []byte("a=hello")
+		post := func(length int) *exchange.Exchange {
+			return asked(t, fmt.Sprintf("POST /a HTTP/1.1\nHost: a.example\nContent-Length: %d\nContent-Type: application/x-www-form-urlencoded%s", length, agent))
+		}
+		chunked := asked(t, "POST /a HTTP/1.1\nHost: a.example\nTransfer-Encoding: chunked\nContent-Type: application/x-www-form-urlencoded"+agent)
+		under := exchange.Then(func(*exchange.Exchange) *exchange.Refusal {
+			if got := w.held.Load(); got != 7*longBody {
+				t.Errorf("%d bytes are held", got)
+			}
+			for _, x := range []*exchange.Exchange{post(512 << 10), chunked} {
+				if got := w.ask(x); (got == refuseNoPlace) != always || w.held.Load() != 7*longBody {
+					t.Errorf("always %v: one too many was answered with %v, and %d bytes are held", always, got, w.held.Load())
+				}
+			}
+			w.ask(post(longBody))
+			if s := w.Status(); s.Screened != 2 || s.Refused+s.Passed != 2 {
+				t.Errorf("%+v", s)
+			}
+			if w.ask(post(shortBody)); w.Status().Screened != 3 {
+				t.Error("a short body was not screened")
+			}
+			return nil
+		})
+		if got := w.stage.Serve(post(7*longBody), under); got != nil || w.held.Load() != 0 {
+			t.Errorf("answered with %v, and %d bytes are held at the end", got, w.held.Load())
+		}
+	}
+}
+
 func TestSampleAndClients(t *testing.T) {
 	w := newWorld(t, screened(func(s *site.Screen) { s.Sample = 0.25 }))
 	for i := range 8 {

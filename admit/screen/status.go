@@ -21,12 +21,12 @@ const maxHits = 1024
 type Status struct {
 	Mode        string     `json:"mode"`        // the strictest of any route: off, detect or block
 	Screened    uint64     `json:"screened"`    // by the rule set
-	Passed      uint64     `json:"passed"`      // unscreened: no place in time, or the pool overloaded
+	Passed      uint64     `json:"passed"`      // unscreened: no place in time, no room for the body, or the pool overloaded
 	Unsampled   uint64     `json:"unsampled"`   // not in the sample
 	Attacks     uint64     `json:"attacks"`     // found by the rule set or the cheap checks
 	Malformed   uint64     `json:"malformed"`   // found by the cheap checks
 	Blocked     uint64     `json:"blocked"`     // of attacks and malformed requests
-	Refused     uint64     `json:"refused"`     // on routes marked always, for want of a place
+	Refused     uint64     `json:"refused"`     // on routes marked always, for want of a place or room
 	Waited      uint64     `json:"waited"`      // for a place
 	Failed      uint64     `json:"failed"`      // the rule set could not look at them
 	Concurrency int        `json:"concurrency"` // places
