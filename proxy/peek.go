@@ -17,16 +17,25 @@ const MaxPeek = 1 << 20
 //
 // It is called on the goroutine of x, before the exchange goes on to its endpoint. After it x.Replayable says whether the
 // whole body is in memory now. When err is a *exchange.Refusal, that is the answer; any other error means that the
-// client left: x.Outcome says so, and there is nobody to answer.
+// client left: x.Outcome says so, and there is nobody to answer. A body that is longer than its limit is refused as soon as that is seen: nobody should
+// look for attacks in what no endpoint will get.
 func Peek(x *exchange.Exchange, n int) (body []byte, whole bool, err error) {
 	f, is := x.Front.(front)
 	if !is || x.Request == nil {
 		return nil, true, nil
 	}
-	if limit := maxBody(x); limit > 0 && x.Request.ContentLength > limit {
+	n = min(n, MaxPeek)
+	limit := maxBody(x)
+	if limit > 0 {
+		if x.Request.ContentLength > limit {
+			return nil, false, refuseBodyLarge
+		}
+		n = int(min(int64(n), limit+1)) // one more shows that it is too long
+	}
+	body, whole, err = f.peek(n, x.Deadline)
+	if err == nil && limit > 0 && int64(len(body)) > limit {
 		return nil, false, refuseBodyLarge
 	}
-	body, whole, err = f.peek(min(n, MaxPeek), x.Deadline)
 	if err == nil {
 		if !x.Replayable {
 			_, x.Replayable = f.pending()

@@ -120,6 +120,37 @@ func TestPeekRaw(t *testing.T) {
 	}
 }
 
+// TestPeekLimit: a body of unknown length that is longer than it may be is refused before anybody looks at it.
+func TestPeekLimit(t *testing.T) {
+	limits := h1Limits()
+	limits.BodyBytes = 1000
+	p, addr := startProxy(t, limits, nil)
+	send := sendTo(t, p.Proxy, h1Pool(), httpEndpoint(t, summing), nil)
+	for _, client := range []*http.Client{{Timeout: testDeadline}, h2cClient(t)} {
+		for _, size := range []int{999, 1000, 1001, 100 << 10} {
+			for _, n := range []int{500, 1000, 64 << 10} {
+				var seen atomic.Int64
+				p.setHandler(peeker(n, send, func(_ *exchange.Exchange, body []byte, whole bool) {
+					if seen.Store(int64(len(body))); whole && n < size || !whole && n > size {
+						t.Errorf("%d of %d bytes: whole %v", n, size, whole)
+					}
+				}))
+				resp, err := client.Post("http://"+addr+"/", "text/plain", io.MultiReader(strings.NewReader(strings.Repeat("x", size)))) // its length is not told
+				if err != nil {
+					t.Fatal(err)
+				}
+				resp.Body.Close()
+				if want := map[bool]int{true: 200, false: 413}[size <= 1000]; resp.StatusCode != want {
+					t.Errorf("%s: %d of %d bytes: answered with %d, want %d", resp.Proto, n, size, resp.StatusCode, want)
+				}
+				if size > 1000 && n > 1000 && seen.Load() != 0 {
+					t.Errorf("%s: %d of %d bytes: the body was looked at", resp.Proto, n, size)
+				}
+			}
+		}
+	}
+}
+
 // TestPeekDeadline: the deadline of the request holds while its body is waited for, over both protocols.
 func TestPeekDeadline(t *testing.T) {
 	p, addr := startProxy(t, h1Limits(), nil)
