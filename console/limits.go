@@ -32,7 +32,7 @@ type Explanation struct {
 	Passes   bool             `json:"passes"`           // nothing of what is told here would refuse it now
 	Limits   []ExplainedLimit `json:"limits"`
 	Quotas   []ExplainedQuota `json:"quotas"`
-	Rules    []ExplainedRule  `json:"rules"` // own rules that limit
+	Rules    []ExplainedRule  `json:"rules"` // own rules that limit, and the one that blocks it
 }
 
 // ExplainedLimit is a limit as a request meets it. Times are in seconds.
@@ -53,7 +53,7 @@ type ExplainedLimit struct {
 	RetryAfter  float64  `json:"retry_after_s"`
 }
 
-// ExplainedRule is an own rule with action limit as a request meets it. Times are in seconds.
+// ExplainedRule is an own rule with action limit as a request meets it, or the one that blocks it. Times are in seconds.
 type ExplainedRule struct {
 	Name       string   `json:"name"`
 	By         []string `json:"by"`
@@ -65,6 +65,7 @@ type ExplainedRule struct {
 	Window     float64  `json:"window_s"` // in which so many may come
 	Left       int      `json:"left"`
 	RetryAfter float64  `json:"retry_after_s"`
+	Blocks     int      `json:"blocks,omitempty"` // the status with which the rule blocks it; 0: its action is limit
 }
 
 // ExplainedQuota is a quota as a request meets it. Times are in seconds.

@@ -73,7 +73,7 @@ func (n *Node) Explain(q console.Question) (console.Explanation, error) {
 		for _, r := range rules.Explain(x) {
 			e.Passes = e.Passes && !r.Refuses
 			e.Rules = append(e.Rules, console.ExplainedRule{Name: r.Name, By: r.By, Key: r.Key, Applies: r.Applies, Why: r.Why, Refuses: r.Refuses,
-				Count: r.Count, Window: r.Window.Seconds(), Left: r.Left, RetryAfter: r.RetryAfter.Seconds()})
+				Count: r.Count, Window: r.Window.Seconds(), Left: r.Left, RetryAfter: r.RetryAfter.Seconds(), Blocks: r.Blocks})
 		}
 	}
 	return e, nil

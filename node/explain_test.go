@@ -145,6 +145,7 @@ func TestRulesAreExplained(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := testSite("web", "a=old")
 		s.Rules = []*site.Rule{
+			{Name: "php", PathMatch: `\.php$`, Action: "block", Status: 404},
 			{Name: "own", From: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}, Action: "allow"},
 			{Name: "logins", Paths: []string{"/login"}, Action: "limit", Count: 2, Window: time.Minute},
 		}
@@ -178,6 +179,12 @@ func TestRulesAreExplained(t *testing.T) {
 		for ip, path := range map[string]string{"192.0.2.1": "/login", client: "/other"} {
 			if r := ask(path, ip); r.Applies || r.Why == "" {
 				t.Errorf("%s from %s: %+v", path, ip, r)
+			}
+		}
+		for _, ip := range []string{client, "192.0.2.1"} {
+			e, err := w.Explain(console.Question{Path: "/login.php", Host: "a", IP: ip})
+			if err != nil || e.Passes || len(e.Rules) != 2 || e.Rules[0].Name != "php" || e.Rules[0].Blocks != 404 || !e.Rules[0].Refuses || e.Rules[1].Applies {
+				t.Errorf("what a rule blocks from %s: %+v, %v", ip, e, err)
 			}
 		}
 		<-time.After(time.Duration(ask("/login", client).RetryAfter * float64(time.Second)))

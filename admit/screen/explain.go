@@ -9,7 +9,7 @@ import (
 	"github.com/even-keel/evenkeel/site"
 )
 
-// Explained is what one rule with action limit says of one request. Nothing is counted by asking.
+// Explained is what one rule with action limit says of one request, or the one that blocks it. Nothing is counted by asking.
 type Explained struct {
 	Name       string
 	By         []string
@@ -21,10 +21,11 @@ type Explained struct {
 	Left       int
 	Refuses    bool
 	RetryAfter time.Duration // when it refuses
+	Blocks     int           // the status with which the rule blocks the request; 0: its action is limit
 }
 
-// Explain says what every rule that limits would make of x, which must be routed and classified, if it came now. Rules are asked in order: one before it that blocks or
-// allows the request spares it the rest.
+// Explain says what every rule that limits would make of x, which must be routed and classified, if it came now, and which rule blocks it. Rules are asked in order: one
+// before it that blocks or allows the request spares it the rest.
 func (t *stage) Explain(x *exchange.Exchange) (out []Explained) {
 	before := ""
 	for _, r := range t.rules {
@@ -32,6 +33,9 @@ func (t *stage) Explain(x *exchange.Exchange) (out []Explained) {
 			out = append(out, r.explain(x, t.s.deps.Now(), before))
 		} else if before == "" && r.action != actionCount && r.holds(x) != r.not {
 			before = "rule " + r.name + " has action " + r.action + " and comes before it"
+			if r.action == actionBlock {
+				out = append(out, Explained{Name: r.name, By: []string{}, Applies: true, Refuses: true, Blocks: r.refusal.Status})
+			}
 		}
 	}
 	return out

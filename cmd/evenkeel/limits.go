@@ -143,14 +143,17 @@ func printExplanation(out io.Writer, q console.Question, e console.Explanation) 
 		fmt.Fprintf(w, "quota\t%s\tby %s\t%s\t%s\n", one.Name, strings.Join(one.By, ", "), cmp.Or(console.Clean(one.Key), "-"), quotaText(one))
 	}
 	for _, r := range e.Rules {
-		fmt.Fprintf(w, "rule\t%s\tby %s\t%s\t%s\n", r.Name, strings.Join(r.By, ", "), cmp.Or(console.Clean(r.Key), "-"), ruleText(r))
+		fmt.Fprintf(w, "rule\t%s\tby %s\t%s\t%s\n", r.Name, cmp.Or(strings.Join(r.By, ", "), "pattern"), cmp.Or(console.Clean(r.Key), "-"), ruleText(r))
 	}
 	return w.Flush()
 }
 
 func ruleText(r console.ExplainedRule) string {
-	if !r.Applies {
+	switch {
+	case !r.Applies:
 		return "does not apply: " + r.Why
+	case r.Blocks > 0:
+		return fmt.Sprintf("blocks such requests with %d", r.Blocks)
 	}
 	return verdict([]string{fmt.Sprintf("%d of %d in any %v left", r.Left, r.Count, time.Duration(r.Window*float64(time.Second)))}, r.Refuses, r.RetryAfter, r.Why)
 }
