@@ -120,7 +120,8 @@ func (s *identify) client(r *wire.Request, peer netip.Addr) netip.Addr {
 }
 
 // lastElement cuts the last element off a comma-separated list; more: there are further ones before it.
-// quoted: commas inside quoted strings do not separate.
+// quoted: commas inside quoted strings do not separate. A client that sends one quote is not taken for the proxy that appends its address, whose
+// own address more may be allowed to.
 func lastElement(list []byte, quoted bool) (rest, element []byte, more bool) {
 	cut := -1
 	if quoted {
@@ -135,6 +136,9 @@ func lastElement(list []byte, quoted bool) (rest, element []byte, more bool) {
 				cut = i
 			}
 		}
+		if in { // the client left a quote open: what a proxy put behind that is not part of its text
+			cut = bytes.LastIndexByte(list, ',')
+		}
 	} else {
 		cut = bytes.LastIndexByte(list, ',')
 	}
@@ -147,8 +151,9 @@ func lastElement(list []byte, quoted bool) (rest, element []byte, more bool) {
 // forwardedFor is the value of the for parameter of a Forwarded element, without quotes; nil if there is none.
 func forwardedFor(element []byte) []byte {
 	for len(element) > 0 {
-		var pair []byte
-		pair, element, _ = bytes.Cut(element, []byte(";"))
+		end := endOfPair(element)
+		pair := element[:end]
+		element = element[min(end+1, len(element)):]
 		name, value, ok := bytes.Cut(bytes.Trim(pair, " \t"), []byte("="))
 		if ok && wire.EqualFold(name, "for") {
 			if n := len(value); n >= 2 && value[0] == '"' && value[n-1] == '"' {
@@ -158,6 +163,22 @@ func forwardedFor(element []byte) []byte {
 		}
 	}
 	return nil
+}
+
+// endOfPair is where the first semicolon of an element stands that is not quoted, or its end: the host, which may stand before for, is what the client wrote.
+func endOfPair(element []byte) int {
+	in := false
+	for i := 0; i < len(element); i++ {
+		switch c := element[i]; {
+		case c == '"':
+			in = !in
+		case c == '\\' && in:
+			i++
+		case c == ';' && !in:
+			return i
+		}
+	}
+	return len(element)
 }
 
 // parseAddress reads 192.0.2.1, 192.0.2.1:80, 2001:db8::1, [2001:db8::1] and [2001:db8::1]:80; nothing else.

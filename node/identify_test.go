@@ -30,6 +30,9 @@ func TestClientBehindProxies(t *testing.T) {
 		{"forwarded", "10.0.0.1:1", `Forwarded: for=203.0.113.1;proto=https, For="[2001:db8:ff::9]:80"`, "203.0.113.1"},
 		{"forwarded hidden", "10.0.0.1:1", `Forwarded: for=203.0.113.1, for=_secret, for=10.0.0.2`, "10.0.0.2"},
 		{"comma in quotes", "10.0.0.1:1", `Forwarded: for=203.0.113.1;host="a,b"`, "203.0.113.1"},
+		{"client leaves a quote open", "10.0.0.1:1", `Forwarded: for="a, for=203.0.113.1`, "203.0.113.1"},
+		{"client leaves a quote open, before a quoted address", "10.0.0.1:1", `Forwarded: "\, for="[2001:db8::1]:80", for=10.0.0.2`, "2001:db8::1"},
+		{"client has a semicolon in its host", "10.0.0.1:1", `Forwarded: host="a;for=198.51.100.1;b";for=203.0.113.1`, "203.0.113.1"},
 		{"both: x-forwarded-for", "10.0.0.1:1", "Forwarded: for=198.51.100.1\nX-Forwarded-For: 203.0.113.1", "203.0.113.1"},
 		{"too many hops", "10.0.0.1:1", "X-Forwarded-For: 203.0.113.1" + strings.Repeat(", 10.0.0.2", 40), "10.0.0.2"},
 	} {
