@@ -42,7 +42,7 @@ func (t *stage) Explain(x *exchange.Exchange) (out []Explained) {
 }
 
 func (r *rule) explain(x *exchange.Exchange, now time.Time, before string) Explained {
-	e := Explained{Name: r.name, By: r.words, Count: int(r.most), Window: r.window.length}
+	e := Explained{Name: r.name, By: r.window.words, Count: int(r.most), Window: r.window.length}
 	switch {
 	case before != "":
 		e.Why = before
@@ -51,10 +51,10 @@ func (r *rule) explain(x *exchange.Exchange, now time.Time, before string) Expla
 		e.Why = "the request is not what its patterns mean"
 		return e
 	}
-	text, ok := r.by.Append(nil, x)
-	k, hashed := r.by.Hash(x)
+	text, ok := r.window.by.Append(nil, x)
+	k, hashed := r.window.by.Hash(x)
 	if !ok || !hashed {
-		e.Why = "the request lacks a fact that the rule counts by: " + strings.Join(r.words, ", ")
+		e.Why = "the request lacks a fact that the rule counts by: " + strings.Join(r.window.words, ", ")
 		return e
 	}
 	e.Key, e.Applies = string(text), true

@@ -11,7 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/even-keel/evenkeel/admit/key"
 	"github.com/even-keel/evenkeel/exchange"
 	"github.com/even-keel/evenkeel/site"
 	"github.com/even-keel/evenkeel/wire"
@@ -45,9 +44,7 @@ type rule struct {
 	agent   *regexp.Regexp
 	headers []pattern
 
-	window  *window
-	by      *key.Maker
-	words   []string // of by
+	window  *counted // nil: the action is not limit
 	most    uint32
 	refusal *exchange.Refusal
 
@@ -61,7 +58,7 @@ type pattern struct {
 }
 
 // newRule makes a rule ready. The site was checked: its regular expressions compile.
-func newRule(cfg *site.Rule, ipv6 int, w *window, hits *atomic.Uint64) *rule {
+func newRule(cfg *site.Rule, w *counted, hits *atomic.Uint64) *rule {
 	r := &rule{
 		name: cfg.Name, action: cfg.Action, not: cfg.Not, from: cfg.From, regions: cfg.Regions, methods: cfg.Methods,
 		path: compiled(cfg.PathMatch), query: compiled(cfg.Query), agent: compiled(cfg.UserAgent), window: w, most: uint32(cfg.Count), hits: hits,
@@ -82,8 +79,6 @@ func newRule(cfg *site.Rule, ipv6 int, w *window, hits *atomic.Uint64) *rule {
 	}
 	r.refusal = &exchange.Refusal{Stage: "screen", Reason: "rule", Status: cmp.Or(cfg.Status, 403), Limit: cfg.Name, Detail: "A rule of this site does not let the request through."}
 	if cfg.Action == actionLimit {
-		r.words = wordsOf(cfg)
-		r.by = key.New(r.words, cmp.Or(ipv6, 64))
 		r.refusal.Status = cmp.Or(cfg.Status, 429)
 		r.refusal.Problem, r.refusal.RetryAfter = exchange.ProblemAbnormal, time.Second
 		r.refusal.Detail = "More of these requests came than this site allows in a window of time."
@@ -111,7 +106,7 @@ func (r *rule) apply(x *exchange.Exchange, now func() time.Time) (refusal *excha
 		r.hits.Add(1)
 		return nil, true
 	case actionLimit:
-		k, ok := r.by.Hash(x)
+		k, ok := r.window.by.Hash(x)
 		if !ok { // a request without the fact is in no group
 			return nil, false
 		}

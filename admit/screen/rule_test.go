@@ -124,6 +124,41 @@ func TestLimitByWindow(t *testing.T) {
 	}
 }
 
+// TestLimitOverReload: what was counted stays counted, as long as window and groups are the same, whatever else changed.
+func TestLimitOverReload(t *testing.T) {
+	rule := func(change func(*site.Rule)) *site.Site {
+		r := &site.Rule{Name: "logins", Action: actionLimit, Count: 2, Window: time.Minute}
+		change(r)
+		return &site.Site{Rules: []*site.Rule{r}}
+	}
+	none := func(*site.Rule) {}
+	w := newWorld(t, rule(none))
+	for _, c := range []struct {
+		name    string
+		cfg     *site.Site
+		refused bool // the third request
+	}{
+		{"the same", rule(none), true},
+		{"the default said", rule(func(r *site.Rule) { r.By = []string{site.ByIP} }), true},
+		{"higher", rule(func(r *site.Rule) { r.Count = 3 }), false},
+		{"by others", rule(func(r *site.Rule) { r.By = []string{site.ByIP, site.ByRoute} }), false},
+		{"longer", rule(func(r *site.Rule) { r.Window = time.Hour }), false},
+	} {
+		w.windows = map[string]*counted{}
+		w.stage = w.Stage(rule(none))
+		for range 2 {
+			if r := w.ask(asked(t, proper)); r != nil {
+				t.Fatalf("%s: %v", c.name, r)
+			}
+		}
+		w.stage = w.Stage(c.cfg)
+		w.Keep(c.cfg)
+		if r := w.ask(asked(t, proper)); (r != nil) != c.refused {
+			t.Errorf("%s: the third request was answered with %v", c.name, r)
+		}
+	}
+}
+
 // TestWindowIsExactEnough: for random streams the count is within a tenth of the true one, and for steady ones exact.
 func TestWindowIsExactEnough(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))

@@ -2,6 +2,7 @@
 package screen
 
 import (
+	"cmp"
 	"log/slog"
 	"math/rand/v2"
 	"runtime"
@@ -11,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/even-keel/evenkeel/admit/key"
 	"github.com/even-keel/evenkeel/exchange"
 	"github.com/even-keel/evenkeel/site"
 	"github.com/even-keel/evenkeel/wire"
@@ -42,7 +44,7 @@ type Screen struct {
 
 	mu      sync.Mutex // guards what follows; never taken on the way of a request
 	engines map[setup]*engine
-	windows map[string]*window
+	windows map[string]*counted
 	hits    map[string]*atomic.Uint64 // of own rules
 	mode    string
 }
@@ -58,7 +60,7 @@ func New(deps Deps) *Screen {
 	if deps.Rand == nil {
 		deps.Rand = rand.Float64
 	}
-	s := &Screen{deps: deps, engines: map[setup]*engine{}, windows: map[string]*window{}, hits: map[string]*atomic.Uint64{}, mode: site.ModeOff}
+	s := &Screen{deps: deps, engines: map[setup]*engine{}, windows: map[string]*counted{}, hits: map[string]*atomic.Uint64{}, mode: site.ModeOff}
 	s.count.hits = map[string]uint64{}
 	s.log.init(deps)
 	return s
@@ -185,7 +187,7 @@ func (s *Screen) Stage(cfg *site.Site) exchange.Stage {
 		t.routes = append(t.routes, one)
 	}
 	for _, r := range cfg.Rules {
-		t.rules = append(t.rules, newRule(r, cfg.Identify.IPv6Prefix, s.window(r), s.hitsOf(r.Name)))
+		t.rules = append(t.rules, newRule(r, s.window(r, cmp.Or(cfg.Identify.IPv6Prefix, 64)), s.hitsOf(r.Name)))
 	}
 	s.mode = mode
 	places := cfg.Screening.Concurrency
@@ -199,14 +201,22 @@ func (s *Screen) Stage(cfg *site.Site) exchange.Stage {
 	return t
 }
 
-// window finds or makes the counters of a rule. A rule whose window changed begins anew. s.mu is held.
-func (s *Screen) window(r *site.Rule) *window {
+// counted is what a rule with action limit counts, and by what: keys of another maker would be others.
+type counted struct {
+	*window
+	by    *key.Maker
+	words []string // of by
+	ipv6  int
+}
+
+// window finds or makes the counters of a rule. A rule whose window changed, or what it counts by, begins anew. s.mu is held.
+func (s *Screen) window(r *site.Rule, ipv6 int) *counted {
 	if r.Action != actionLimit {
 		return nil
 	}
-	w := s.windows[r.Name]
-	if w == nil || w.length != r.Window {
-		w = newWindow(r.Window)
+	w, words := s.windows[r.Name], wordsOf(r)
+	if w == nil || w.length != r.Window || w.ipv6 != ipv6 || !slices.Equal(w.words, words) {
+		w = &counted{newWindow(r.Window), key.New(words, ipv6), words, ipv6}
 		s.windows[r.Name] = w
 	}
 	return w
