@@ -136,11 +136,8 @@ func (r *rule) holds(x *exchange.Exchange) bool {
 	if len(r.hosts) > 0 && !slices.ContainsFunc(r.hosts, func(h string) bool { return hostIs(x.Host, h) }) {
 		return false
 	}
-	if r.agent != nil {
-		agent, _ := wire.FieldNamed(x.Request.Fields, "User-Agent")
-		if !r.agent.Match(bounded(agent)) {
-			return false
-		}
+	if r.agent != nil && !r.agentHolds(x.Request.Fields) {
+		return false
 	}
 	for i := range r.headers {
 		if !r.headers[i].holds(x.Request) {
@@ -148,6 +145,22 @@ func (r *rule) holds(x *exchange.Exchange) bool {
 		}
 	}
 	return r.holdsTarget(x)
+}
+
+// agentHolds reports whether any User-Agent matches, or the empty text when there is none. Endpoints disagree about which of two they read: who puts a harmless
+// one first meets the same rules.
+func (r *rule) agentHolds(fields []wire.Field) bool {
+	seen := false
+	for i := range fields {
+		if fields[i].ID != wire.UserAgent {
+			continue
+		}
+		if r.agent.Match(bounded(fields[i].Value)) {
+			return true
+		}
+		seen = true
+	}
+	return !seen && r.agent.Match(nil)
 }
 
 // holdsTarget matches path and query as endpoints read them, the query as sent too: who writes %61dmin for admin meets the same rules.
