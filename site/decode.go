@@ -332,11 +332,14 @@ func parseBool(text string) (bool, error) {
 }
 
 func parseInt(text string) (int, error) {
-	n, err := strconv.Atoi(text)
+	n, err := strconv.ParseInt(text, 10, 64)
+	if n > maxNumber {
+		return 0, fmt.Errorf("%s is too large; at most %d is allowed", quote(text), int64(maxNumber))
+	}
 	if err != nil || strings.HasPrefix(text, "+") {
 		return 0, fmt.Errorf("%s is not a whole number", quote(text))
 	}
-	return n, nil
+	return int(n), nil
 }
 
 // formed checks a text against the form of its field. An empty text is no value, and passes where none is needed.

@@ -53,8 +53,9 @@ var (
 	rateUnits = []unit{{"/s", 1}, {"/m", 60}, {"/h", 3600}}
 )
 
-// Bounds of what a number with a unit can say, far above sense and far below overflow.
+// Bounds of what a number can say, far above sense and far below overflow.
 const (
+	maxNumber  = 1e15    // whole numbers without a unit
 	maxSize    = 1 << 50 // a pebibyte
 	maxRate    = 1e9     // per second
 	maxPercent = 1e4     // a million percent
