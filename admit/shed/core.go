@@ -412,9 +412,12 @@ func (c *Core) off(now time.Duration, class exchange.Class) bool {
 }
 
 // RetryAfter is when a refused request can succeed: an overload that has lasted for some time will last for about as long again. Its end is a guess, and chance may
-// shorten the wait; that of a class that is switched off by hand is known, and who came before it would be refused once more.
+// shorten the wait; that of a class that is switched off by hand is known, and who came before it would be refused once more. Without an overload nothing but that is in the way.
 func (c *Core) RetryAfter(now time.Duration, class exchange.Class, lot float64) time.Duration {
-	wait := clamp(now-c.overFrom, time.Second, 30*time.Second)
+	wait := time.Second
+	if c.overLast > 0 && now-c.overLast <= overForgets {
+		wait = clamp(now-c.overFrom, time.Second, 30*time.Second)
+	}
 	if until := c.byHand[class.Rank()]; now < until {
 		return time.Duration(float64(clamp(until-now, wait, time.Hour)) * (1 + lot/4))
 	}

@@ -355,6 +355,11 @@ func TestGateSwitchesByHand(t *testing.T) {
 		if r := g.Serve(newExchange(exchange.Low), answer(0)); r != nil {
 			t.Errorf("after its time: %v", r)
 		}
+		g.Switch(exchange.Low, time.Now().Add(3*time.Second)) // minutes of calm are no overload that goes on for as long
+		x := newExchange(exchange.Low)
+		if r := g.Serve(x, answer(0)); r != refuseOff || x.RetryAfter < 3*time.Second || x.RetryAfter > 4*time.Second {
+			t.Errorf("for 3s: refusal %v, retry after %v", r, x.RetryAfter)
+		}
 	})
 }
 
