@@ -110,7 +110,7 @@ func (c *console) explain(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusBadRequest, "bad_question", sentence(err))
 		return
 	}
-	e.Limits, e.Quotas = copied(e.Limits), copied(e.Quotas)
+	e.Limits, e.Quotas, e.Rules = copied(e.Limits), copied(e.Quotas), copied(e.Rules)
 	answer(w, http.StatusOK, e)
 }
 

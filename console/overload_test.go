@@ -2,6 +2,7 @@ package console
 
 import (
 	"encoding/json"
+	"net/http"
 	"fmt"
 	"math"
 	"net/http/httptest"
@@ -15,6 +16,14 @@ func stillLoad() Overload {
 	f := newFakeNode()
 	f.now = func() time.Time { return time.Unix(600*2_000_000+44, 0).UTC() }
 	return f.load(f.now()).settle()
+}
+
+// TestExplanationIsNeverNull: who reads lists of a request that meets nothing gets empty ones.
+func TestExplanationIsNeverNull(t *testing.T) {
+	h := New(Deps{Explain: func(Question) (Explanation, error) { return Explanation{}, nil }})
+	if w := ask(h, "GET", "/api/v1/limits/explain?path=/"); w.Code != http.StatusOK || strings.Contains(w.Body.String(), "null") {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
 }
 
 func TestOverloadJSON(t *testing.T) {
