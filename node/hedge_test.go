@@ -77,6 +77,13 @@ func TestHedgeIsBounded(t *testing.T) {
 	if hedge(plain, func(x *exchange.Exchange) { x.Route.Overloaded = func() bool { return true } }) {
 		t.Error("a request to an overloaded pool is hedged")
 	}
+	once := func(x *exchange.Exchange) {
+		x.Endpoint.Insure.Store(int64(time.Millisecond))
+		x.Judge.(*retrying).routes[0].rules.Attempts = 1
+	}
+	if hedge(plain, once) {
+		t.Error("a request that may be tried once is hedged")
+	}
 	if hedge(plain, func(x *exchange.Exchange) {
 		for range 10 {
 			x.Judge.(*retrying).routes[0].pool.budget.Take(time.Now())

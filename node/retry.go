@@ -76,10 +76,13 @@ func (t *retrying) Again(x *exchange.Exchange) bool {
 
 // Hedge implements exchange.Judge: it takes a second attempt from the budget and picks its endpoint. Who tries out an endpoint for the pool is insured whatever
 // the budget and the load are: there is one at a time for an endpoint on trial, and a tenth of its share for one in doubt. As a trial comes when the pool
-// has just lost an endpoint, it often was overloaded, and the client waited for a minute.
+// has just lost an endpoint, it often was overloaded, and the client waited for a minute. A route that allows one attempt says that a second one may do harm.
 func (t *retrying) Hedge(x *exchange.Exchange) bool {
 	r, first, now := t.routes[x.Route.Index], x.Endpoint, t.now()
 	insured := first.Insure.Load() > 0
+	if r.rules.Attempts < 2 {
+		return false
+	}
 	if o := x.Route.Overloaded; !insured && (o != nil && o() || requestOf(x).Caller > 1) || !x.Deadline.IsZero() && r.pool.late(x.Deadline.Sub(now)) {
 		return false
 	}

@@ -19,6 +19,9 @@ func (c *checker) containment() {
 		}
 		c.cached(r, path+".cache")
 		c.safeCalls(r, path)
+		if at := path + ".hedge"; r.Hedge != nil && r.Retry.Attempts == 1 && !c.suspect(at) {
+			c.wrong(at, "has no effect with retry.attempts: 1, since a hedge is an attempt too; write attempts: 2 or 3")
+		}
 		c.fallback(r, path)
 		for j, name := range r.Switches {
 			if at := fmt.Sprintf("%s.switches[%d]", path, j); c.site.Switches[name] == nil && !c.bad[at] && !c.bad["switches"] {

@@ -329,7 +329,7 @@ type Route struct {
 // Retry is how attempts that failed are made again: before a byte of the answer went to the client, for methods that may be
 // repeated, requests with an Idempotency-Key, and what provably no endpoint saw.
 type Retry struct {
-	Attempts       int           `yaml:"attempts" default:"3" min:"1" max:"3" doc:"how often a request is tried in all; 1: never again"`
+	Attempts       int           `yaml:"attempts" default:"3" min:"1" max:"3" doc:"how often a request is tried in all; 1: once, and never hedged"`
 	On             []string      `yaml:"on" default:"connect,reset,timeout,502,503,504,429,grpc_unavailable,grpc_resource_exhausted" enum:"connect|reset|timeout|502|503|504|429|grpc_unavailable|grpc_resource_exhausted" doc:"failures that are tried again; timeout is that of attempt_timeout, 429 only counts with a short Retry-After"`
 	AttemptTimeout time.Duration `yaml:"attempt_timeout" default:"0s" min:"0s" doc:"time for one attempt, from the request sent to the answer head; 0s: the pool's first_byte, after which nothing is tried again"`
 	MaxWait        time.Duration `yaml:"max_wait" default:"1s" min:"0s" max:"30s" doc:"longest Retry-After, or pushback of gRPC, that is waited for"`
