@@ -2,6 +2,7 @@ package site
 
 import (
 	"bufio"
+	"cmp"
 	_ "embed"
 	"fmt"
 	"io"
@@ -82,20 +83,27 @@ func valueText(f field) string {
 		return "list of: " + valueText(f.each())
 	case t.Kind() == reflect.Map && !isScalar(t.Elem()):
 		return "name: section"
+	case t.Kind() == reflect.Map && f.form == "":
+		return "name: " + cmp.Or(enumText(f), "text")
 	case t.Kind() == reflect.Map:
 		return forms[f.form].says
 	case !isScalar(t):
 		return "section"
 	case len(f.enum) > 0:
-		var words []string
-		for _, w := range f.enum {
-			if w != "" {
-				words = append(words, code(w))
-			}
-		}
-		return either(words)
+		return enumText(f)
 	}
 	return strings.TrimSuffix(scalarText(f)+", "+boundsText(f), ", ")
+}
+
+// enumText is the words that f allows; empty: it has none.
+func enumText(f field) string {
+	var words []string
+	for _, w := range f.enum {
+		if w != "" {
+			words = append(words, code(w))
+		}
+	}
+	return either(words)
 }
 
 func scalarText(f field) string {

@@ -12,6 +12,9 @@ func TestReferencePageIsCurrent(t *testing.T) {
 	if err := Reference(&b); err != nil {
 		t.Fatal(err)
 	}
+	if strings.Contains(b.String(), "` |  |") {
+		t.Error("a field has no word on what may stand there")
+	}
 	golden(t, "../docs/site-file.md", b.String())
 }
 
