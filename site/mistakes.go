@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -56,6 +57,12 @@ func (m *Mistakes) Error() string {
 }
 
 func (m *Mistakes) add(one Mistake) {
+	one.Text = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) { // of a value that stands there without quotes, such as a file's name: a mistake is one line
+			return utf8.RuneError
+		}
+		return r
+	}, one.Text)
 	if len(m.List) >= maxMistakes {
 		m.More++
 		return
