@@ -157,7 +157,7 @@ func keysText(by []string) string {
 func (l LimitLoad) Allows() string {
 	text := ""
 	if l.Rate > 0 {
-		text = rateText(l.Rate) + "/s"
+		text = allowedText(l.Rate)
 		if l.Burst > 0 {
 			text += ", burst " + rateText(l.Burst)
 		}
@@ -169,6 +169,17 @@ func (l LimitLoad) Allows() string {
 		text += countText(uint64(l.Concurrency)) + " at once"
 	}
 	return text
+}
+
+// allowedText is a rate in the shortest of the site file's units that leaves one or more: 1/h is no 0/s, and 10/m no 0.2/s.
+func allowedText(rate float64) string {
+	switch {
+	case rate >= .999:
+		return rateText(rate) + "/s"
+	case rate*60 >= .999:
+		return rateText(rate*60) + "/m"
+	}
+	return rateText(rate*3600) + "/h"
 }
 
 // Allows says what a quota lets through.

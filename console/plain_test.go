@@ -72,6 +72,7 @@ func TestPlainTroubled(t *testing.T) {
 func TestFigures(t *testing.T) {
 	for _, c := range []struct{ got, want string }{
 		{rateText(0), "0"}, {rateText(.04), "0"}, {rateText(3.44), "3.4"}, {rateText(9.96), "10"}, {rateText(1234.4), "1,234"}, {rateText(2.5e6), "2.50M"}, {rateText(-1), none},
+		{LimitLoad{Rate: 1. / 3600, Burst: 5}.Allows(), "1.0/h, burst 5.0"}, {LimitLoad{Rate: 10. / 60, Burst: 1}.Allows(), "10/m, burst 1.0"}, {LimitLoad{Rate: 1, Burst: 2000}.Allows(), "1.0/s, burst 2,000"},
 		{countText(0), "0"}, {countText(999), "999"}, {countText(1000), "1,000"}, {countText(999_999), "999,999"}, {countText(1_234_567), "1.23M"}, {countText(999_999_999), "1.00G"}, {countText(1<<64 - 1), "18.4E"},
 		{bytesText(0), "0 B"}, {bytesText(999), "999 B"}, {bytesText(1000), "1 kB"}, {bytesText(38_240_000), "38.2 MB"}, {bytesText(999_999), "1 MB"},
 		{msText(0), none}, {msText(.031), "31 µs"}, {msText(.31), "0.3 ms"}, {msText(9.96), "10 ms"}, {msText(143.4), "143 ms"}, {msText(999.6), "1.0 s"}, {msText(-1), none},
