@@ -129,6 +129,13 @@ func TestTraceThroughTheStages(t *testing.T) {
 	if r := (*out)[1]; r.Answer.RefusedBy != "route" || r.Answer.Reason != "no_route" || r.Answer.Status != 404 {
 		t.Errorf("refused: %+v", r.Answer)
 	}
+	st.Serve(request(t, "GET / HTTP/1.1\nHost: a"), exchange.Then(func(x *exchange.Exchange) *exchange.Refusal {
+		x.Outcome.Aborted = true // while it waited for a place
+		return refuseNoRoute
+	}))
+	if r := (*out)[2]; r.Answer.Reason != "no_route" || r.Answer.Status != 0 || !r.Answer.Aborted {
+		t.Errorf("refused, and nobody was there to hear it: %+v", r.Answer)
+	}
 }
 
 // TestTraceIsLeftOut: a site that traces nothing has no stage for it, and pools as they are.
