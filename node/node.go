@@ -253,7 +253,7 @@ func (n *Node) start(ctx context.Context) error {
 	n.mu.Unlock()
 	n.facts.Await(ctx, n.finder)
 	n.awaitVerdicts(ctx, n.site, pools)
-	if err := n.front.Update(n.site.Listeners, func() map[string]exchange.Handler { return n.handlers(n.site, parts(pools)) }); err != nil {
+	if err := n.front.Update(n.site.Listeners, func() (map[string]exchange.Handler, error) { return n.handlers(n.site, parts(pools)), nil }); err != nil {
 		return err
 	}
 	n.tasks.start("proxy", n.front.Run)

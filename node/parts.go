@@ -27,7 +27,7 @@ type poolPart interface {
 
 // frontPart is the proxy as the node runs it.
 type frontPart interface {
-	Update(listeners map[string]*site.Listener, handlers func() map[string]exchange.Handler) error
+	Update(listeners map[string]*site.Listener, handlers func() (map[string]exchange.Handler, error)) error
 	Run(ctx context.Context) error
 	Drain(ctx context.Context) error
 	Files() (map[string][]*os.File, error)

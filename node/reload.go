@@ -97,7 +97,7 @@ func (n *Node) change(next *site.Site) (err error) {
 	if err != nil {
 		return err
 	}
-	fresh, err := n.changePools(old, next, pools, &undo)
+	fresh, err := n.startPools(next, pools, &undo)
 	if err != nil {
 		return err
 	}
@@ -110,8 +110,14 @@ func (n *Node) change(next *site.Site) (err error) {
 			delete(pools, name)
 		}
 	}
-	// What handlers are made of outlives reloads, such as shedders and breakers, and has the settings of next from then on: they are made once nothing can fail any more.
-	if err := n.front.Update(next.Listeners, func() map[string]exchange.Handler { return n.handlers(next, parts(pools)) }); err != nil {
+	// Pools that stay, and what else handlers are made of, such as shedders and breakers, outlive reloads and have the settings of next from then on: they are touched once
+	// listeners cannot fail any more. An endpoint that next leaves out forgets all, and would come back as a stranger when next is refused.
+	if err := n.front.Update(next.Listeners, func() (map[string]exchange.Handler, error) {
+		if err := n.changePools(old, next, pools, fresh, &undo); err != nil {
+			return nil, err
+		}
+		return n.handlers(next, parts(pools)), nil
+	}); err != nil {
 		return err
 	}
 	if changed {
@@ -146,8 +152,8 @@ func (n *Node) prepare(next *site.Site) (back func(), err error) {
 	return back, n.screen.Prepare(next)
 }
 
-// changePools starts the pools that next names anew, which it returns, and changes those that differ. What undoes it is added to undo.
-func (n *Node) changePools(old, next *site.Site, pools map[string]*runningPool, undo *[]func()) (fresh map[string]*runningPool, err error) {
+// startPools starts the pools that next names anew, which it returns. What undoes it is added to undo.
+func (n *Node) startPools(next *site.Site, pools map[string]*runningPool, undo *[]func()) (fresh map[string]*runningPool, err error) {
 	fresh = map[string]*runningPool{}
 	*undo = append(*undo, func() { n.stopPools(fresh) })
 	for _, name := range slices.Sorted(maps.Keys(next.Pools)) {
@@ -161,16 +167,21 @@ func (n *Node) changePools(old, next *site.Site, pools map[string]*runningPool, 
 		fresh[name] = n.runPool(name, p)
 		pools[name] = fresh[name]
 	}
+	return fresh, nil
+}
+
+// changePools changes the pools that stay and differ. What undoes it is added to undo.
+func (n *Node) changePools(old, next *site.Site, pools, fresh map[string]*runningPool, undo *[]func()) error {
 	for _, name := range slices.Sorted(maps.Keys(next.Pools)) {
 		if fresh[name] != nil || reflect.DeepEqual(old.Pools[name], next.Pools[name]) {
 			continue
 		}
 		if err := pools[name].Update(next.Pools[name]); err != nil {
-			return fresh, fmt.Errorf("pool %s cannot be changed: %w", name, err)
+			return fmt.Errorf("pool %s cannot be changed: %w", name, err)
 		}
 		*undo = append(*undo, func() { _ = pools[name].Update(old.Pools[name]) })
 	}
-	return fresh, nil
+	return nil
 }
 
 // sizeOf says how much there is in a site.

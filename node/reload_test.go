@@ -92,11 +92,15 @@ func (p *worldPool) view() console.Pool {
 
 type worldFront struct{ w *world }
 
-func (f *worldFront) Update(listeners map[string]*site.Listener, handlers func() map[string]exchange.Handler) error {
+func (f *worldFront) Update(listeners map[string]*site.Listener, handlers func() (map[string]exchange.Handler, error)) error {
 	if f.w.failOpen {
 		return errors.New("port is taken")
 	}
-	f.w.say("listen " + strings.Join(slices.Sorted(maps.Keys(handlers())), "+"))
+	made, err := handlers()
+	if err != nil {
+		return err
+	}
+	f.w.say("listen " + strings.Join(slices.Sorted(maps.Keys(made)), "+"))
 	return nil
 }
 
@@ -205,7 +209,7 @@ func TestReload(t *testing.T) {
 			told: "build c, update a new, update a old, end c", wrong: "no certificate"},
 		{name: "a key of tokens is missing", next: withKey(testSite("web", "a=new", "b=old"), "none.pem"), wrong: "identify.customer: jwt: open none.pem"},
 		{name: "a listener cannot be opened", next: testSite("web9", "a=new", "c=old"), setup: func(w *world) { w.failOpen = true },
-			told: "build c, update a new, update a old, end c", wrong: "port is taken"},
+			told: "build c, end c", wrong: "port is taken"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -51,8 +51,8 @@ func started(t testing.TB, deps Deps) *Proxy {
 }
 
 // made gives handlers that are there already.
-func made(h map[string]exchange.Handler) func() map[string]exchange.Handler {
-	return func() map[string]exchange.Handler { return h }
+func made(h map[string]exchange.Handler) func() (map[string]exchange.Handler, error) {
+	return func() (map[string]exchange.Handler, error) { return h, nil }
 }
 
 // serving sets one listener with a handler and returns its address.

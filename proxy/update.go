@@ -22,9 +22,9 @@ type change struct {
 // Update opens new listeners, closes those that are gone and swaps the configuration and handlers of the
 // rest, whose connections and counters stay. It is all or nothing: when a listener cannot be opened or a
 // certificate cannot be read, the error says which and nothing has changed. The handlers are asked for when all that is there, so that
-// whoever makes them need not be able to undo it; while they are made p is locked, and must not be called. Update may be called before Run;
-// the sockets are then open but not yet served.
-func (p *Proxy) Update(listeners map[string]*site.Listener, handlers func() map[string]exchange.Handler) error {
+// whoever makes them need not be able to undo it; their error is the last that can be. While they are made p is locked, and must not be called.
+// Update may be called before Run; the sockets are then open but not yet served.
+func (p *Proxy) Update(listeners map[string]*site.Listener, handlers func() (map[string]exchange.Handler, error)) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.state == stopped || p.draining.Load() {
@@ -33,7 +33,9 @@ func (p *Proxy) Update(listeners map[string]*site.Listener, handlers func() map[
 	ch, err := p.prepare(listeners)
 	var made map[string]exchange.Handler
 	if err == nil {
-		made = handlers()
+		made, err = handlers()
+	}
+	if err == nil {
 		err = complete(listeners, made)
 	}
 	if err != nil {

@@ -72,9 +72,9 @@ func TestUpdateIsAllOrNothing(t *testing.T) {
 	d.TLS = &site.TLS{Certificates: []site.Certificate{{Cert: "/nowhere.pem", Key: "/nowhere.key"}}}
 	h := greeter(t, p, "X")
 	for name, wrong := range map[string]*site.Listener{"c": c, "d": d} {
-		err := p.Update(map[string]*site.Listener{"b": b, name: wrong}, func() map[string]exchange.Handler {
+		err := p.Update(map[string]*site.Listener{"b": b, name: wrong}, func() (map[string]exchange.Handler, error) {
 			t.Errorf("%s: handlers were made for what cannot be", name)
-			return map[string]exchange.Handler{"b": h, name: h}
+			return map[string]exchange.Handler{"b": h, name: h}, nil
 		})
 		if err == nil || !strings.Contains(err.Error(), "listener "+name) {
 			t.Errorf("error %v does not name listener %s", err, name)
@@ -85,6 +85,10 @@ func TestUpdateIsAllOrNothing(t *testing.T) {
 	}
 	if err := p.Update(map[string]*site.Listener{"b": b}, made(nil)); err == nil || p.Addr("b") != nil {
 		t.Errorf("a listener without a handler: %v, at %v", err, p.Addr("b"))
+	}
+	no := errors.New("no")
+	if err := p.Update(map[string]*site.Listener{"b": b}, func() (map[string]exchange.Handler, error) { return nil, no }); err != no || p.Addr("b") != nil {
+		t.Errorf("handlers that cannot be made: %v, at %v", err, p.Addr("b"))
 	}
 }
 
