@@ -62,7 +62,7 @@ func (n *Node) fallbacks(s *site.Site, listener string, pools map[string]poolPar
 		case cfg.Respond != nil:
 			p.respond = newAnswer(cfg.Respond)
 		default:
-			p.redirect = newRedirect(cfg.Redirect)
+			p.redirect = newRedirect((*site.Redirect)(cfg.Redirect))
 		}
 		f.plans[i] = p
 	}

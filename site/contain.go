@@ -30,10 +30,18 @@ type RouteCache struct {
 
 // Fallback is what answers instead of a pool that cannot. Exactly one of Pool, Respond and Redirect is set.
 type Fallback struct {
-	Pool     string    `yaml:"pool" doc:"another pool; requests that may have changed something already are not sent there"`
-	Respond  *Respond  `yaml:"respond" doc:"a fixed text"`
-	Redirect *Redirect `yaml:"redirect" doc:"a redirect"`
-	On       []string  `yaml:"on" default:"overloaded,down,failed,deadline" enum:"overloaded|down|failed|deadline|switched" doc:"overloaded: the pool's shedder, bulkhead or connection limits refuse; down: no endpoint, or breaker open; failed: endpoints were tried and failed; deadline: the request's time was over; switched: a switch of the route is on"`
+	Pool     string   `yaml:"pool" doc:"another pool; requests that may have changed something already are not sent there"`
+	Respond  *Respond `yaml:"respond" doc:"a fixed text"`
+	Redirect *Detour  `yaml:"redirect" doc:"a redirect"`
+	On       []string `yaml:"on" default:"overloaded,down,failed,deadline" enum:"overloaded|down|failed|deadline|switched" doc:"overloaded: the pool's shedder, bulkhead or connection limits refuse; down: no endpoint, or breaker open; failed: endpoints were tried and failed; deadline: the request's time was over; switched: a switch of the route is on"`
+}
+
+// Detour is a Redirect for as long as a pool cannot answer: clients may keep a permanent one for good, and would not come back.
+type Detour struct {
+	Status int    `yaml:"status" default:"307" enum:"301|302|303|307|308" doc:"status of the answer; browsers remember 301 and 308 when the pool has long come back"`
+	Scheme string `yaml:"scheme" enum:"|http|https" doc:"new scheme"`
+	Host   string `yaml:"host" form:"authority" doc:"new host, may carry a port"`
+	Path   string `yaml:"path" form:"target" doc:"new path; the query is kept"`
 }
 
 // Switch is a knob by which an application gives up a feature before requests have to be refused.

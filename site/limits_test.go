@@ -95,6 +95,10 @@ func TestDependentDefaults(t *testing.T) {
 	if p := s.Pools["a"]; p.Connections.Idle != 10 || p.Probe.TCP == nil || p.Probe.Rise != 2 || p.Probe.Fall != 3 || p.Endpoints[0].Weight != 1 {
 		t.Errorf("%+v %+v", p, p.Probe)
 	}
+	const detour = "listeners: {web: {listen: ':80'}}\npools: {a: {endpoints: [h:80]}}\nroutes: [{paths: [/b], pool: a, fallback: {redirect: {host: b}}}, {redirect: {host: b}}]"
+	if s, err := Parse("x.yaml", []byte(detour)); err != nil || s.Routes[0].Fallback.Redirect.Status != 307 || s.Routes[1].Redirect.Status != 308 {
+		t.Errorf("redirects for a while and for good: %v", err)
+	}
 	if len(s.Routes) != 1 || s.Routes[0].Name != "default" || s.Routes[0].Class != ClassStandard {
 		t.Errorf("%+v", s.Routes)
 	}
