@@ -99,11 +99,7 @@ func (c *checker) fallback(r *Route, path string) {
 	if d := f.Redirect; d != nil && d.Scheme == "" && d.Host == "" && d.Path == "" {
 		c.wrong(at+".redirect", "leads back to where the client came from; give scheme, host or path")
 	}
-	if f.Respond != nil {
-		for _, name := range slices.Sorted(maps.Keys(f.Respond.Headers)) {
-			c.editable(name, at+".respond.headers."+name)
-		}
-	}
+	c.respond(f.Respond, at+".respond")
 }
 
 func (c *checker) knob(s *Switch, at string) {

@@ -65,8 +65,19 @@ func (c *checker) answer(r *Route, path string) {
 	if d := r.Redirect; d != nil && d.Scheme == "" && d.Host == "" && d.Path == "" && !c.suspect(path+".redirect") {
 		c.wrong(path+".redirect", "leads back to where the client came from; give scheme, host or path")
 	}
-	if a := r.Respond; a != nil && a.Body != "" && (a.Status == http.StatusNoContent || a.Status == http.StatusNotModified) {
-		c.wrong(path+".respond.body", "an answer with status %d has no body", a.Status)
+	c.respond(r.Respond, path+".respond")
+}
+
+// respond checks a fixed answer, nil for none.
+func (c *checker) respond(a *Respond, at string) {
+	if a == nil {
+		return
+	}
+	if a.Body != "" && (a.Status == http.StatusNoContent || a.Status == http.StatusResetContent || a.Status == http.StatusNotModified) {
+		c.wrong(at+".body", "an answer with status %d has no body", a.Status)
+	}
+	for _, name := range slices.Sorted(maps.Keys(a.Headers)) {
+		c.editable(name, at+".headers."+name)
 	}
 }
 
@@ -87,11 +98,6 @@ func (c *checker) changes(r *Route, path string) {
 	}
 	c.edits(r.Request, path+".request")
 	c.edits(r.Response, path+".response")
-	if r.Respond != nil {
-		for _, name := range slices.Sorted(maps.Keys(r.Respond.Headers)) {
-			c.editable(name, path+".respond.headers."+name)
-		}
-	}
 }
 
 func (c *checker) edits(e Edits, path string) {
