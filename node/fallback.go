@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"slices"
 	"sync"
 	"time"
@@ -34,8 +35,30 @@ type fallbackPlan struct {
 	pool       exchange.Picker
 	overloaded func() bool // whether that is; nil: nobody knows
 	respond    *exchange.Answer
+	calls      bool // it is one to calls of gRPC
 	redirect   *exchange.Redirect
 	tally      *fallbackTally
+}
+
+// refuseSwitched is for calls of gRPC whose feature is switched off.
+var refuseSwitched = &exchange.Refusal{Stage: "fallback", Reason: "switched", Status: 503, Detail: "This feature is switched off for a while."}
+
+// fits reports whether the fallback is an answer to x. To a call of gRPC no text or redirect is: its client would see an unknown error instead of one that
+// it may try again. And who already is where a redirect leads would be led round in circles.
+func (p *fallbackPlan) fits(x *exchange.Exchange) bool {
+	call := exchange.GRPCType(x.Request)
+	switch {
+	case p.respond != nil:
+		return !call || p.calls
+	case p.redirect != nil:
+		return !call && !leadsBack(x, p.redirect)
+	}
+	return true
+}
+
+// leadsBack reports whether a redirect leads to what x asks for, or nowhere because the request names no host.
+func leadsBack(x *exchange.Exchange, to *exchange.Redirect) bool {
+	return bytes.Equal(location(x, to), location(x, &exchange.Redirect{}))
 }
 
 // nameFallback tells clients that a fallback answered, and why.
@@ -61,6 +84,7 @@ func (n *Node) fallbacks(s *site.Site, listener string, pools map[string]poolPar
 			p.pool, p.overloaded = n.traced(pools[cfg.Pool]), f.way.overloaded(i)
 		case cfg.Respond != nil:
 			p.respond = newAnswer(cfg.Respond)
+			p.calls = exchange.GRPCType(&wire.Request{Fields: p.respond.Fields})
 		default:
 			p.redirect = newRedirect((*site.Redirect)(cfg.Redirect))
 		}
@@ -100,13 +124,18 @@ func (f *fallback) Serve(x *exchange.Exchange, next *exchange.Next) *exchange.Re
 		return next.Do(x)
 	}
 	if len(x.Degrade) > 0 && p.on[switchedCause] {
-		return f.take(x, p, switchedCause, nil)
+		switch {
+		case p.fits(x):
+			return f.take(x, p, switchedCause, nil)
+		case exchange.GRPCType(x.Request):
+			return refuseSwitched
+		}
 	}
 	r := next.Do(x)
 	if r == nil || x.Outcome.Started {
 		return r
 	}
-	if c := cause(r); p.on[c] {
+	if c := cause(r); p.on[c] && p.fits(x) {
 		return f.take(x, p, c, r)
 	}
 	return r

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"testing"
 	"time"
 
@@ -47,9 +48,13 @@ func fallbackStage(cfg *site.Fallback, s *second) *fallback {
 		x.Outcome.Status = status
 		return nil
 	}}
-	if cfg.Respond != nil {
+	switch {
+	case cfg.Respond != nil:
 		p.respond = newAnswer(cfg.Respond)
-	} else {
+		p.calls = exchange.GRPCType(&wire.Request{Fields: p.respond.Fields})
+	case cfg.Redirect != nil:
+		p.redirect = newRedirect((*site.Redirect)(cfg.Redirect))
+	default:
 		p.pool = new(fakePool)
 	}
 	f.through = func(x *exchange.Exchange) *exchange.Refusal {
@@ -64,6 +69,7 @@ func fallbackStage(cfg *site.Fallback, s *second) *fallback {
 func TestFallback(t *testing.T) {
 	down := &exchange.Refusal{Stage: "pick", Reason: "no_endpoint", Status: 503}
 	failed := &exchange.Refusal{Stage: "send", Reason: "endpoint_broken", Status: 502}
+	const call = "POST /shop.S/M HTTP/1.1\nHost: a\nContent-Type: application/grpc"
 	for _, one := range []struct {
 		name   string
 		cfg    site.Fallback
@@ -88,6 +94,23 @@ func TestFallback(t *testing.T) {
 			before: func(x *exchange.Exchange) { x.Deadline = time.Now().Add(-time.Second) }},
 		{name: "switched", cfg: site.Fallback{Respond: &site.Respond{Status: 203}, On: []string{"switched"}}, status: 203,
 			before: func(x *exchange.Exchange) { x.Degrade = []byte("extras") }},
+		{name: "text for a call", cfg: site.Fallback{Respond: &site.Respond{}, On: []string{"down"}}, head: call, first: down},
+		{name: "an answer to calls", cfg: site.Fallback{Respond: &site.Respond{Status: 200, Headers: map[string]string{"Content-Type": "application/grpc", "Grpc-Status": "14"}},
+			On: []string{"down"}}, head: call, first: down, status: 200},
+		{name: "a redirect for a call", cfg: site.Fallback{Redirect: &site.Detour{Status: 307, Host: "b"}, On: []string{"down"}}, head: call, first: down},
+		{name: "a pool for a call", cfg: site.Fallback{On: []string{"down"}}, head: call, first: down, status: 200, asked: 1},
+		{name: "a call that is switched off", cfg: site.Fallback{Respond: &site.Respond{}, On: []string{"switched"}}, head: call, second: refuseSwitched,
+			before: func(x *exchange.Exchange) { x.Degrade = []byte("extras") }},
+		{name: "a redirect", cfg: site.Fallback{Redirect: &site.Detour{Status: 307, Path: "/sorry"}, On: []string{"down"}}, first: down, status: 307},
+		{name: "a redirect to where the client is", cfg: site.Fallback{Redirect: &site.Detour{Status: 307, Path: "/sorry"}, On: []string{"down"}},
+			head: "GET /sorry?a HTTP/1.1\nHost: a", first: down},
+		{name: "a redirect to another host", cfg: site.Fallback{Redirect: &site.Detour{Status: 307, Host: "b", Path: "/sorry"}, On: []string{"down"}},
+			head: "GET /sorry HTTP/1.1\nHost: a", first: down, status: 307},
+		{name: "a redirect to TLS of who has it", cfg: site.Fallback{Redirect: &site.Detour{Status: 307, Scheme: "https"}, On: []string{"down"}}, first: down,
+			before: func(x *exchange.Exchange) { x.Secure = true }},
+		{name: "a redirect for who names no host", cfg: site.Fallback{Redirect: &site.Detour{Status: 307, Path: "/sorry"}, On: []string{"down"}}, head: "GET / HTTP/1.0", first: down},
+		{name: "switched, and redirected to where the client is", cfg: site.Fallback{Redirect: &site.Detour{Status: 307, Path: "/"}, On: []string{"switched"}}, status: 204,
+			before: func(x *exchange.Exchange) { x.Degrade = []byte("extras") }},
 		{name: "switched, and the other pool is down", cfg: site.Fallback{On: []string{"switched"}}, second: down, asked: 1,
 			before: func(x *exchange.Exchange) { x.Degrade = []byte("extras") }},
 	} {
@@ -99,7 +122,8 @@ func TestFallback(t *testing.T) {
 			}
 			x := request(t, one.head)
 			own := &exchange.Route{Name: "all"}
-			x.Route = own
+			x.Route, x.Host = own, x.Request.Host
+			x.Path, _, _ = bytes.Cut(x.Request.Target, []byte("?"))
 			if one.before != nil {
 				one.before(x)
 			}

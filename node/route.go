@@ -85,6 +85,15 @@ func (t *route) lookup(x *exchange.Exchange) (*rule, *exchange.Refusal) {
 // redirect sends the client elsewhere. Location always is absolute, so that a path that starts with // names no other host.
 // A new scheme drops the port, which belonged to the old one. The answer has more fields besides.
 func (t *route) redirect(x *exchange.Exchange, to *exchange.Redirect, more ...wire.Field) *exchange.Refusal {
+	loc := location(x, to)
+	if loc == nil {
+		return refuseNoHost
+	}
+	return t.answer(x, to.Status, append([]wire.Field{{Name: nameLocation, Value: loc, ID: wire.Location}}, more...), nil)
+}
+
+// location is where a redirect leads; nil: the request names no host.
+func location(x *exchange.Exchange, to *exchange.Redirect) []byte {
 	loc := make([]byte, 0, 64+len(x.Request.Target)+len(x.Request.Host))
 	scheme := to.Scheme
 	if scheme == "" {
@@ -98,7 +107,7 @@ func (t *route) redirect(x *exchange.Exchange, to *exchange.Redirect, more ...wi
 	case to.Host != "":
 		loc = append(loc, to.Host...)
 	case len(x.Host) == 0:
-		return refuseNoHost
+		return nil
 	case to.Scheme != "":
 		loc = append(loc, x.Host...)
 	default:
@@ -112,7 +121,7 @@ func (t *route) redirect(x *exchange.Exchange, to *exchange.Redirect, more ...wi
 	if to.Path != "" || len(target) > 0 && target[0] == '/' {
 		loc = append(loc, target...)
 	}
-	return t.answer(x, to.Status, append([]wire.Field{{Name: nameLocation, Value: loc, ID: wire.Location}}, more...), nil)
+	return loc
 }
 
 // nameLocation is the field of redirects.
