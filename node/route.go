@@ -115,10 +115,9 @@ func location(x *exchange.Exchange, to *exchange.Redirect) []byte {
 	}
 	target := x.Request.Target
 	if to.Path != "" {
-		loc = append(loc, to.Path...)
-		target = target[min(len(x.Path), len(target)):]
+		return wire.AppendTarget(loc, []byte(to.Path), target[min(len(x.Path), len(target)):])
 	}
-	if to.Path != "" || len(target) > 0 && target[0] == '/' {
+	if len(target) > 0 && target[0] == '/' {
 		loc = append(loc, target...)
 	}
 	return loc

@@ -109,10 +109,12 @@ func TestRedirectAndRespond(t *testing.T) {
 		{"https", "GET /a?b=c HTTP/1.1\nHost: Shop.example:8080", "scheme", "https://shop.example/a?b=c"},
 		{"host", "GET /a HTTP/1.1\nHost: old.example", "host", "http://new.example:81/a"},
 		{"path", "GET /a?b HTTP/1.1\nHost: old.example:80", "path", "http://old.example:80/new?b"},
+		{"a query of its own", "GET /a?b HTTP/1.1\nHost: old.example:80", "query", "http://old.example:80/new?from=old&b"},
 		{"two slashes name no host", "GET //evil.example/ HTTP/1.1\nHost: a", "scheme", "https://a//evil.example/"},
 		{"no host", "GET / HTTP/1.0", "scheme", "no_host"},
 	} {
-		cfg := map[string]*site.Redirect{"scheme": {Scheme: "https"}, "host": {Host: "new.example:81"}, "path": {Path: "/new"}}[c.redirect]
+		cfg := map[string]*site.Redirect{"scheme": {Scheme: "https"}, "host": {Host: "new.example:81"}, "path": {Path: "/new"},
+			"query": {Path: "/new?from=old"}}[c.redirect]
 		st := newStages(nil, &site.Route{Redirect: cfg})
 		got := ""
 		st.route.answer = func(x *exchange.Exchange, status int, fields []wire.Field, body []byte) *exchange.Refusal {

@@ -221,7 +221,7 @@ func (s *scratch) rewrite(x *exchange.Exchange) {
 	if len(front) == 0 && (len(rest) == 0 || rest[0] != '/') {
 		s.bytes = append(s.bytes, '/')
 	}
-	s.bytes = append(append(s.bytes, front...), rest...)
+	s.bytes = wire.AppendTarget(s.bytes, front, rest)
 	s.target = s.bytes[start:]
 }
 

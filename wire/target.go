@@ -189,3 +189,15 @@ func validIPv4(b []byte) bool {
 		b = b[i+1:]
 	}
 }
+
+// AppendTarget appends a target that begins with front and ends with rest. A query in rest goes behind one that front has: a second question mark
+// would belong to the value before it.
+func AppendTarget(dst, front, rest []byte) []byte {
+	dst = append(dst, front...)
+	if len(rest) > 0 && rest[0] == '?' && bytes.IndexByte(front, '?') >= 0 {
+		if rest = rest[1:]; len(rest) > 0 && front[len(front)-1] != '?' {
+			dst = append(dst, '&')
+		}
+	}
+	return append(dst, rest...)
+}

@@ -305,3 +305,14 @@ func TestDribbledHeadMeetsTheLimit(t *testing.T) {
 		}
 	}
 }
+
+func TestAppendTarget(t *testing.T) {
+	for _, c := range [][3]string{
+		{"/a", "", "/a"}, {"/a", "?b=1", "/a?b=1"}, {"/a", "/c?b=1", "/a/c?b=1"}, {"/a?x=1", "", "/a?x=1"}, {"/a?x=1", "?b=1", "/a?x=1&b=1"},
+		{"/a?x=1", "?", "/a?x=1"}, {"/a?", "?b=1", "/a?b=1"}, {"", "?b", "?b"},
+	} {
+		if got := string(AppendTarget(nil, []byte(c[0]), []byte(c[1]))); got != c[2] {
+			t.Errorf("%s and %s: %s, want %s", c[0], c[1], got, c[2])
+		}
+	}
+}
