@@ -64,6 +64,7 @@ type Gate struct {
 	waiting  atomic.Int32
 	off      atomic.Uint32 // a bit for each class that is off
 	behind   atomic.Bool   // as of the last look
+	calmAt   atomic.Int64  // ns since epoch from which, with nobody waiting, it is no longer
 	inFlight atomic.Int64  // with ghosts and strays
 	strays   atomic.Int64  // as of the last look: the limit is higher by them
 	recent   atomic.Int64  // when a place was last given back, on the gate's clock
@@ -190,8 +191,11 @@ func (g *Gate) Update(cfg Settings) {
 // now is the gate's clock.
 func (g *Gate) now() time.Duration { return time.Since(g.epoch) }
 
-// Overloaded says whether requests came faster than they were answered, as of the last look. A nil Gate never is.
-func (g *Gate) Overloaded() bool { return g != nil && g.behind.Load() }
+// Overloaded says whether requests came faster than they were answered, as of the last look. While nobody comes nobody looks: then an overload is over when the
+// core would find it so, or the first who come after a quiet hour would be taken for part of it. A nil Gate never is.
+func (g *Gate) Overloaded() bool {
+	return g != nil && g.behind.Load() && (g.waiting.Load() > 0 || g.now() < time.Duration(g.calmAt.Load()))
+}
 
 // Serve implements exchange.Stage.
 func (g *Gate) Serve(x *exchange.Exchange, next *exchange.Next) *exchange.Refusal {
@@ -539,6 +543,7 @@ func (g *Gate) publish(now time.Duration) {
 	}
 	g.pressure.Store(pressure)
 	g.say()
+	g.calmAt.Store(int64(c.calmAt))
 	g.behind.Store(c.behind)
 	g.nextLook.Store(int64(c.Again(now)))
 }

@@ -174,6 +174,27 @@ func TestGateQueuesThenRefuses(t *testing.T) {
 	})
 }
 
+// An overload ends though nobody comes any more who would look.
+func TestGateIsCalmWhenNobodyComes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := known(on, Deps{}, 10, 50*time.Millisecond)
+		var all sync.WaitGroup
+		for range 200 {
+			all.Go(func() { g.Serve(newExchange(exchange.Standard), answer(50*time.Millisecond)) })
+		}
+		synctest.Wait()
+		<-time.After(200 * time.Millisecond)
+		if !g.Overloaded() {
+			t.Error("with 200 at once before ten places: not overloaded")
+		}
+		all.Wait()
+		<-time.After(time.Hour)
+		if g.Overloaded() {
+			t.Error("overloaded still after a quiet hour")
+		}
+	})
+}
+
 func TestGateGivesCriticalTheNextPlace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := known(on, Deps{}, 10, 20*time.Millisecond)
