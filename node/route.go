@@ -83,7 +83,7 @@ func (t *route) lookup(x *exchange.Exchange) (*rule, *exchange.Refusal) {
 }
 
 // redirect sends the client elsewhere. Location always is absolute, so that a path that starts with // names no other host.
-// A new scheme drops the port, which belonged to the old one. The answer has more fields besides.
+// A new scheme drops the port, which belonged to the old one; without one the client keeps its own. The answer has more fields besides.
 func (t *route) redirect(x *exchange.Exchange, to *exchange.Redirect, more ...wire.Field) *exchange.Refusal {
 	loc := location(x, to)
 	if loc == nil {
@@ -97,10 +97,7 @@ func location(x *exchange.Exchange, to *exchange.Redirect) []byte {
 	loc := make([]byte, 0, 64+len(x.Request.Target)+len(x.Request.Host))
 	scheme := to.Scheme
 	if scheme == "" {
-		scheme = "http"
-		if x.Secure {
-			scheme = "https"
-		}
+		scheme = schemeOf(x)
 	}
 	loc = append(append(loc, scheme...), "://"...)
 	switch {
@@ -121,6 +118,23 @@ func location(x *exchange.Exchange, to *exchange.Redirect) []byte {
 		loc = append(loc, target...)
 	}
 	return loc
+}
+
+// schemeOf is what the client asked by: the trusted proxy before evenkeel knows it, when there is one.
+func schemeOf(x *exchange.Exchange) string {
+	secure := x.Secure
+	if x.Trusted {
+		switch proto := x.Request.Field(wire.XForwardedProto); {
+		case wire.EqualFold(proto, "https"):
+			secure = true
+		case wire.EqualFold(proto, "http"):
+			secure = false
+		}
+	}
+	if secure {
+		return "https"
+	}
+	return "http"
 }
 
 // nameLocation is the field of redirects.

@@ -131,6 +131,21 @@ func TestRedirectAndRespond(t *testing.T) {
 			t.Errorf("%s: redirected to %q, want %q", c.name, got, c.want)
 		}
 	}
+	for _, c := range []struct{ from, told, want string }{
+		{"10.0.0.1:9", "https", "https://a/new"}, {"10.0.0.1:9", "http", "http://a/new"}, {"10.0.0.1:9", "wss", "http://a/new"}, {"192.0.2.1:9", "https", "http://a/new"},
+	} {
+		st := newStages(nil, &site.Route{Redirect: &site.Redirect{Path: "/new"}})
+		got := ""
+		st.route.answer = func(_ *exchange.Exchange, _ int, fields []wire.Field, _ []byte) *exchange.Refusal {
+			got = string(fields[0].Value)
+			return nil
+		}
+		x := request(t, "GET / HTTP/1.1\nHost: a\nX-Forwarded-Proto: "+c.told)
+		x.Client = netip.MustParseAddrPort(c.from)
+		if st.serveHTTP(nil)(x); got != c.want {
+			t.Errorf("from %s, which was asked by %s: redirected to %q, want %q", c.from, c.told, got, c.want)
+		}
+	}
 	st := newStages(nil, &site.Route{Respond: &site.Respond{Status: 418, Body: "tea", Headers: map[string]string{"x-pot": "1"}}})
 	said := ""
 	st.route.answer = func(x *exchange.Exchange, status int, fields []wire.Field, body []byte) *exchange.Refusal {
