@@ -93,7 +93,7 @@ func cause(r *exchange.Refusal) cache.Cause {
 		return cache.CauseClient
 	case "deadline":
 		return cache.CauseDeadline
-	case "endpoint_connections", "own_limit":
+	case "endpoint_connections", "own_limit", "spill_full":
 		return cache.CauseOverloaded
 	}
 	switch {

@@ -20,7 +20,7 @@ func TestCauses(t *testing.T) {
 	}{
 		{"shed", "overloaded", 503, cache.CauseOverloaded}, {"shed", "class_off", 503, cache.CauseOverloaded}, {"shed", "client_gone", 503, cache.CauseClient},
 		{"shed", "deadline", 503, cache.CauseDeadline}, {"send", "deadline", 504, cache.CauseDeadline}, {"bulkhead", "full", 503, cache.CauseOverloaded},
-		{"pick", "no_endpoint", 503, cache.CauseDown}, {"breaker", "open", 503, cache.CauseDown}, {"send", "endpoint_connections", 503, cache.CauseOverloaded},
+		{"pick", "no_endpoint", 503, cache.CauseDown}, {"pick", "spill_full", 503, cache.CauseOverloaded}, {"breaker", "open", 503, cache.CauseDown}, {"send", "endpoint_connections", 503, cache.CauseOverloaded},
 		{"send", "connect_failed", 502, cache.CauseFailed}, {"send", "endpoint_timeout", 504, cache.CauseFailed}, {"send", "body_too_large", 413, cache.CauseClient},
 		{"other", "new", 503, cache.CauseOverloaded}, {"other", "new", 500, cache.CauseFailed}, {"other", "new", 400, cache.CauseClient},
 	} {
