@@ -84,3 +84,32 @@ func TestAChangeIsKnownWhenItsAnswerBegins(t *testing.T) {
 		})
 	})
 }
+
+// Who waits for another while a reload leads the route elsewhere asks where it led before: that answer is for the one who asked.
+func TestNothingIsKeptByRulesOfBeforeAReload(t *testing.T) {
+	for _, reload := range []struct {
+		name string
+		do   func(c *crowd)
+	}{
+		{"changed", func(c *crowd) {
+			c.c.Stage([]*Policy{{RouteCache: c.policy, Route: "all", Print: 7}})
+			c.c.Purge("all", "")
+		}},
+		{"gone", func(c *crowd) { c.c.Keep(func(string) bool { return false }) }},
+	} {
+		t.Run(reload.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newCrowd(t, 5*time.Second)
+				first := c.send(1)
+				second := c.send(1)
+				reload.do(c)
+				c.answer <- c.reply(500, "")
+				c.answer <- c.reply(200, "old", "Cache-Control: max-age=60")
+				got := count(t, first) + count(t, second)
+				if got != "[{500 }:1][{200 }:1]" || c.c.store.entries.Load() != 0 {
+					t.Errorf("%s, %d stored", got, c.c.store.entries.Load())
+				}
+			})
+		})
+	}
+}

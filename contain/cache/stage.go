@@ -30,6 +30,7 @@ func (c *Cache) Stage(policies []*Policy) *Stage {
 	for _, p := range policies {
 		if p != nil {
 			p.tally = c.tally(p.Route)
+			p.tally.print.Store(p.Print)
 		}
 	}
 	return &Stage{c, policies}
@@ -270,6 +271,9 @@ var (
 // carry carries x on with w as its tap. What the exchange had is put back even when a stage panics.
 func (w *work) carry(x *exchange.Exchange, next *exchange.Next) *exchange.Refusal {
 	w.asked, w.era = w.c.deps.Now(), w.c.store.era(w.q.hash)
+	if w.p != nil && w.p.tally.print.Load() != w.p.Print {
+		w.era = noEra // who waited for others during a reload asks where the route led before it
+	}
 	outer := x.Tap
 	x.Tap = w
 	defer func() {

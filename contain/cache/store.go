@@ -62,6 +62,9 @@ func (s *store) hash(key []byte) uint64 { return maphash.Bytes(s.seed, key) }
 
 func (s *store) table(hash uint64) *table { return &s.tables[hash%tableShards] }
 
+// noEra is that of answers which are not to be stored: no era is.
+const noEra = 1
+
 // era is another one after whatever is stored under a key with that hash was forgotten, and never 0. Who asks an endpoint notes it before: an answer of an
 // era that is over may tell of what was before the change, and is not stored.
 func (s *store) era(hash uint64) uint64 {

@@ -39,9 +39,10 @@ var staleNames = [staleWhys]string{"max-stale", "while_revalidate", "if_error", 
 
 const tallyShards = 16
 
-// Tally counts what became of the requests of one route.
+// Tally counts what became of the requests of one route, and knows by which rules the route keeps answers now.
 type Tally struct {
 	shards [tallyShards]tallyShard
+	print  atomic.Uint64 // the Print of the policy in force
 }
 
 // tallyShard fills cache lines of its own.
@@ -72,7 +73,8 @@ func (c *Cache) Keep(named func(route string) bool) {
 	c.mu.Lock()
 	var gone []string
 	for route := range c.tallies {
-		if !named(route) {
+		if t := c.tallies[route]; !named(route) {
+			t.print.Add(1) // no policy that is known has it
 			delete(c.tallies, route)
 			gone = append(gone, route)
 		}
