@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -38,6 +39,7 @@ type h2Back struct {
 	pause    time.Duration // from that look until the next
 	place    uint64        // where the request head stands among all bytes sent
 	released bool
+	rest     chan struct{} // closed once what did not go out with the head has, or never will; nil: all did
 }
 
 func (s *h2Shared) getHead() *h2Fields {
@@ -109,10 +111,14 @@ func (b *h2Back) send(x *exchange.Exchange, s *scratch, body []byte, whole bool)
 	if err := b.sendHead(s.out, flags); err != nil {
 		return true, err
 	}
-	if len(body) > 0 {
-		err = b.h2Stream.send(body, true)
-	}
-	if err == nil && whole {
+	now := min(len(body), max(b.sendWin, 0), max(h.sendWin, 0))
+	err = b.h2Stream.send(body[:now], true)
+	if err == nil && now < len(body) {
+		// An endpoint may answer before it takes the rest. Were that waited for here, nobody would read the answer: with more of it than our window
+		// neither side went on. The body's memory may be another's once there is an answer.
+		b.rest = make(chan struct{})
+		go b.sendRest(bytes.Clone(body[now:]), whole)
+	} else if err == nil && whole {
 		err = b.sendEnd()
 	}
 	h.kick()
@@ -171,15 +177,39 @@ func (b *h2Back) why() error {
 	return b.err
 }
 
+// sendRest sends what the windows kept back as the request began.
+func (b *h2Back) sendRest(p []byte, whole bool) {
+	defer close(b.rest)
+	b.client.mu.Lock()
+	defer b.client.mu.Unlock()
+	if b.h2Stream.send(p, false) == nil && whole {
+		_ = b.finish(nil) // head says why
+	}
+}
+
+// awaitRest returns when what comes next of the body may be sent.
+func (b *h2Back) awaitRest() {
+	if b.rest != nil {
+		<-b.rest
+	}
+}
+
 func (b *h2Back) sendBody(p []byte) error {
+	b.awaitRest()
 	b.client.mu.Lock()
 	defer b.client.mu.Unlock()
 	return b.h2Stream.send(p, false)
 }
 
 func (b *h2Back) endBody(trailers []wire.Field) error {
+	b.awaitRest()
 	b.client.mu.Lock()
 	defer b.client.mu.Unlock()
+	return b.finish(trailers)
+}
+
+// finish ends the request's body. The lock is held.
+func (b *h2Back) finish(trailers []wire.Field) error {
 	if b.localEnd || b.err != nil {
 		return b.err
 	}

@@ -1,7 +1,9 @@
 package proxy
 
 import (
+	"bytes"
 	"io"
+	"net"
 	"net/http"
 	"runtime"
 	"strconv"
@@ -185,5 +187,45 @@ func TestH2WindowsGrow(t *testing.T) {
 	defer conn.mu.Unlock()
 	if conn.grown != h2ConnWin || total > h2ConnWin { // the client knows of less by what is not given back yet
 		t.Errorf("windows are larger by %d than at first, of which the client was told %d", conn.grown, total)
+	}
+}
+
+// TestH2AnswerBeforeBody: an endpoint may answer at length before it takes the request's body, also one that the windows do not let out at once.
+func TestH2AnswerBeforeBody(t *testing.T) {
+	const size = 2 * h2StreamWin
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make(chan int64, 2)
+	srv := &http.Server{Protocols: new(http.Protocols), HTTP2: &http.HTTP2Config{MaxReceiveBufferPerStream: 1 << 10, MaxReceiveBufferPerConnection: 64 << 10}, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == "GET" {
+			return
+		}
+		io.CopyN(w, zeros{}, size)
+		n, _ := io.Copy(io.Discard, r.Body)
+		got <- n
+	})}
+	srv.Protocols.SetUnencryptedHTTP2(true)
+	go srv.Serve(ln)
+	defer srv.Close()
+	rig, _ := h2Through(t, testPool(), ln.Addr().String())
+	client := h2cClient(t)
+	if _, err := client.Get("http://" + rig.addr + "/"); err != nil { // the endpoint's windows are known then
+		t.Fatal(err)
+	}
+	for _, body := range []io.Reader{bytes.NewReader(make([]byte, 60<<10)), io.MultiReader(bytes.NewReader(make([]byte, 60<<10)))} {
+		resp, err := client.Post("http://"+rig.addr+"/", "text/plain", body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, err := io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+		if n != size || err != nil || resp.StatusCode != 200 {
+			t.Fatalf("status %d, %d bytes, %v", resp.StatusCode, n, err)
+		}
+		if n := <-got; n != 60<<10 {
+			t.Errorf("the endpoint got %d bytes", n)
+		}
 	}
 }
