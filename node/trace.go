@@ -129,6 +129,7 @@ func describe(r *trace.Span, x *exchange.Exchange, refusal *exchange.Refusal) {
 	r.Answer = trace.Answer{Status: x.Outcome.Status, Call: failedCall(&x.Result), Cache: x.Cached, Body: x.Outcome.BytesOut, Aborted: x.Outcome.Aborted, Truncated: x.Outcome.Truncated}
 	if refusal != nil {
 		r.Answer.RefusedBy, r.Answer.Reason, r.Answer.Limit = refusal.Stage, refusal.Reason, refusal.Limit
+		r.Answer.Away = whyAway[refusal.Stage] != nil
 		if r.Answer.Status == 0 && !x.Outcome.Aborted { // the engine writes it after the stages have returned, to who is still there
 			r.Answer.Status = refusal.Status
 		}

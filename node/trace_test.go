@@ -126,7 +126,7 @@ func TestTraceThroughTheStages(t *testing.T) {
 		t.Errorf("attempts are %+v\n%+v\ntold %v", a, b, told)
 	}
 	st.Serve(request(t, "GET / HTTP/1.1\nHost: a"), exchange.Then(func(*exchange.Exchange) *exchange.Refusal { return refuseNoRoute }))
-	if r := (*out)[1]; r.Answer.RefusedBy != "route" || r.Answer.Reason != "no_route" || r.Answer.Status != 404 {
+	if r := (*out)[1]; r.Answer.RefusedBy != "route" || r.Answer.Reason != "no_route" || r.Answer.Status != 404 || !r.Answer.Away {
 		t.Errorf("refused: %+v", r.Answer)
 	}
 	st.Serve(request(t, "GET / HTTP/1.1\nHost: a"), exchange.Then(func(x *exchange.Exchange) *exchange.Refusal {
@@ -135,6 +135,10 @@ func TestTraceThroughTheStages(t *testing.T) {
 	}))
 	if r := (*out)[2]; r.Answer.Reason != "no_route" || r.Answer.Status != 0 || !r.Answer.Aborted {
 		t.Errorf("refused, and nobody was there to hear it: %+v", r.Answer)
+	}
+	st.Serve(request(t, "GET / HTTP/1.1\nHost: a"), exchange.Then(func(*exchange.Exchange) *exchange.Refusal { return refuseOpen }))
+	if r := (*out)[3]; r.Answer.RefusedBy != "breaker" || r.Answer.Away {
+		t.Errorf("not turned away, but not served: %+v", r.Answer)
 	}
 }
 

@@ -40,6 +40,7 @@ type Answer struct {
 	Status             int
 	Call               string // how a call of gRPC failed, by the name of its code; empty: it did not, or is none
 	RefusedBy, Reason  string // the stage that said no, and why; empty: none did
+	Away               bool   // it said so of its own accord; false: it could not be served
 	Limit              string // that was met
 	Cache              string // what the cache did; empty: it was not asked
 	Body               int64  // bytes that were sent

@@ -164,6 +164,33 @@ func TestRecordsAndFigures(t *testing.T) {
 	}
 }
 
+// TestGravity: what was turned away is no error, by 503 and in gRPC neither; what could not be served is.
+func TestGravity(t *testing.T) {
+	for _, c := range []struct {
+		answer trace.Answer
+		want   string
+	}{
+		{trace.Answer{Status: 200}, "INFO"},
+		{trace.Answer{Status: 404}, "INFO"},
+		{trace.Answer{Status: 500}, "ERROR"},
+		{trace.Answer{Status: 200, Call: "UNAVAILABLE"}, "ERROR"},
+		{trace.Answer{Status: 503, RefusedBy: "shed", Reason: "overloaded", Away: true}, "WARN"},
+		{trace.Answer{Status: 200, Call: "UNAVAILABLE", RefusedBy: "bulkhead", Reason: "pool_full", Away: true}, "WARN"},
+		{trace.Answer{Status: 503, RefusedBy: "breaker", Reason: "pool_open"}, "ERROR"},
+		{trace.Answer{Status: 413, RefusedBy: "send", Reason: "body_too_large"}, "WARN"},
+		{trace.Answer{Status: 502, RefusedBy: "send", Reason: "endpoint_broken"}, "ERROR"},
+	} {
+		collected, e, stop := start(t, "http", prometheus.NewRegistry())
+		s := tried(t)
+		s.Answer = c.answer
+		e.Log(otlp.Record{Request: s})
+		stop()
+		if all := collected.Records(); len(all) != 1 || all[0].Severity != c.want {
+			t.Errorf("%+v: %+v, want %s", c.answer, all, c.want)
+		}
+	}
+}
+
 // TestNobodyWaits: a collector that is not there, or that never answers, costs records, not time.
 func TestNobodyWaits(t *testing.T) {
 	deaf, err := net.Listen("tcp", "127.0.0.1:0")

@@ -103,9 +103,12 @@ func severity(out *log.Record, s log.Severity) {
 	out.SetSeverityText(s.String())
 }
 
-// gravityOf: a request that failed is an error, one that was refused a warning.
+// gravityOf: a request that failed is an error, one that was refused a warning. Who is called for errors is not called for each request that
+// the node sheds as it was told to, by 503 too.
 func gravityOf(s *trace.Span) log.Severity {
 	switch {
+	case s.Answer.Away && !s.Answer.Truncated:
+		return log.SeverityWarn
 	case failedAnswer(s) != "":
 		return log.SeverityError
 	case s.Answer.RefusedBy != "":
