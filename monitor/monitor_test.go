@@ -186,6 +186,24 @@ func TestMarksTheEndOfSeries(t *testing.T) {
 	})
 }
 
+// TestCountersBeginAtZero: what a counter has when it is first seen has come since the round before. One that comes back has what it had.
+func TestCountersBeginAtZero(t *testing.T) {
+	r := run(t, settings(nil), nil)
+	for _, back := range []bool{false, true} {
+		r.rounds(t, 2)
+		r.self.set("late_total", 316)
+		r.rounds(t, 2)
+		for expr, want := range map[string]float64{"count_over_time(late_total[1m]) > bool 2": 1, "min_over_time(late_total[1m])": 0, "increase(late_total[1m]) > bool 300": 1, "increase(late_total[1m]) < bool 1000": 1, "resets(late_total[1m])": 0, "increase(test_total[1m])": 0} {
+			if v := r.value(t, expr, time.Now()); v != want {
+				t.Errorf("back %v: %s is %v, want %v", back, expr, v, want)
+			}
+		}
+		r.self.mu.Lock()
+		delete(r.self.values, "late_total")
+		r.self.mu.Unlock()
+	}
+}
+
 func TestGivesWayUnderPressure(t *testing.T) {
 	r := run(t, settings(nil), func(d *Deps) { d.Pressed = func() bool { return true } })
 	until(t, "the store was open", func() bool { return r.Status().State == StateRunning })

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/exemplar"
+	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/metadata"
 	"github.com/prometheus/prometheus/model/textparse"
@@ -45,7 +46,10 @@ type target struct {
 	samples            int  // at the most; 0: as many as there are
 	both               bool // a histogram that is shown in classic and native buckets is kept in both
 	own                *own // learns its labels; nil: it is an endpoint
+	fromZero           bool // a counter that it did not show the round before stood at 0 then
 	round              uint64
+	before             int64               // when the round before was, in milliseconds; 0: there was none, or it failed
+	ended              map[uint64]struct{} // what was followed once: it comes back with what it had
 	seed               maphash.Seed
 	series             map[uint64]*followed // by the hash of how the target writes them: the text itself would double the memory
 
@@ -63,14 +67,14 @@ type followed struct {
 }
 
 func newTarget(job, instance, url string, samples int) *target {
-	return &target{job: job, instance: instance, url: url, samples: samples, seed: maphash.MakeSeed(), series: map[uint64]*followed{}}
+	return &target{job: job, instance: instance, url: url, samples: samples, seed: maphash.MakeSeed(), series: map[uint64]*followed{}, ended: map[uint64]struct{}{}}
 }
 
 // rounds scrapes until ctx ends. The first round comes at once, so that there is something to see.
 func (s *session) rounds(ctx context.Context) {
 	self := newTarget(jobSelf, s.m.deps.Instance, "", 0)
 	host := newTarget(jobHost, s.m.deps.Instance, "", 0)
-	self.both, self.own, host.own = true, &s.m.own, &s.m.own
+	self.both, self.fromZero, self.own, host.own = true, true, &s.m.own, &s.m.own
 	reader := newHost(s.m.deps.Proc)
 	var outer sync.WaitGroup
 	defer outer.Wait()
@@ -276,7 +280,7 @@ func (t *target) take(s *session, b *batch, body []byte, kind string, at int64) 
 				s.m.counts.refused.Add(uint64(seen))
 				return seen, fmt.Errorf("there are more than %d samples", t.samples)
 			}
-			t.sample(b, p, entry, at)
+			t.sample(b, p, entry, at, meta.Type)
 		}
 		if name != "" {
 			s.remember(name, meta)
@@ -286,8 +290,12 @@ func (t *target) take(s *session, b *batch, body []byte, kind string, at int64) 
 		if f.round != t.round {
 			t.mark(b, f, at)
 			delete(t.series, key)
+			if t.fromZero && len(t.ended) < seriesMax {
+				t.ended[key] = struct{}{}
+			}
 		}
 	}
+	t.before = at
 	return seen, nil
 }
 
@@ -300,7 +308,7 @@ func family(named *string, name []byte, meta metadata.Metadata) (string, metadat
 }
 
 // sample adds what the parser stands at.
-func (t *target) sample(b *batch, p textparse.Parser, entry textparse.Entry, at int64) {
+func (t *target) sample(b *batch, p textparse.Parser, entry textparse.Entry, at int64, kind model.MetricType) {
 	var x sample
 	var key []byte
 	var own *int64
@@ -311,7 +319,8 @@ func (t *target) sample(b *batch, p textparse.Parser, entry textparse.Entry, at 
 	}
 	id := maphash.Bytes(t.seed, key)
 	f := t.series[id]
-	if f == nil {
+	begins := f == nil
+	if begins {
 		f = &followed{}
 		p.Labels(&f.labels)
 		f.labels = t.label(f.labels)
@@ -338,7 +347,13 @@ func (t *target) sample(b *batch, p textparse.Parser, entry textparse.Entry, at 
 	}
 	// Those of a native histogram come by their values, and the store takes none that is older than one before.
 	slices.SortStableFunc(x.exemplars, func(a, b exemplar.Exemplar) int { return cmp.Compare(a.Ts, b.Ts) })
-	ref, err := b.add(x)
+	ref, err := x.ref, error(nil)
+	if begins && (kind == model.MetricTypeCounter || kind == model.MetricTypeHistogram) {
+		err = t.begin(b, x, id)
+	}
+	if err == nil {
+		ref, err = b.add(x)
+	}
 	if err != nil && !errors.Is(err, storage.ErrDuplicateSampleForTimestamp) && !errors.Is(err, storage.ErrOutOfOrderSample) {
 		delete(t.series, id) // it is not in the store, so there is no end to mark
 		return
@@ -347,6 +362,23 @@ func (t *target) sample(b *batch, p textparse.Parser, entry textparse.Entry, at 
 		f.ref = ref
 	}
 	f.round = t.round
+}
+
+// begin puts a 0 where the round before was, ahead of the first sample of a counter: rate and increase see what lies between two samples, and
+// the first errors of a route, all that an alert may ever get to see of them, would be nothing.
+func (t *target) begin(b *batch, x sample, id uint64) error {
+	_, back := t.ended[id]
+	if !t.fromZero || back || t.before == 0 || t.before >= x.t || x.fh != nil {
+		return nil
+	}
+	if x.h != nil {
+		x.h = &histogram.Histogram{Schema: x.h.Schema, ZeroThreshold: x.h.ZeroThreshold, CustomValues: x.h.CustomValues}
+	}
+	x.t, x.v, x.exemplars = t.before, 0, nil
+	if _, err := b.add(x); errors.Is(err, errBudget) {
+		return err // told once
+	}
+	return nil // without it, the first sample is what it was
 }
 
 // label adds job and instance. What the target itself calls so is renamed, as Prometheus does.
@@ -373,6 +405,7 @@ func (t *target) end(b *batch, at time.Time) {
 		t.mark(b, f, at.UnixMilli())
 	}
 	clear(t.series)
+	t.before = 0
 }
 
 // tell adds what Prometheus keeps of each scrape, and notes it for people.
