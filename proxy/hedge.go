@@ -27,6 +27,7 @@ type race struct {
 	mu    sync.Mutex // guards what follows
 	over  bool       // the second is not wanted any more
 	begun bool
+	alone bool // the first has failed: when the client leaves the second is called off
 	b     back // of the second while it may be cancelled
 	won   bool
 	never bool // the second's endpoint forbade to try again
@@ -36,6 +37,14 @@ type race struct {
 	start time.Time
 	lost  time.Duration // that the second's endpoint worked for nothing
 }
+
+// connecting is what a front cancels of a second attempt that is not connected yet.
+type connecting struct {
+	back
+	stop context.CancelFunc
+}
+
+func (c connecting) cancel() { c.stop() }
 
 // hedge starts a race, if the route asks for it or the endpoint is being tried out, and x only reads; nil: there is none.
 func (a *attempt) hedge(body []byte, whole bool) *race {
@@ -88,6 +97,9 @@ func (r *race) second() {
 	r.mu.Lock()
 	over := r.over
 	r.b = b
+	if r.alone {
+		r.f.watchCancel(b)
+	}
 	r.mu.Unlock()
 	if over {
 		x.Result = exchange.Result{Kind: exchange.Cancelled}
@@ -188,8 +200,11 @@ func (r *race) end(a *attempt, s *scratch, unsent bool, err error) (bool, error)
 	r.mu.Lock()
 	failed := err != nil && !r.won && !errors.Is(err, errClientGone)
 	if failed && r.begun { // the second may still answer
+		r.alone = true
 		if r.b != nil {
 			r.f.watchCancel(r.b)
+		} else {
+			r.f.watchCancel(connecting{stop: r.stop})
 		}
 		r.mu.Unlock()
 		<-r.done

@@ -1,13 +1,18 @@
 package proxy
 
 import (
+	"context"
+	"crypto/tls"
 	"io"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/even-keel/evenkeel/exchange"
+	"github.com/even-keel/evenkeel/site"
 )
 
 // couple is a pool of two endpoints, and the Judge of requests to them: the second is asked beside the first after a moment.
@@ -91,6 +96,77 @@ func TestHedgeCounts(t *testing.T) {
 		_, _, x := hedged(t, c.first, c.second)
 		if x.Attempt != c.attempt || (x.Tried[0] != nil) != c.remembered || x.Tried[0] == x.Endpoint {
 			t.Errorf("%s: attempt %d, tried %v", name, x.Attempt, x.Tried)
+		}
+	}
+}
+
+// TestHedgeCalledOff: a client that leaves after the first attempt failed ends the second too, which was only connecting then.
+func TestHedgeCalledOff(t *testing.T) {
+	for _, connects := range []bool{false, true} {
+		comes, fails, failed, asked, over, of := make(chan struct{}), make(chan struct{}), make(chan struct{}), make(chan struct{}), make(chan struct{}), make(chan *h2Front, 1)
+		first := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			<-fails
+			c, _, _ := w.(http.Hijacker).Hijack()
+			c.Close()
+		}))
+		t.Cleanup(first.Close)
+		second := echoed(t, func(c *net.TCPConn) {
+			close(comes)
+			<-failed
+			if connects {
+				s := tls.Server(c, first.TLS)
+				s.Read(make([]byte, 1<<10))
+				close(asked)
+				s.Read(make([]byte, 1))
+			} else {
+				io.Copy(io.Discard, c)
+			}
+			close(over)
+		})
+		pool := h1Pool()
+		pool.TLS, pool.Timeouts.Connect, pool.Timeouts.FirstByte = &site.EndpointTLS{}, time.Minute, time.Minute
+		p := newH2Proxy(t)
+		up, err := p.Upstream(pool)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(up.Close)
+		both := &couple{first: &exchange.Endpoint{Address: first.Listener.Addr().String()}, second: &exchange.Endpoint{Address: second}}
+		up.Attach(both.first)
+		up.Attach(both.second)
+		route := &exchange.Route{Pool: both, Hedge: new(exchange.Hedging)}
+		route.Hedge.After.Store(int64(time.Millisecond))
+		rig := newH2RigOn(t, p, testLimits(), func(x *exchange.Exchange) *exchange.Refusal {
+			x.Route, x.Endpoint, x.Judge, x.Attempt = route, both.first, both, 1
+			of <- x.Front.(*h2Front)
+			return Send(x)
+		})
+		ctx, leave := context.WithCancel(t.Context())
+		client := h2cClient(t)
+		go func() {
+			r, _ := http.NewRequestWithContext(ctx, "GET", "http://"+rig.addr, nil)
+			if res, err := client.Do(r); err == nil {
+				res.Body.Close()
+			}
+		}()
+		<-comes
+		close(fails)
+		f := <-of
+		eventually(t, "the client is watched for an attempt that is connecting", func() bool {
+			f.h.mu.Lock()
+			defer f.h.mu.Unlock()
+			_, is := f.watched.(connecting)
+			return is
+		})
+		close(failed)
+		if connects {
+			<-asked
+		}
+		leave()
+		select {
+		case <-over:
+		case <-time.After(testDeadline):
+			t.Errorf("connects %v: the second attempt goes on", connects)
 		}
 	}
 }
