@@ -211,7 +211,7 @@ type Tap interface {
 	Head(x *Exchange, status int, fields []wire.Field, length int64) (Taking, []wire.Field)
 	// Body is told the next part of the body. false: no more is wanted.
 	Body(x *Exchange, p []byte) bool
-	// End is told how the answer ended. It is called once after each Head that did not pass.
+	// End is told how the answer ended. It is called once after each Head that did not pass. After an end by Cut, Head may be told of another answer.
 	End(x *Exchange, how Ending)
 }
 

@@ -262,13 +262,14 @@ func (a *attempt) answer(length int64) *exchange.Refusal {
 	return nil
 }
 
-// retract takes an answer back of which the client got nothing: it is told why then, where it saw its connection reset without one byte. What a tap
-// has seen stays begun.
+// retract takes an answer back of which the client got nothing: it is told why then, where it saw its connection reset without one byte. For a tap that
+// answer was cut off, and another may follow.
 func (a *attempt) retract() bool {
 	out := &a.x.Outcome
-	if a.x.Tap != nil || out.BytesOut > 0 || !a.f.retract() {
+	if out.BytesOut > 0 || !a.f.retract() {
 		return false
 	}
+	a.untap(exchange.Cut)
 	out.Started, out.Status, out.FirstByte = false, 0, 0
 	a.start = time.Now() // what it worked until its head was counted then
 	return true

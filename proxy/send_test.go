@@ -251,3 +251,30 @@ func TestSendTakesBackAHead(t *testing.T) {
 		}
 	}
 }
+
+// TestSendTakesBackACopiedHead: a tap that was to get a copy does not keep its client from being told, and learns that its answer was cut off.
+func TestSendTakesBackACopiedHead(t *testing.T) {
+	for _, taking := range []exchange.Taking{exchange.TakeNothing, exchange.TakeCopy} {
+		service := echoed(t, func(c *net.TCPConn) {
+			c.Read(make([]byte, 1<<10))
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")
+		})
+		tap := &recorder{taking: taking, most: 100}
+		p, addr := startProxy(t, h1Limits(), nil)
+		send := sendTo(t, p.Proxy, h1Pool(), service, nil)
+		p.setHandler(func(x *exchange.Exchange) *exchange.Refusal {
+			x.Tap = tap
+			return send(x)
+		})
+		res, err := http.Get("http://" + addr)
+		if err != nil {
+			t.Fatalf("taking %d: %v", taking, err)
+		}
+		res.Body.Close()
+		tap.mu.Lock()
+		if res.StatusCode != 502 || len(tap.ended) != int(taking) || taking == exchange.TakeCopy && tap.ended[0] != exchange.Cut {
+			t.Errorf("taking %d: status %d, the tap was told of ends %v", taking, res.StatusCode, tap.ended)
+		}
+		tap.mu.Unlock()
+	}
+}

@@ -378,6 +378,27 @@ func TestPurge(t *testing.T) {
 	s.c.Update(site.Cache{Memory: 1 << 20})
 }
 
+// TestAnotherAnswerAfterACut: of an answer that was taken back from the client nothing is left when that of the next attempt comes.
+func TestAnotherAnswerAfterACut(t *testing.T) {
+	s := newStand(t)
+	fields := s.fields([]string{"Cache-Control: max-age=60"})
+	tap := func(x *exchange.Exchange, how exchange.Ending) int64 {
+		if taking, _ := x.Tap.Head(x, 200, fields, 1000); taking != exchange.TakeCopy {
+			t.Fatalf("the tap takes %d", taking)
+		}
+		held := s.c.capturing.Load()
+		x.Tap.End(x, how)
+		return held
+	}
+	s.next = exchange.Then(func(x *exchange.Exchange) *exchange.Refusal {
+		if first, second := tap(x, exchange.Cut), tap(x, exchange.Cut); first != 1000 || second != first {
+			t.Errorf("%d bytes are held for the first answer, %d for the second", first, second)
+		}
+		return &exchange.Refusal{Reason: "failed"}
+	})
+	s.do("GET /")
+}
+
 func FuzzControl(f *testing.F) {
 	for _, text := range []string{"max-age=60", `private="a, b", s-maxage="5"`, `a="\"", =, ;,,"`, "max-stale", "stale-if-error=99999999999999999999", `x="`} {
 		f.Add([]byte(text))

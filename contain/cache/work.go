@@ -231,7 +231,8 @@ func (w *work) End(_ *exchange.Exchange, how exchange.Ending) {
 		w.alone()
 		return
 	case how != exchange.Whole:
-		w.ends = word{kind: wordLead}
+		w.ends, w.body = word{kind: wordLead}, nil // another answer may come in its place
+		w.unclaim()
 		return
 	}
 	o.body = w.body
