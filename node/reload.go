@@ -25,10 +25,14 @@ import (
 func (n *Node) Reload() error {
 	n.reloading.Lock()
 	defer n.reloading.Unlock()
-	notifyReloading()
 	n.mu.Lock()
-	old, was := n.site, n.revision
+	old, was, ends := n.site, n.revision, n.phase == phaseDraining
 	n.mu.Unlock()
+	if ends { // no mistake in the site: files that are changed for a successor told people of one, and systemd that this process serves
+		n.log.Info("the site is not read again, as this process ends", "event", "reload")
+		return errNotServing
+	}
+	notifyReloading()
 	err := n.reload()
 	n.mu.Lock()
 	n.lastReload = &console.Reload{At: time.Now(), OK: err == nil}

@@ -381,6 +381,9 @@ func TestStopInOrder(t *testing.T) {
 				if err := w.Reload(); err == nil {
 					t.Error("a reload was taken after the stop")
 				}
+				if v := w.View().Node.LastReload; v != nil || len(w.changed.list) > 0 {
+					t.Errorf("a reload after the stop counts as refused: %+v, %+v", v, w.changed.list)
+				}
 			})
 		})
 	}
