@@ -88,8 +88,7 @@ type Gate struct {
 	shards   []shard
 
 	refused, would [3]atomic.Uint64 // by class
-
-	waiters sync.Pool
+	waiters        sync.Pool
 
 	mu      sync.Mutex // guards what follows; taken when somebody waits or is refused, and for a look
 	core    *Core
@@ -99,6 +98,7 @@ type Gate struct {
 	met     []*exchange.Endpoint // that answered, and what is usual there is known or will be
 	ghosts  []ghost
 	mean    float64 // seconds of an answer, lately
+	line    dryLine
 }
 
 // settings are Settings made ready.
