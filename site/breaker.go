@@ -7,7 +7,7 @@ type Breaker struct {
 	Mode       string          `yaml:"mode" default:"on" enum:"on|dry_run|off" doc:"on: refuse at once while everything behind the pool fails; dry_run: only count what would be refused"`
 	Row        int             `yaml:"row" default:"20" min:"0" max:"1000000" doc:"requests in a row that fail on all endpoints, and again when repeated, open the breaker; 0: not looked at"`
 	RowFor     time.Duration   `yaml:"row_for" default:"2s" min:"0s" max:"10m" doc:"such a row must have lasted this long"`
-	Failures   Percent         `yaml:"failures" default:"100%" min:"0%" max:"100%" doc:"share of requests within window that fail, or are answered 429 or 503, opens the breaker; 0%: not looked at"`
+	Failures   Percent         `yaml:"failures" default:"100%" min:"0%" max:"100%" doc:"share of requests within window that fail, or are answered 503, opens the breaker; 429 counts for nothing; 0%: not looked at"`
 	Samples    int             `yaml:"samples" default:"50" min:"1" max:"1000000" doc:"fewer requests within window say nothing of shares"`
 	Window     time.Duration   `yaml:"window" default:"10s" min:"100ms" max:"1h" doc:"shares are counted over this, in ten exact parts"`
 	Slow       time.Duration   `yaml:"slow" default:"0s" min:"0s" doc:"an answer that takes this long is slow; 0s: none is"`
