@@ -2,6 +2,7 @@ package node
 
 import (
 	"bytes"
+	"cmp"
 	"slices"
 	"sync"
 	"time"
@@ -141,7 +142,7 @@ func (f *fallback) Serve(x *exchange.Exchange, next *exchange.Next) *exchange.Re
 	return r
 }
 
-// take answers by the fallback. r is why; it stands when the fallback cannot answer either.
+// take answers by the fallback. r is why, nil for a switch; it stands when the fallback cannot answer either.
 func (f *fallback) take(x *exchange.Exchange, p *fallbackPlan, why cache.Cause, r *exchange.Refusal) *exchange.Refusal {
 	told := wire.Field{Name: nameFallback, Value: []byte(causeNames[why])}
 	switch {
@@ -154,7 +155,7 @@ func (f *fallback) take(x *exchange.Exchange, p *fallbackPlan, why cache.Cause, 
 	}
 	// What may have changed something, or whose body is gone, is not sent to another place, and what has no time left is not sent anywhere.
 	if x.Outcome.Reached && !(x.Replayable && x.Request.IsIdempotent()) || !x.Deadline.IsZero() && !time.Now().Before(x.Deadline) {
-		return r
+		return cmp.Or(r, refuseLate) // a switch brings no refusal that could stand; with none the connection would be closed without an answer
 	}
 	was, wait, noRetry := x.Route, x.RetryAfter, x.NoRetry
 	other := *was

@@ -111,6 +111,8 @@ func TestFallback(t *testing.T) {
 		{name: "a redirect for who names no host", cfg: site.Fallback{Redirect: &site.Detour{Status: 307, Path: "/sorry"}, On: []string{"down"}}, head: "GET / HTTP/1.0", first: down},
 		{name: "switched, and redirected to where the client is", cfg: site.Fallback{Redirect: &site.Detour{Status: 307, Path: "/"}, On: []string{"switched"}}, status: 204,
 			before: func(x *exchange.Exchange) { x.Degrade = []byte("extras") }},
+		{name: "switched, and no time left", cfg: site.Fallback{On: []string{"switched"}}, second: refuseLate,
+			before: func(x *exchange.Exchange) { x.Degrade, x.Deadline = []byte("extras"), time.Now().Add(-time.Second) }},
 		{name: "switched, and the other pool is down", cfg: site.Fallback{On: []string{"switched"}}, second: down, asked: 1,
 			before: func(x *exchange.Exchange) { x.Degrade = []byte("extras") }},
 	} {
