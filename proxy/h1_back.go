@@ -268,16 +268,24 @@ func (b *h1Back) wait(d, pause time.Duration) {
 	b.end.Store(s.clock.Load() + int64(d) + int64(watchTick)) // as armed, or a look just after it would end the wait too early
 	b.pause = pause
 	if b.moving.Load() || b.toSend[0] != nil && b.first() { // a write that cannot go on is not to be woken before its time
-		s.arm(&b.watched, d)
+		b.arm(d)
 		return
 	}
 	b.look()
 }
 
+// arm moves the deadline. What woke the connection just before it is noted: the bytes that are waited for may be here already, as the final head behind an
+// informational one, and then nothing else would tell. The next request met the deadline of this one, and was refused as if the endpoint were too slow.
+func (b *h1Back) arm(d time.Duration) {
+	if b.l.up.proxy.sweep.arm(&b.watched, d) {
+		b.late = true
+	}
+}
+
 // look makes a wait under way wake up at the next time to look.
 func (b *h1Back) look() {
 	s := b.l.up.proxy.sweep
-	s.arm(&b.watched, min(max(time.Duration(b.end.Load()-s.clock.Load())-watchTick, 0), b.pause))
+	b.arm(min(max(time.Duration(b.end.Load()-s.clock.Load())-watchTick, 0), b.pause))
 	b.pause = min(2*b.pause, lookEvery)
 }
 

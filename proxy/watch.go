@@ -87,9 +87,10 @@ func (s *sweeper) remove(w *watched) {
 	h.mu.Unlock()
 }
 
-// arm sets the deadline to d from now, at most a tick later. It costs two atomic operations.
-func (s *sweeper) arm(w *watched, d time.Duration) {
-	w.at.Store(s.clock.Load() + int64(d) + int64(watchTick))
+// arm sets the deadline to d from now, at most a tick later. It costs two atomic operations. late: the one before it had passed, and reads and writes
+// fail from now on or in a moment.
+func (s *sweeper) arm(w *watched, d time.Duration) (late bool) {
+	return w.at.Swap(s.clock.Load()+int64(d)+int64(watchTick)) == woken
 }
 
 // disarm takes the deadline away. late: it had passed, and reads and writes fail from now on or in a moment, see settle.
