@@ -2,9 +2,9 @@ package console
 
 import (
 	"encoding/json"
-	"net/http"
 	"fmt"
 	"math"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
