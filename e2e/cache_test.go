@@ -221,7 +221,7 @@ routes:
 		t.Fatal(err)
 	}
 	r.Body.Close()
-	if r.StatusCode != 308 || r.Header.Get("Location") != "https://status.example/b?q=1" || r.Header.Get("Evenkeel-Fallback") == "" {
+	if r.StatusCode != 307 || r.Header.Get("Location") != "https://status.example/b?q=1" || r.Header.Get("Evenkeel-Fallback") == "" {
 		t.Errorf("%d %v", r.StatusCode, r.Header)
 	}
 	for _, method := range []string{"GET", "POST"} { // nothing of it reached an endpoint, so a POST may go elsewhere too
