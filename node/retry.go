@@ -79,10 +79,10 @@ func (t *retrying) Again(x *exchange.Exchange) bool {
 // has just lost an endpoint, it often was overloaded, and the client waited for a minute. A route that allows one attempt says that a second one may do harm.
 func (t *retrying) Hedge(x *exchange.Exchange) bool {
 	r, first, now := t.routes[x.Route.Index], x.Endpoint, t.now()
-	insured := first.Insure.Load() > 0
 	if r.rules.Attempts < 2 {
 		return false
 	}
+	insured := first.Insure.Load() > 0
 	if o := x.Route.Overloaded; !insured && (o != nil && o() || requestOf(x).Caller > 1) || !x.Deadline.IsZero() && r.pool.late(x.Deadline.Sub(now)) {
 		return false
 	}
